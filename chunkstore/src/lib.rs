@@ -1,0 +1,11 @@
+//! Deduplicated, compressed, encrypted, mirrored and self-healing backups, as a library.
+//!
+//! `docs/ARCHITECTURE.md` is the map, `docs/FORMAT.md` specifies every byte on a target.
+
+pub mod error;
+pub mod id;
+pub mod metadata;
+pub mod monitor;
+pub mod target;
+
+pub use error::{Error, ErrorKind, Result};
