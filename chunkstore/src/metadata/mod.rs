@@ -78,7 +78,10 @@ pub struct Metadata {
     pub link_target: Option<Vec<u8>>,
     /// Extended attributes, names ascending; ACLs and capabilities are among them.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Exact holes of a sparse file, ascending.
+    /// Exact holes of a sparse file: ascending, apart from each other, within `size`.
+    ///
+    /// A Version's chunks hold the bytes *between* the holes, one after the other: a terabyte of nothing costs no chunk.
+    /// Whoever turns contents into file offsets (restore, `cat`, byte ranges of losses) adds the holes before them.
     pub holes: Vec<Hole>,
 }
 
