@@ -1,0 +1,103 @@
+//! A target: a set of immutable objects, and who keeps them.
+//!
+//! The interface that a directory implements, and that S3 and sftp will. Puts are atomic and durable: when
+//! [`Target::put`] returns, the whole object survives a power cut under its name, and no crash leaves a part of it there.
+//! Nothing is changed in place.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// An object's name on a target: lower-case path segments joined by `/`, such as `packs/4f/4f03…`.
+///
+/// A key holds only `[a-z0-9._-]` and `/`, no empty segment and none that starts with a dot, so that it means the same on every
+/// store and can never leave the target's folder.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// The key with this text.
+    ///
+    /// # Errors
+    /// Invalid argument if it breaks the rules above or is longer than 200 bytes.
+    pub fn new(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        let good_byte = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let good = text.len() <= 200
+            && text.split('/').all(|segment| {
+                !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(good_byte)
+            });
+        if good {
+            return Ok(Self(text));
+        }
+        Err(Error::new(ErrorKind::InvalidArgument, format!("{text:?} is no valid name of an object")))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectKey({})", self.0)
+    }
+}
+
+/// What a listing says of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// A keeper of objects. Every error's kind is `Target`, `TargetFull`, `NotFound` or `AlreadyExists`; its sentence names the
+/// target and the object.
+pub trait Target: Send + Sync + fmt::Debug {
+    /// The URL or path that a person knows it by.
+    fn url(&self) -> &str;
+    /// Stores an object whose bytes are `parts`, one after the other: atomically and durably. An object with that name
+    /// and that length is left as it is (names are hashes; a retry is harmless); one of another length is replaced
+    /// by the new one, whole.
+    fn put(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()>;
+    /// Stores an object only if none has its name, else an `AlreadyExists` error.
+    fn put_new(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()>;
+    /// All bytes of an object.
+    fn get(&self, key: &ObjectKey) -> Result<Vec<u8>>;
+    /// `length` bytes from `offset`; a `NotFound` error if the object is missing, a shorter answer where it ends early.
+    fn get_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>>;
+    /// An object's length, or `None` if it is missing.
+    fn length(&self, key: &ObjectKey) -> Result<Option<u64>>;
+    /// Every object whose key starts with the segments of `prefix` (`"packs"`, `"segments/4f…"`, or `""` for all), in key order.
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>>;
+    /// Removes an object; a missing one is fine.
+    fn delete(&self, key: &ObjectKey) -> Result<()>;
+    /// Moves an object out of the way, durably, to `aside/KEY` (`/` as `_`; numbered if taken), so that a good copy can take its
+    /// name; returns where it is now.
+    fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_never_leaves_the_target() {
+        for good in ["config", "packs/4f/4f03", "segments/ab/00-cd", "keys/a.removed"] {
+            assert!(ObjectKey::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".hidden", "a/.b", "A", "a b", "a\\b", "a\0"] {
+            assert!(ObjectKey::new(bad).is_err(), "{bad}");
+        }
+        assert!(ObjectKey::new("a".repeat(201)).is_err());
+    }
+}
