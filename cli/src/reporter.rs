@@ -1,0 +1,290 @@
+//! The one who watches an operation for the person or the program outside: progress, faults, notes, and the wish to stop.
+//!
+//! Called from many threads at once. Counters are atomic; the state behind the mutex is touched once an event, and printing happens at
+//! most ten times a second, so that reporting never slows what it reports on.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chunkstore::monitor::{Event, Fault, FaultSide, Monitor};
+
+use crate::exit::{Exit, Tally};
+use crate::interrupt::Interrupt;
+use crate::output::{Output, Verbosity};
+use crate::render::json;
+use crate::render::progress::Bar;
+use crate::render::size;
+
+/// Between two status lines or redrawings: ten a second show motion, more would show nothing else.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Watches one operation.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    output: Output,
+    interrupt: Interrupt,
+    bar: Option<Bar>,
+    started: Instant,
+    bytes: AtomicU64,
+    items: AtomicU64,
+    /// Milliseconds after `started` at which the last status went out.
+    last_status: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: String,
+    total_bytes: Option<u64>,
+    total_items: Option<u64>,
+    phase_started: Option<Instant>,
+    tally: Tally,
+}
+
+impl Reporter {
+    /// A watcher that speaks through `output`.
+    pub(crate) fn new(output: Output, interrupt: &Interrupt) -> Self {
+        Self {
+            output,
+            interrupt: interrupt.clone(),
+            bar: output.draws().then(Bar::new),
+            started: Instant::now(),
+            bytes: AtomicU64::new(0),
+            items: AtomicU64::new(0),
+            last_status: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    /// How long it has been watching.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The faults so far.
+    pub(crate) fn tally(&self) -> Tally {
+        self.state().tally
+    }
+
+    /// Counts damage that was healed, or is known to be there for other reasons than a fault that was reported.
+    pub(crate) fn amend(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.state().tally);
+    }
+
+    /// The exit code, if the operation came to its end.
+    pub(crate) fn exit(&self) -> Exit {
+        self.tally().exit()
+    }
+
+    /// Takes the bar away, so that a summary can be printed.
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // A thread that panicked here left counters behind, which are whole numbers at every moment.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Prints with the bar out of the way.
+    fn print(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.above(print),
+            None => print(),
+        }
+    }
+
+    fn status(&self, always: bool) {
+        let draws = self.bar.is_some();
+        if !draws && (!self.output.is_json() || self.output.verbosity < Verbosity::Normal) {
+            return;
+        }
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.last_status.load(Ordering::Relaxed);
+        let due =
+            always || now >= last.saturating_add(u64::try_from(STATUS_INTERVAL.as_millis()).unwrap_or(100));
+        // Of several threads that find it due, one speaks.
+        if !due || self.last_status.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        let (bytes, items) = (self.bytes.load(Ordering::Relaxed), self.items.load(Ordering::Relaxed));
+        let state = self.state();
+        if let Some(bar) = &self.bar {
+            let position =
+                if state.total_bytes.is_none() && state.total_items.is_some() { items } else { bytes };
+            let errors = state.tally.faults();
+            let mut message = format!("{items} items");
+            if errors > 0 {
+                message.push_str(&format!(", {errors} errors"));
+            }
+            drop(state);
+            bar.at(position, message);
+            return;
+        }
+        let done =
+            fraction(bytes, state.total_bytes).or_else(|| fraction(items, state.total_items)).unwrap_or(0.0);
+        let in_phase = state.phase_started.map_or(Duration::ZERO, |start| start.elapsed());
+        let message = json::Status {
+            message_type: "status",
+            phase: &state.phase,
+            seconds_elapsed: self.started.elapsed().as_secs(),
+            seconds_remaining: remaining(in_phase, done),
+            percent_done: done,
+            total_files: state.total_items,
+            files_done: items,
+            total_bytes: state.total_bytes,
+            bytes_done: bytes,
+            error_count: state.tally.faults(),
+        };
+        self.output.json_line(&message);
+    }
+}
+
+/// Part of a whole, from 0 to 1.
+fn fraction(done: u64, total: Option<u64>) -> Option<f64> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share for the eye: the first digits are all that is read"
+    )]
+    match total {
+        None | Some(0) => None,
+        Some(total) => Some((done as f64 / total as f64).min(1.0)),
+    }
+}
+
+/// The time that is left if all goes on as it did.
+fn remaining(elapsed: Duration, done: f64) -> Option<u64> {
+    // In the first hundredth the guess is noise.
+    if done < 0.01 {
+        return None;
+    }
+    let seconds = elapsed.as_secs_f64() * (1.0 - done) / done;
+    Duration::try_from_secs_f64(seconds).ok().map(|left| left.as_secs())
+}
+
+impl Monitor for Reporter {
+    fn fault(&self, fault: Fault) {
+        self.state().tally.count(fault.side);
+        let error = fault.error.to_string();
+        self.print(|| {
+            if self.output.is_json() {
+                self.output.json_error(&json::Fault {
+                    message_type: "error",
+                    error: json::Sentence { message: &error },
+                    during: fault.during,
+                    item: &fault.item,
+                    side: side_name(fault.side),
+                });
+            } else if error.contains(&fault.item) {
+                self.output.error_line(&format!("error: {}: {error}", fault.during));
+            } else {
+                self.output.error_line(&format!("error: {}: {}: {error}", fault.during, fault.item));
+            }
+        });
+    }
+
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Phase { name, bytes, items } => {
+                self.bytes.store(0, Ordering::Relaxed);
+                self.items.store(0, Ordering::Relaxed);
+                {
+                    let mut state = self.state();
+                    state.phase = name.to_owned();
+                    (state.total_bytes, state.total_items) = (bytes, items);
+                    state.phase_started = Some(Instant::now());
+                }
+                if let Some(bar) = &self.bar {
+                    bar.phase(name, bytes, items);
+                }
+                self.status(true);
+            }
+            Event::Advance { bytes, items } => {
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.items.fetch_add(items, Ordering::Relaxed);
+                self.status(false);
+            }
+            Event::Item { action, item, bytes } => {
+                let wanted = if action == "unchanged" { Verbosity::All } else { Verbosity::Verbose };
+                if self.output.verbosity < wanted {
+                    return;
+                }
+                self.print(|| {
+                    if self.output.is_json() {
+                        self.output.json_line(&json::VerboseStatus {
+                            message_type: "verbose_status",
+                            action,
+                            item,
+                            data_size: bytes,
+                            size: bytes,
+                        });
+                    } else {
+                        self.output.summary(&format!("{action:<10} {item}, {}\n", size::show(bytes)));
+                    }
+                });
+            }
+            Event::Note(note) if self.output.verbosity >= Verbosity::Normal => self.print(|| {
+                if self.output.is_json() {
+                    self.output.json_error(&json::Note { message_type: "note", message: note });
+                } else {
+                    self.output.error_line(note);
+                }
+            }),
+            // A note to one who wants quiet, and kinds of events that are newer than this program.
+            _ => {}
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.asked()
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A side's name in JSON.
+fn side_name(side: FaultSide) -> &'static str {
+    match side {
+        FaultSide::Source => "source",
+        FaultSide::Target => "target",
+        FaultSide::Damage => "damage",
+        FaultSide::Destination => "destination",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_is_guessed_from_what_is_done() {
+        assert_eq!(remaining(Duration::from_secs(10), 0.5), Some(10));
+        assert_eq!(remaining(Duration::from_secs(10), 1.0), Some(0));
+        assert_eq!(remaining(Duration::from_secs(10), 0.0), None);
+        assert_eq!(fraction(1, Some(0)), None);
+        assert_eq!(fraction(2, Some(1)), Some(1.0));
+    }
+
+    #[test]
+    fn faults_are_counted_by_side() {
+        let reporter = Reporter::new(Output::new(false, true, 0), &Interrupt::default());
+        reporter.fault(Fault {
+            side: FaultSide::Source,
+            item: "/x".into(),
+            during: "read",
+            error: chunkstore::Error::new(chunkstore::ErrorKind::Source, "gone"),
+        });
+        assert_eq!(reporter.tally().source, 1);
+        assert_eq!(reporter.exit(), Exit::Partial);
+        reporter.amend(|tally| tally.damage += 1);
+        assert_eq!(reporter.exit(), Exit::Damage);
+    }
+}
