@@ -3,8 +3,8 @@
 //! A checksum that covers the bytes alone accepts them wherever they turn up: a record of an old log, a block written to
 //! the wrong place. Each of ours is salted with the file's identity and the offset in it.
 
-use crate::error::Result;
 use crate::codec::Decoder;
+use crate::error::Result;
 
 /// The identity of one file: 128 random bits, drawn when it is created, stored in its header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -11,9 +11,7 @@ mod fault;
 mod mem;
 mod os;
 
-
-
-
+pub use os::OsFs;
 
 /// How the bytes of a range will be used; a hint, never needed for correctness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
