@@ -1,7 +1,7 @@
 //! Internal keys: a user's key with the sequence number and the kind of the write that made it.
 //!
 //! Order: user keys ascending as bytes; for one user key, sequence numbers *descending* (the newest first); for one
-//! number, kinds descending. In a table an internal key is the user's bytes followed by eight more: the complement of
+//! number, kinds descending. An internal key is the user's bytes followed by eight more: the complement of
 //! `sequence << 8 | kind`, big-endian, so that the trailer itself sorts ascending as bytes. (The whole does not: one user key
 //! may be a prefix of another. Compare with [`compare`].)
 
@@ -14,6 +14,12 @@ pub type SequenceNumber = u64;
 
 /// The largest sequence number there can be.
 pub const SEQUENCE_MAX: SequenceNumber = (1 << 56) - 1;
+
+/// Longest user key, in bytes. Longer ones are refused when they are written: an index block must hold a few of them.
+pub const KEY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest value, in bytes. A value lies in one block, which is read and verified whole.
+pub const VALUE_BYTES_MAX: usize = 1 << 28;
 
 /// Bytes of an internal key behind the user's.
 pub const TRAILER_BYTES: usize = 8;
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_newest_write_of_a_key_sorts_first() {
-        let mut keys = vec![
+        let mut keys = [
             internal(b"b", 1, Kind::Put),
             internal(b"a", 1, Kind::Put),
             internal(b"a", 9, Kind::Delete),
