@@ -215,7 +215,8 @@ mod tests {
         let heap = Value::from(Arc::<[u8]>::from(b"abc".as_slice()));
         assert_eq!(short, heap);
         assert_eq!(short.cmp(&heap), Ordering::Equal);
-        assert!(heap < Value::from(b"abd"));
+        let larger = Value::from(b"abd");
+        assert!(heap < larger);
     }
 
     #[test]
