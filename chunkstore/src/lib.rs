@@ -2,10 +2,12 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map, `docs/FORMAT.md` specifies every byte on a target.
 
+pub mod entry_key;
 pub mod error;
 pub mod id;
 pub mod metadata;
 pub mod monitor;
 pub mod target;
+pub mod version;
 
 pub use error::{Error, ErrorKind, Result};
