@@ -7,6 +7,7 @@ pub mod error;
 pub mod id;
 pub mod metadata;
 pub mod monitor;
+pub mod repository;
 pub mod target;
 pub mod version;
 

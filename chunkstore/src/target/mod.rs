@@ -4,9 +4,25 @@
 //! [`Target::put`] returns, the whole object survives a power cut under its name, and no crash leaves a part of it there.
 //! Nothing is changed in place.
 
+pub mod fault;
+pub mod local;
+pub mod mem;
+pub mod record;
+pub mod url;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// No object of any kind is longer, so that one read whole never takes more memory: 1 GiB. (What writers make is far below, see
+/// `repository::layout`.)
+pub const OBJECT_BYTES_MAX: u64 = 1 << 30;
+
+/// Where objects wait that were moved out of the way of good ones.
+pub const ASIDE_PREFIX: &str = "aside";
 
 /// An object's name on a target: lower-case path segments joined by `/`, such as `packs/4f/4f03…`.
 ///
@@ -37,6 +53,18 @@ impl ObjectKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Where the object goes when it is set aside: `aside/KEY`, with `_` for `/`, and a number behind it unless that is zero.
+    ///
+    /// # Errors
+    /// Invalid argument if the name would be too long.
+    pub fn aside(&self, number: u32) -> Result<Self> {
+        let flat = self.0.replace('/', "_");
+        match number {
+            0 => Self::new(format!("{ASIDE_PREFIX}/{flat}")),
+            _ => Self::new(format!("{ASIDE_PREFIX}/{flat}.{number}")),
+        }
+    }
 }
 
 impl fmt::Display for ObjectKey {
@@ -60,8 +88,34 @@ pub struct ObjectInfo {
     pub length: u64,
 }
 
-/// A keeper of objects. Every error's kind is `Target`, `TargetFull`, `NotFound` or `AlreadyExists`; its sentence names the
-/// target and the object.
+/// Whether `key` lies within `prefix`: is it, or starts with its segments.
+pub fn within_prefix(key: &str, prefix: &str) -> bool {
+    prefix.is_empty() || key.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The calls that a target answers, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Target::put`].
+    Put,
+    /// [`Target::put_new`].
+    PutNew,
+    /// [`Target::get`].
+    Get,
+    /// [`Target::get_range`].
+    GetRange,
+    /// [`Target::length`].
+    Length,
+    /// [`Target::list`].
+    List,
+    /// [`Target::delete`].
+    Delete,
+    /// [`Target::set_aside`].
+    SetAside,
+}
+
+/// A keeper of objects. Every error's kind is `Target`, `TargetFull`, `NotFound`, `AlreadyExists`, or `Damage` for what no object can
+/// be (longer than [`OBJECT_BYTES_MAX`]); its sentence names the target and the object.
 pub trait Target: Send + Sync + fmt::Debug {
     /// The URL or path that a person knows it by.
     fn url(&self) -> &str;
@@ -95,7 +149,8 @@ mod tests {
         for good in ["config", "packs/4f/4f03", "segments/ab/00-cd", "keys/a.removed"] {
             assert!(ObjectKey::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".hidden", "a/.b", "A", "a b", "a\\b", "a\0"] {
+        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", ".hidden", "a/.b", "A", "a b", "a\\b", "a\0"]
+        {
             assert!(ObjectKey::new(bad).is_err(), "{bad}");
         }
         assert!(ObjectKey::new("a".repeat(201)).is_err());

@@ -1,0 +1,3 @@
+//! A repository: its objects by name, its keys, its targets, who is at work, what is whole.
+
+pub mod layout;

@@ -1,0 +1,579 @@
+//! A target in a directory.
+//!
+//! A put writes a file under `.tmp/` on the same target, syncs it, renames it to its name and syncs the directory that holds
+//! the name; directories made on the way are synced into their parents first. So a name is either absent or stands for the whole
+//! object, whatever happens to the power; a crash leaves at most a file in `.tmp/`, which no listing shows and which a later writer
+//! removes once it is a day old (nothing in there was ever acknowledged).
+//!
+//! The directory is held open from [`LocalTarget::open`] on and everything is reached from it one path segment at a time, without
+//! following a link: a key cannot lead outside, and a disk that is unmounted while we work gives errors. Names looked up from `/` would
+//! have filled the disk below the empty mount point instead.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::url::TargetUrl;
+use super::{OBJECT_BYTES_MAX, ObjectInfo, ObjectKey, Target, within_prefix};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where unfinished objects are written: it starts with a dot, so that it can be no object's key.
+const TEMPORARY_DIRECTORY: &str = ".tmp";
+
+/// How old a file in [`TEMPORARY_DIRECTORY`] must be before another writer removes it. A put takes seconds; a day leaves room for a
+/// machine that slept in the middle of one, and for clocks that disagree by hours.
+const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Objects are for their owner only: an unencrypted repository holds everybody's files.
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+const DIRECTORY_MODE: Mode = Mode::RWXU;
+
+/// A target in a directory.
+#[derive(Debug)]
+pub struct LocalTarget {
+    url: String,
+    root: OwnedFd,
+    swept: AtomicBool,
+    next_temporary: AtomicU64,
+}
+
+impl LocalTarget {
+    /// The target in the directory at `path`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `Target` if it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let url = TargetUrl::Directory(path.to_owned()).to_string();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+            let what = if errno == Errno::NOTDIR { "it is not a directory" } else { "it cannot be opened" };
+            Error::caused(kind_of(errno), format!("target {url}: {what}"), std::io::Error::from(errno))
+        })?;
+        Ok(Self { url, root, swept: AtomicBool::new(false), next_temporary: AtomicU64::new(0) })
+    }
+
+    /// The target in the directory at `path`, which is made durably if it is not there, parents too.
+    ///
+    /// # Errors
+    /// `Target` or `TargetFull` if it cannot be made or opened.
+    pub fn create(path: &Path) -> Result<Self> {
+        let url = TargetUrl::Directory(path.to_owned()).to_string();
+        create_directories(path)
+            .map_err(|error| io_error(error, format!("target {url}: its directory cannot be made")))?;
+        Self::open(path)
+    }
+
+    fn fail(&self, errno: Errno, key: &ObjectKey, doing: &str) -> Error {
+        io_error(errno.into(), format!("target {}: {key}: {doing}", self.url))
+    }
+
+    /// The open directory that holds `key`, and the key's last segment.
+    ///
+    /// With [`Missing::Create`], directories that are not there are made, each synced into its parent before anything is put into it.
+    fn parent(&self, key: &ObjectKey, missing: Missing) -> Result<(Directory<'_>, CString), Errno> {
+        let mut directory = Directory::Root(self.root.as_fd());
+        let (parents, name) = match key.as_str().rsplit_once('/') {
+            Some((parents, name)) => (parents.split('/').collect(), name),
+            None => (Vec::new(), key.as_str()),
+        };
+        for segment in parents {
+            directory = Directory::Owned(open_directory(directory.as_fd(), segment, missing)?);
+        }
+        Ok((directory, CString::new(name).map_err(|_| Errno::INVAL)?))
+    }
+
+    /// Writes and syncs a temporary file; returns the directory it is in and its name there.
+    fn write_temporary(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<(OwnedFd, CString)> {
+        let directory = open_directory(self.root.as_fd(), TEMPORARY_DIRECTORY, Missing::Create)
+            .map_err(|errno| self.fail(errno, key, "a directory for unfinished objects cannot be made"))?;
+        if !self.swept.swap(true, Ordering::Relaxed) {
+            remove_stale(&directory, TEMPORARY_AGE_MAX);
+        }
+        let (name, file) = self.create_temporary(&directory, key)?;
+        let mut file = File::from(file);
+        let written = parts.iter().try_for_each(|part| file.write_all(part)).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            let _ = rustix::fs::unlinkat(&directory, &name, AtFlags::empty());
+            return Err(io_error(error, format!("target {}: {key}: it cannot be written", self.url)));
+        }
+        Ok((directory, name))
+    }
+
+    fn create_temporary(&self, directory: &OwnedFd, key: &ObjectKey) -> Result<(CString, OwnedFd)> {
+        loop {
+            let mut random = [0u8; 8];
+            getrandom::fill(&mut random).map_err(|error| {
+                Error::new(ErrorKind::Local, format!("the system gives no random bytes: {error}"))
+            })?;
+            let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{number}-{:016x}", std::process::id(), u64::from_le_bytes(random));
+            let name = CString::new(name).map_err(|_| self.fail(Errno::INVAL, key, "no temporary name"))?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(directory, &name, flags, FILE_MODE) {
+                Ok(file) => return Ok((name, file)),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.fail(errno, key, "a file cannot be made for it")),
+            }
+        }
+    }
+
+    fn put_with(&self, key: &ObjectKey, parts: &[&[u8]], replace: Replace) -> Result<()> {
+        let (temporary_directory, temporary) = self.write_temporary(key, parts)?;
+        let landed = (|| {
+            let (directory, name) = self.parent(key, Missing::Create)?;
+            match replace {
+                Replace::Yes => rustix::fs::renameat(&temporary_directory, &temporary, &directory, &name)?,
+                Replace::No => rename_new(temporary_directory.as_fd(), &temporary, directory.as_fd(), &name)?,
+            }
+            rustix::fs::fsync(&directory)
+        })();
+        landed.map_err(|errno| {
+            // After a failed sync of the directory the name may or may not survive; what stands there is whole in either case.
+            let _ = rustix::fs::unlinkat(&temporary_directory, &temporary, AtFlags::empty());
+            match (errno, replace) {
+                (Errno::EXIST, Replace::No) => Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("target {}: {key}: it exists already and is not replaced", self.url),
+                ),
+                _ => self.fail(errno, key, "it cannot be put in its place"),
+            }
+        })
+    }
+
+    /// The open file of an object, and its length. What is no regular file is not an object, and a fifo must not hang us.
+    fn open_object(&self, key: &ObjectKey) -> Result<(File, u64)> {
+        let (directory, name) =
+            self.parent(key, Missing::Fail).map_err(|errno| self.lookup_error(errno, key))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, &name, flags, Mode::empty())
+            .map_err(|errno| self.lookup_error(errno, key))?;
+        let stat =
+            rustix::fs::fstat(&file).map_err(|errno| self.fail(errno, key, "it cannot be examined"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.lookup_error(Errno::LOOP, key));
+        }
+        Ok((File::from(file), length_of(&stat)))
+    }
+
+    /// What it means that `key` could not be opened. A link, a directory or a device in an object's place is no object, so the object is
+    /// missing; what is there is moved out of the way by [`Target::set_aside`], or replaced.
+    fn lookup_error(&self, errno: Errno, key: &ObjectKey) -> Error {
+        let missing =
+            |what: &str| Error::new(ErrorKind::NotFound, format!("target {}: {key}: {what}", self.url));
+        match errno {
+            Errno::NOENT => missing("it is not there"),
+            Errno::LOOP | Errno::NOTDIR | Errno::NXIO => missing("what stands in its place is not a file"),
+            errno => self.fail(errno, key, "it cannot be opened"),
+        }
+    }
+
+    /// Whether the directory itself was removed under us: its listing would be empty, and an empty listing is believed.
+    fn check_root(&self) -> Result<()> {
+        let stat = rustix::fs::fstat(&self.root)
+            .map_err(|errno| io_error(errno.into(), format!("target {}: it cannot be examined", self.url)))?;
+        if stat.st_nlink == 0 {
+            return Err(Error::new(
+                ErrorKind::Target,
+                format!("target {}: its directory was removed", self.url),
+            ));
+        }
+        Ok(())
+    }
+
+    fn list_directory(
+        &self,
+        directory: &OwnedFd,
+        path: &str,
+        depth: usize,
+        into: &mut Vec<ObjectInfo>,
+    ) -> Result<()> {
+        let fail =
+            |errno: Errno| io_error(errno.into(), format!("target {}: {path:?} cannot be listed", self.url));
+        for entry in Dir::read_from(directory).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let child = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            // Whatever has no valid key (`.tmp`, `.`, `..`, `lost+found`) is not ours.
+            let Ok(key) = ObjectKey::new(child) else { continue };
+            let stat = match rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(fail(errno)),
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => into.push(ObjectInfo { key, length: length_of(&stat) }),
+                FileType::Directory if depth < KEY_SEGMENTS_MAX => {
+                    match open_directory(directory.as_fd(), name, Missing::Fail) {
+                        Ok(open) => self.list_directory(&open, key.as_str(), depth + 1, into)?,
+                        Err(Errno::NOENT) => {}
+                        Err(errno) => return Err(fail(errno)),
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deeper directories hold nothing of ours (`segments/WRITER/NAME` has three segments); a bound keeps a foreign tree from costing stack.
+const KEY_SEGMENTS_MAX: usize = 8;
+
+impl Target for LocalTarget {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn put(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()> {
+        let length: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        if let Ok((file, found)) = self.open_object(key)
+            && found == length
+        {
+            // The name is there, but whoever put it may have lost power before it was durable: its answer is given only now.
+            let (directory, _) =
+                self.parent(key, Missing::Fail).map_err(|errno| self.lookup_error(errno, key))?;
+            return rustix::fs::fsync(&file)
+                .and_then(|()| rustix::fs::fsync(&directory))
+                .map_err(|errno| self.fail(errno, key, "it cannot be made durable"));
+        }
+        self.put_with(key, parts, Replace::Yes)
+    }
+
+    fn put_new(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()> {
+        self.put_with(key, parts, Replace::No)
+    }
+
+    fn get(&self, key: &ObjectKey) -> Result<Vec<u8>> {
+        let (file, length) = self.open_object(key)?;
+        if length > OBJECT_BYTES_MAX {
+            return Err(Error::damage(format!(
+                "target {}: {key}: it has {length} bytes, no object has more than {OBJECT_BYTES_MAX}",
+                self.url
+            )));
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX)).map_err(|error| {
+            Error::caused(ErrorKind::Local, format!("{key}: no memory to read {length} bytes"), error)
+        })?;
+        file.take(OBJECT_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|error| io_error(error, format!("target {}: {key}: it cannot be read", self.url)))?;
+        Ok(bytes)
+    }
+
+    fn get_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let (file, file_bytes) = self.open_object(key)?;
+        let there = usize::try_from(file_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0u8; length.min(there)];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..)
+            && !rest.is_empty()
+        {
+            match file.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let place =
+                        format!("target {}: {key}: {length} bytes at {offset} cannot be read", self.url);
+                    return Err(io_error(error, place));
+                }
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+
+    fn length(&self, key: &ObjectKey) -> Result<Option<u64>> {
+        match self.open_object(key) {
+            Ok((_, length)) => Ok(Some(length)),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.check_root().map(|()| None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        self.check_root()?;
+        let fail = |errno: Errno| {
+            io_error(errno.into(), format!("target {}: {prefix:?} cannot be listed", self.url))
+        };
+        let mut objects = Vec::new();
+        let mut directory = open_directory(self.root.as_fd(), ".", Missing::Fail).map_err(fail)?;
+        if !prefix.is_empty() {
+            ObjectKey::new(prefix)?;
+            for segment in prefix.split('/') {
+                directory = match open_directory(directory.as_fd(), segment, Missing::Fail) {
+                    Ok(next) => next,
+                    // An object's own key is a prefix of it too.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                        let key = ObjectKey::new(prefix)?;
+                        return Ok(self
+                            .length(&key)?
+                            .map(|length| ObjectInfo { key, length })
+                            .into_iter()
+                            .collect());
+                    }
+                    Err(errno) => return Err(fail(errno)),
+                };
+            }
+        }
+        self.list_directory(&directory, prefix, 0, &mut objects)?;
+        objects.retain(|object| within_prefix(object.key.as_str(), prefix));
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let removed = self.parent(key, Missing::Fail).and_then(|(directory, name)| {
+            rustix::fs::unlinkat(&directory, &name, AtFlags::empty())?;
+            rustix::fs::fsync(&directory)
+        });
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.fail(errno, key, "it cannot be removed")),
+        }
+    }
+
+    fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey> {
+        let (directory, name) =
+            self.parent(key, Missing::Fail).map_err(|errno| self.lookup_error(errno, key))?;
+        for number in 0u32.. {
+            let aside = key.aside(number)?;
+            let moved = self.parent(&aside, Missing::Create).and_then(|(aside_directory, aside_name)| {
+                rename_new(directory.as_fd(), &name, aside_directory.as_fd(), &aside_name)?;
+                rustix::fs::fsync(&aside_directory)?;
+                rustix::fs::fsync(&directory)
+            });
+            match moved {
+                Ok(()) => return Ok(aside),
+                Err(Errno::EXIST) => {}
+                Err(Errno::NOENT) => return Err(self.lookup_error(Errno::NOENT, key)),
+                Err(errno) => return Err(self.fail(errno, key, "it cannot be set aside")),
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Target,
+            format!("target {}: {key}: no name is left to set it aside", self.url),
+        ))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Fail,
+    Create,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    Yes,
+    No,
+}
+
+enum Directory<'a> {
+    Root(BorrowedFd<'a>),
+    Owned(OwnedFd),
+}
+
+impl AsFd for Directory<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(fd) => *fd,
+            Self::Owned(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &str, missing: Missing) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) if missing == Missing::Create => {
+            match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
+                // Another writer made it: its name must be durable for us too, whatever becomes of the other.
+                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent)?,
+                Err(errno) => return Err(errno),
+            }
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        }
+        other => other,
+    }
+}
+
+/// Renames unless the new name is taken. Where the file system knows no such rename, a hard link does the same in two steps.
+fn rename_new(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, new: &CStr) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
+            rustix::fs::unlinkat(from, name, AtFlags::empty())
+        }
+        other => other,
+    }
+}
+
+/// Makes the directory at `path` and those above it, each synced into its parent.
+fn create_directories(path: &Path) -> std::io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let missing: Vec<PathBuf> =
+        path.ancestors().take_while(|ancestor| !ancestor.is_dir()).map(Path::to_owned).collect();
+    for directory in missing.iter().rev() {
+        match rustix::fs::mkdir(directory, DIRECTORY_MODE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if let Some(parent) = directory.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what crashed writers left. Nobody waits for it and nothing depends on it, so its errors are no errors.
+fn remove_stale(directory: &OwnedFd, age_max: Duration) {
+    let Ok(entries) = Dir::read_from(directory) else { return };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    for entry in entries.flatten() {
+        let Ok(stat) = rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let modified = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(u64::MAX));
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && now.checked_sub(modified).is_some_and(|age| age > age_max) {
+            let _ = rustix::fs::unlinkat(directory, entry.file_name(), AtFlags::empty());
+        }
+    }
+}
+
+fn length_of(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn kind_of(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => ErrorKind::TargetFull,
+        Errno::NOENT => ErrorKind::NotFound,
+        _ => ErrorKind::Target,
+    }
+}
+
+/// An error of the system: a full disk is told apart, all else is the target's fault (a name that vanishes in the midst of a put is no
+/// missing object).
+fn io_error(error: std::io::Error, place: String) -> Error {
+    let kind = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => ErrorKind::TargetFull,
+        _ => ErrorKind::Target,
+    };
+    Error::caused(kind, place, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::target::conformance;
+
+    fn key(text: &str) -> ObjectKey {
+        ObjectKey::new(text).unwrap()
+    }
+
+    fn fresh() -> (tempfile::TempDir, LocalTarget) {
+        let dir = tempfile::tempdir().unwrap();
+        let target = LocalTarget::create(&dir.path().join("a/b")).unwrap();
+        (dir, target)
+    }
+
+    #[test]
+    fn behaves_as_a_target() {
+        conformance::check(&|| {
+            let (dir, target) = fresh();
+            (Box::new(dir), Box::new(target))
+        });
+    }
+
+    #[test]
+    fn a_missing_directory_is_not_made_by_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = LocalTarget::open(&dir.path().join("none")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        std::fs::write(dir.path().join("file"), b"").unwrap();
+        let error = LocalTarget::open(&dir.path().join("file")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Target);
+    }
+
+    #[test]
+    fn links_are_never_followed() {
+        let (dir, target) = fresh();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("x"), b"precious").unwrap();
+        let root = dir.path().join("a/b");
+        symlink(&outside, root.join("packs")).unwrap();
+        symlink(outside.join("x"), root.join("config")).unwrap();
+        assert_eq!(target.get(&key("packs/x")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(target.get(&key("config")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(target.put(&key("packs/y"), &[b"new"]).is_err());
+        assert!(target.list("").unwrap().is_empty());
+        // A put over a link replaces the link, not what it points to.
+        target.put(&key("config"), &[b"mine"]).unwrap();
+        assert_eq!(std::fs::read(outside.join("x")).unwrap(), b"precious");
+        assert_eq!(target.get(&key("config")).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_fifo_in_an_objects_place_does_not_hang() {
+        let (dir, target) = fresh();
+        let path = dir.path().join("a/b/config");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, FILE_MODE, 0).unwrap();
+        assert_eq!(target.get(&key("config")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(target.length(&key("config")).unwrap(), None);
+        let aside = target.set_aside(&key("config")).unwrap();
+        assert_eq!(aside.as_str(), "aside/config");
+        target.put_new(&key("config"), &[b"good"]).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_no_empty_target() {
+        let (dir, target) = fresh();
+        target.put(&key("packs/ab/cd"), &[b"x"]).unwrap();
+        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
+        assert_eq!(target.list("").unwrap_err().kind(), ErrorKind::Target);
+        assert_eq!(target.length(&key("packs/ab/cd")).unwrap_err().kind(), ErrorKind::Target);
+        assert!(target.put(&key("packs/ab/cd"), &[b"x"]).is_err());
+    }
+
+    #[test]
+    fn unfinished_objects_go_only_when_old() {
+        let (dir, target) = fresh();
+        let temporary = dir.path().join("a/b/.tmp");
+        std::fs::create_dir(&temporary).unwrap();
+        for (name, age) in [("young", 60), ("old", 60 * 60 * 25)] {
+            let file = File::create(temporary.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        target.put(&key("config"), &[b"x"]).unwrap();
+        assert!(temporary.join("young").exists());
+        assert!(!temporary.join("old").exists());
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1, "the put left nothing there");
+        assert_eq!(target.list("").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn foreign_files_are_not_listed() {
+        let (dir, target) = fresh();
+        let root = dir.path().join("a/b");
+        std::fs::create_dir(root.join("lost+found")).unwrap();
+        std::fs::write(root.join("lost+found/x"), b"").unwrap();
+        std::fs::write(root.join("README"), b"").unwrap();
+        std::fs::write(root.join(".hidden"), b"").unwrap();
+        assert!(target.list("").unwrap().is_empty());
+    }
+}
