@@ -2,12 +2,19 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map, `docs/FORMAT.md` specifies every byte on a target.
 
+pub mod chunk;
+pub mod codec;
 pub mod entry_key;
+pub mod envelope;
 pub mod error;
+pub mod frame;
 pub mod id;
 pub mod metadata;
 pub mod monitor;
+pub mod pack;
 pub mod repository;
+pub mod seal;
+pub mod secret;
 pub mod target;
 pub mod version;
 

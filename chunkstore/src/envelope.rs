@@ -1,0 +1,279 @@
+//! The envelope of small objects: config, keys, marks of completeness, intents.
+//!
+//! Each begins with what it is and in which version, ends with BLAKE3 of all before, and holds tagged fields between. So each tells good
+//! from bad without a password; a newer version may add fields, and say of each whether an older program may pass over it.
+//! Magic, version and the hash's place are the same in every version: a flipped bit is never taken for a newer format.
+//! FORMAT.md, objects and names.
+
+use crate::codec::{Decoder, put_slice, put_varint};
+use crate::error::{Error, Result};
+use crate::seal::newer;
+
+/// The longest small object, in bytes.
+pub const ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// Length of what stands before the fields.
+pub const ENVELOPE_HEADER_BYTES: usize = 24;
+/// Length of the hash behind them.
+pub const ENVELOPE_HASH_BYTES: usize = 32;
+
+const VERSION: u16 = 1;
+/// Required feature bits that this version knows: none.
+const REQUIRED_KNOWN: u32 = 0;
+
+/// What a small object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EnvelopeKind {
+    /// The repository's config.
+    Config,
+    /// Secrets wrapped under a password.
+    Key,
+    /// A key that was removed.
+    KeyRemoval,
+    /// A target holds everything that a writer's segments up to one name.
+    Complete,
+    /// A writer at work.
+    Intent,
+}
+
+impl EnvelopeKind {
+    /// The eight bytes that such an object begins with.
+    pub const fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Config => b"VRSNCONF",
+            Self::Key => b"VRSNKEY\0",
+            Self::KeyRemoval => b"VRSNKEYR",
+            Self::Complete => b"VRSNDONE",
+            Self::Intent => b"VRSNINTN",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "key",
+            Self::KeyRemoval => "removal of a key",
+            Self::Complete => "mark of completeness",
+            Self::Intent => "intent",
+        }
+    }
+}
+
+/// The number of a field: from 1 to [`FieldNumber::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FieldNumber(pub u16);
+
+impl FieldNumber {
+    /// The last one there can be: for what must stand behind all others.
+    pub const MAX: Self = Self(4095);
+}
+
+/// Whether a program that does not know a field may pass over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unknown {
+    /// It may.
+    PassOver,
+    /// It must not go on.
+    Refuse,
+}
+
+/// Writes an envelope, field by field, numbers ascending.
+#[derive(Debug)]
+pub struct EnvelopeWriter {
+    bytes: Vec<u8>,
+    last: u16,
+}
+
+impl EnvelopeWriter {
+    /// An envelope of this kind.
+    pub fn new(kind: EnvelopeKind) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        bytes.extend_from_slice(kind.magic());
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&REQUIRED_KNOWN.to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        Self { bytes, last: 0 }
+    }
+
+    /// Adds a field.
+    ///
+    /// # Panics
+    /// If its number does not follow the last one's.
+    pub fn field(&mut self, number: FieldNumber, unknown: Unknown, value: &[u8]) -> &mut Self {
+        self.begin(number, unknown);
+        put_slice(&mut self.bytes, value);
+        self
+    }
+
+    fn begin(&mut self, number: FieldNumber, unknown: Unknown) {
+        assert!(number.0 > self.last && number <= FieldNumber::MAX, "field {} after {}", number.0, self.last);
+        self.last = number.0;
+        put_varint(&mut self.bytes, u64::from(number.0) << 1 | u64::from(unknown == Unknown::Refuse));
+    }
+
+    /// Adds a field whose value depends on everything before it: `value` gets those bytes, with the length of the body already as it
+    /// will be when this is the last field and `length` bytes long.
+    ///
+    /// # Panics
+    /// If the number does not follow the last one's, or the value has another length.
+    pub fn last_field(
+        &mut self,
+        number: FieldNumber,
+        unknown: Unknown,
+        length: usize,
+        value: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> &mut Self {
+        self.begin(number, unknown);
+        put_varint(&mut self.bytes, length as u64);
+        self.set_body_length(length);
+        let value = value(&self.bytes);
+        assert!(value.len() == length, "a field of {} bytes, {length} announced", value.len());
+        self.bytes.extend_from_slice(&value);
+        self
+    }
+
+    fn set_body_length(&mut self, more: usize) {
+        let body = self.bytes.len() + more - ENVELOPE_HEADER_BYTES;
+        let length = u32::try_from(body).unwrap_or(u32::MAX).to_le_bytes();
+        if let Some(place) = self.bytes.get_mut(ENVELOPE_HEADER_BYTES - 4..ENVELOPE_HEADER_BYTES) {
+            place.copy_from_slice(&length);
+        }
+    }
+
+    /// Ends the envelope.
+    ///
+    /// # Panics
+    /// If it is longer than [`ENVELOPE_BYTES_MAX`].
+    pub fn finish(mut self) -> Vec<u8> {
+        self.set_body_length(0);
+        let hash = blake3::hash(&self.bytes);
+        self.bytes.extend_from_slice(hash.as_bytes());
+        assert!(self.bytes.len() <= ENVELOPE_BYTES_MAX, "a small object of {} bytes", self.bytes.len());
+        self.bytes
+    }
+}
+
+/// An envelope that was read: its hash was right, its version and features are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    kind: EnvelopeKind,
+    /// Header and body, without the hash.
+    bytes: &'a [u8],
+}
+
+/// A field of an envelope.
+#[derive(Clone, Copy, Debug)]
+pub struct Field<'a> {
+    /// Its number.
+    pub number: FieldNumber,
+    /// Its value.
+    pub value: &'a [u8],
+    /// Everything in the object before the value.
+    pub before: &'a [u8],
+    unknown: Unknown,
+}
+
+impl<'a> Envelope<'a> {
+    /// The envelope of this kind that is all of `bytes`.
+    ///
+    /// # Errors
+    /// Damage if it is something else or not what was written; newer format if a newer version wrote it.
+    pub fn decode(kind: EnvelopeKind, bytes: &'a [u8]) -> Result<Self> {
+        Self::decode_inner(kind, bytes).map_err(|error| error.at(kind.name()))
+    }
+
+    fn decode_inner(kind: EnvelopeKind, bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() > ENVELOPE_BYTES_MAX {
+            return Err(Error::damage(format!(
+                "{} bytes, at most {ENVELOPE_BYTES_MAX} expected",
+                bytes.len()
+            )));
+        }
+        let (covered, hash) = bytes
+            .split_last_chunk::<ENVELOPE_HASH_BYTES>()
+            .filter(|(covered, _)| covered.len() >= ENVELOPE_HEADER_BYTES)
+            .ok_or_else(|| Error::damage(format!("cut short: only {} bytes are left", bytes.len())))?;
+        let mut decoder = Decoder::new(covered);
+        let magic: [u8; 8] = decoder.array("magic")?;
+        if magic != *kind.magic() {
+            return Err(Error::damage(format!("it begins with {}, not as it should", magic.escape_ascii())));
+        }
+        if blake3::hash(covered) != blake3::Hash::from_bytes(*hash) {
+            return Err(Error::damage("the hash of its bytes is wrong"));
+        }
+        let version = decoder.u16("version")?;
+        if version != VERSION {
+            return Err(newer(format!("version {version}")));
+        }
+        let reserved = decoder.u16("reserved")?;
+        let required = decoder.u32("required features")?;
+        if required & !REQUIRED_KNOWN != 0 {
+            return Err(newer(format!("required features {required:#x}")));
+        }
+        let _optional = decoder.u32("optional features")?;
+        let length = decoder.u32("length of the body")?;
+        if reserved != 0 || length as usize != decoder.rest().len() {
+            return Err(Error::damage(format!("a body of {length} bytes in {}", bytes.len())));
+        }
+        Ok(Self { kind, bytes: covered })
+    }
+
+    /// Hands each field to `take`, which says whether it knows it; one that it does not know is passed over, if it may be.
+    ///
+    /// # Errors
+    /// Those of `take`; damage if fields are malformed or not ascending; newer format for an unknown field that must not be passed over.
+    pub fn fields(&self, mut take: impl FnMut(Field<'a>) -> Result<Known>) -> Result<()> {
+        self.fields_inner(&mut take).map_err(|error| error.at(self.kind.name()))
+    }
+
+    fn fields_inner(&self, take: &mut dyn FnMut(Field<'a>) -> Result<Known>) -> Result<()> {
+        let mut decoder = Decoder::new(self.bytes);
+        decoder.bytes(ENVELOPE_HEADER_BYTES, "header")?;
+        let mut last = 0;
+        while !decoder.is_empty() {
+            let tag = decoder.varint("tag of a field")?;
+            let number = tag >> 1;
+            if number <= last || number > u64::from(FieldNumber::MAX.0) {
+                return Err(Error::damage(format!("field {number} after field {last}")));
+            }
+            last = number;
+            let length = decoder.varint_usize("length of a field")?;
+            let (before, _) = self.bytes.split_at_checked(decoder.position()).unwrap_or_default();
+            let value = decoder.bytes(length, "field")?;
+            let number = FieldNumber(u16::try_from(number).unwrap_or(u16::MAX));
+            let unknown = if tag & 1 == 1 { Unknown::Refuse } else { Unknown::PassOver };
+            let field = Field { number, value, before, unknown };
+            if take(field)? == Known::No && field.unknown == Unknown::Refuse {
+                return Err(newer(format!("field {}", number.0)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a field is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was taken.
+    Yes,
+    /// It is not known to this version.
+    No,
+}
+
+impl<'a> Field<'a> {
+    /// A cursor over its value.
+    pub fn decoder(&self) -> Decoder<'a> {
+        Decoder::new(self.value)
+    }
+
+    /// Its value, which must have `N` bytes.
+    ///
+    /// # Errors
+    /// Damage, naming `what`, if it has another length.
+    pub fn array<const N: usize>(&self, what: &str) -> Result<[u8; N]> {
+        self.value
+            .try_into()
+            .map_err(|_| Error::damage(format!("{what}: {N} bytes expected, {} found", self.value.len())))
+    }
+}

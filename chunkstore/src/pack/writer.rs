@@ -1,0 +1,189 @@
+//! Filling a pack: frames are sealed in place, at the end of one buffer.
+
+use std::fmt;
+
+use super::header::{PACK_HEADER_BYTES, PackHeader};
+use super::toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
+use super::{CONTENTS, PACK_BYTES_MAX, TRAILER, padded};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{CompressedFrame, FrameKind, FrameSize, seal_frame, seal_plain};
+use crate::id::{IntentId, ObjectHash};
+use crate::seal::{BoxKind, BoxNumber, Cipher, Sealer};
+use crate::secret::{Epoch, Purpose, Secrets, fill_random};
+
+/// Encrypted packs shorter than this are padded: their number and sizes would tell what changed. Longer ones are as long as a full pack is.
+const PADDED_BYTES_MAX: usize = 4 << 20;
+
+/// Length of a trailer's plaintext.
+pub(super) const TRAILER_BYTES: usize = 40;
+
+/// Where the two tables of contents of a pack are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trailer {
+    pub(super) pack_bytes: u64,
+    pub(super) contents_offsets: [u64; 2],
+    /// Length of each of the two, as a frame in the pack.
+    pub(super) contents_stored_bytes: u32,
+    pub(super) frame_count: u32,
+}
+
+impl Trailer {
+    fn encode(&self) -> [u8; TRAILER_BYTES] {
+        let mut out = [0; TRAILER_BYTES];
+        let [first, second] = self.contents_offsets;
+        for (place, value) in out.as_chunks_mut::<8>().0.iter_mut().zip([
+            self.pack_bytes,
+            first,
+            second,
+            u64::from(self.contents_stored_bytes) | u64::from(self.frame_count) << 32,
+            0,
+        ]) {
+            *place = value.to_le_bytes();
+        }
+        out
+    }
+}
+
+/// A pack that is whole.
+pub struct FinishedPack {
+    /// Its name: BLAKE3 of its bytes.
+    pub name: ObjectHash,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What it holds.
+    pub toc: Toc,
+}
+
+impl fmt::Debug for FinishedPack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FinishedPack({}, {} bytes)", self.name, self.bytes.len())
+    }
+}
+
+/// A pack that is being filled.
+pub struct Writer {
+    sealer: Sealer,
+    bytes: Vec<u8>,
+    toc: Toc,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({} frames, {} bytes)", self.toc.frames.len(), self.bytes.len())
+    }
+}
+
+impl Writer {
+    /// A pack of the writer with this `intent`, sealed by `cipher` under the secret of `epoch`.
+    ///
+    /// `buffer` is cleared and filled: give one with the capacity of a full pack and a frame (as from the pack before), and nothing is
+    /// ever moved or reserved.
+    ///
+    /// # Errors
+    /// Not the same, if the secret of that epoch is not there; local, if the system has no randomness to give.
+    pub fn new(
+        secrets: &Secrets,
+        epoch: Epoch,
+        cipher: Cipher,
+        intent: IntentId,
+        buffer: Vec<u8>,
+    ) -> Result<Self> {
+        let mut salt = [0; 32];
+        fill_random(&mut salt)?;
+        Self::with_salt(secrets, epoch, cipher, intent, salt, buffer)
+    }
+
+    /// As [`Writer::new`] with a given salt: never but in tests, whose packs must have the same bytes each time.
+    pub(crate) fn with_salt(
+        secrets: &Secrets,
+        epoch: Epoch,
+        cipher: Cipher,
+        intent: IntentId,
+        salt: [u8; 32],
+        mut buffer: Vec<u8>,
+    ) -> Result<Self> {
+        let mut header =
+            PackHeader { cipher, optional_features: 0, epoch, intent, salt, commitment: [0; 32] };
+        let sealer = Sealer::new(cipher, &secrets.of_epoch(epoch, Purpose::Pack)?, &header.bound());
+        header.commitment = *sealer.commitment();
+        buffer.clear();
+        buffer.extend_from_slice(&header.encode());
+        Ok(Self { sealer, bytes: buffer, toc: Toc::default() })
+    }
+
+    /// Seals a frame into the pack.
+    ///
+    /// # Errors
+    /// Invalid argument if the pack would become longer than any may be: finish it first.
+    pub fn add(&mut self, frame: &CompressedFrame) -> Result<()> {
+        let offset = self.bytes.len();
+        let number = u32::try_from(self.toc.frames.len()).unwrap_or(u32::MAX);
+        // Half the limit is left to the tables of contents.
+        if (offset + frame.data_bytes()) as u64 > PACK_BYTES_MAX / 2 || number == u32::MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a pack of {offset} bytes takes no more frames"),
+            ));
+        }
+        seal_frame(&self.sealer, BoxNumber(number.into()), frame, &mut self.bytes);
+        let stored_bytes = u32::try_from(self.bytes.len() - offset).unwrap_or(u32::MAX);
+        self.toc.frames.push(FrameEntry {
+            place: FramePlace { number, offset: offset as u64, stored_bytes },
+            raw_bytes: frame.raw_bytes(),
+            chunks: frame
+                .chunks()
+                .iter()
+                .map(|(id, length)| ChunkEntry { id: *id, length: *length })
+                .collect(),
+        });
+        Ok(())
+    }
+
+    /// How long the pack is so far, without tables of contents and trailer.
+    pub fn stored_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What it holds so far.
+    pub fn toc(&self) -> &Toc {
+        &self.toc
+    }
+
+    /// Whether it holds nothing yet.
+    pub fn is_empty(&self) -> bool {
+        self.toc.frames.is_empty()
+    }
+
+    /// Ends the pack: pads it if it is small, adds its tables of contents and trailer, names it.
+    pub fn finish(self) -> FinishedPack {
+        let Self { sealer, mut bytes, toc } = self;
+        let cipher = sealer.cipher();
+        let contents = toc.encode();
+        let contents_bytes = FrameSize::of(cipher, contents.len());
+        let rest = 2 * contents_bytes + TRAILER_BYTES + cipher.overhead();
+        let frame_count = u32::try_from(toc.frames.len()).unwrap_or(u32::MAX);
+        let unpadded = bytes.len() + rest;
+        let mut expected = unpadded;
+        if cipher != Cipher::None && unpadded < PADDED_BYTES_MAX {
+            let least = unpadded + FrameSize::of(cipher, 0);
+            expected = padded(least);
+            let padding = vec![0; expected - least];
+            seal_plain(&sealer, BoxNumber(frame_count.into()), FrameKind::Padding, &padding, &mut bytes);
+        }
+        let offset = bytes.len();
+        bytes.reserve(rest);
+        for number in CONTENTS {
+            seal_plain(&sealer, number, FrameKind::Contents, &contents, &mut bytes);
+        }
+        let trailer = Trailer {
+            pack_bytes: expected as u64,
+            contents_offsets: [offset as u64, (offset + contents_bytes) as u64],
+            contents_stored_bytes: u32::try_from(contents_bytes).unwrap_or(u32::MAX),
+            frame_count,
+        };
+        sealer.seal(TRAILER, BoxKind::PackTrailer, &[&trailer.encode()], &mut bytes);
+        assert!(bytes.len() == expected, "a pack of {} bytes, {expected} expected", bytes.len());
+        assert!(bytes.len() > PACK_HEADER_BYTES && bytes.len() as u64 <= PACK_BYTES_MAX, "a pack's length");
+        FinishedPack { name: ObjectHash::of(&[&bytes]), bytes, toc }
+    }
+}
