@@ -2,6 +2,7 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map, `docs/FORMAT.md` specifies every byte on a target.
 
+pub mod catalog;
 pub mod chunk;
 pub mod codec;
 pub mod entry_key;
@@ -15,6 +16,7 @@ pub mod pack;
 pub mod repository;
 pub mod seal;
 pub mod secret;
+pub mod segment;
 pub mod target;
 pub mod version;
 
