@@ -10,8 +10,12 @@ use std::sync::Arc;
 mod fault;
 mod mem;
 mod os;
+mod site;
 
+pub use fault::FaultFs;
+pub use mem::{Call, CrashPolicy, MemFs, Snapshot};
 pub use os::OsFs;
+pub use site::SyncSite;
 
 /// How the bytes of a range will be used; a hint, never needed for correctness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +54,8 @@ pub struct ReadRequest<'a> {
 /// A name becomes durable by [`FileSystem::sync_dir`] of its directory, contents by [`File::sync_data`]; neither implies
 /// the other.
 pub trait FileSystem: Send + Sync + std::fmt::Debug + 'static {
-    /// Creates a directory and its parents; an existing one is fine. The names are durable when it returns.
-    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory that must not exist yet, in one that does. Its name is not durable yet.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a file that must not exist yet, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens an existing file for reading.
@@ -67,10 +71,41 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// Whether the name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Makes the names in a directory durable.
-    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, path: &Path, site: SyncSite) -> io::Result<()>;
     /// Locks a file (created if missing), or returns `None` at once where another holder excludes it. A lock belongs
     /// to the handle: a second one in the same process conflicts too.
     fn try_lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// Creates a directory and its parents; an existing one is fine. The names are durable when it returns.
+    fn create_dir_all(&self, path: &Path, site: SyncSite) -> io::Result<()> {
+        let parent = path.parent();
+        match self.create_dir(path) {
+            Ok(()) => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && parent.is_some_and(|parent| parent != path) =>
+            {
+                if let Some(parent) = parent {
+                    self.create_dir_all(parent, site)?;
+                }
+                match self.create_dir(path) {
+                    // Another process may have been quicker.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made?,
+                }
+            }
+            // Whoever made it may have been killed before its name was durable: so the parent is synced here too. Where
+            // that is not allowed, the directory was not made by the likes of us.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.read_dir(path)?;
+                return match parent.map(|parent| self.sync_dir(parent, site)) {
+                    Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+                    _ => Ok(()),
+                };
+            }
+            Err(error) => return Err(error),
+        }
+        parent.map_or(Ok(()), |parent| self.sync_dir(parent, site))
+    }
 }
 
 /// An open file. Reads and writes are at explicit offsets and may run at the same time.
@@ -84,13 +119,18 @@ pub trait File: Send + Sync + std::fmt::Debug {
     /// Writes real zeros over a range, so that later writes there change no metadata.
     fn zero_range(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Makes the writes that have returned, and the length, durable. Not the name.
-    fn sync_data(&self) -> io::Result<()>;
+    fn sync_data(&self, site: SyncSite) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Tells the system how a range will be used. A length of 0 means to the end.
     fn advise(&self, advice: Advice, offset: u64, length: u64);
+
+    /// What a failed sync leaves behind, for [`FaultFs`]: the unsynced writes count as clean, so that later syncs pass over
+    /// them and return `Ok`. A real file system does this by itself.
+    #[doc(hidden)]
+    fn forget_unsynced(&self) {}
 
     /// Whether the file holds no bytes.
     fn is_empty(&self) -> io::Result<bool> {

@@ -1,91 +1,108 @@
-//! The real file system.
+//! The real file system: positioned and vectored calls, data syncs, directory syncs, advice, locks.
+//!
+//! - Positioned I/O only: no cursor to race for, one descriptor serves every reader.
+//! - `sync_data` is fdatasync(2): contents and length, not timestamps. A directory is synced through a descriptor of its own.
+//! - Locks are flock(2): they belong to the open file description, so that a second opener conflicts even within one
+//!   process, and the kernel drops them with the process, however it ends.
 
-use std::fs::OpenOptions;
+use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use super::{Advice, File, FileSystem, Lock, LockMode, SyncSite};
 
-use super::{Advice, File, FileSystem, Lock, LockMode};
+/// How many buffers one vectored write takes: the limit (`IOV_MAX`) of Linux and the BSDs.
+const IO_SLICES_MAX: usize = 1024;
 
-/// The operating system's file system.
+/// How much one call of [`File::zero_range`] writes at a time: large enough that the call's own cost vanishes, small
+/// enough to stay in the cache.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFs;
 
-#[derive(Debug)]
-struct OsFile(std::fs::File);
-
-#[derive(Debug)]
-struct OsLock(#[expect(dead_code, reason = "held open: closing it releases the lock")] std::fs::File);
-
-impl Lock for OsLock {}
-
 impl FileSystem for OsFs {
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(());
-        }
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        self.create_dir_all(parent)?;
-        match std::fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-            other => other?,
-        }
-        self.sync_dir(parent)
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(OsFile(file)))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(OsFile(std::fs::File::open(path)?)))
+        Ok(Arc::new(OsFile(fs::File::open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        fs::rename(from, to)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::hard_link(from, to)
+        fs::hard_link(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        fs::remove_file(path)
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(path)?.map(|entry| Ok(PathBuf::from(entry?.file_name()))).collect()
+        fs::read_dir(path)?.map(|entry| Ok(PathBuf::from(entry?.file_name()))).collect()
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        path.try_exists()
+        // Not `try_exists`, which follows links: a dangling link is a name, and `create_new` would refuse it.
+        match fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
+    fn sync_dir(&self, path: &Path, _site: SyncSite) -> io::Result<()> {
+        fs::File::open(or_current(path))?.sync_all()
     }
 
     fn try_lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn Lock>>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        let operation = match mode {
-            LockMode::Shared => FlockOperation::NonBlockingLockShared,
-            LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        // An existing file is locked through a read-only descriptor, so that a reader without the right to write can
+        // lock too; only a missing one is created.
+        let file = match fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?
+            }
+            opened => opened?,
         };
-        match flock(&file, operation) {
-            Ok(()) => Ok(Some(Box::new(OsLock(file)))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
+        let locked = match mode {
+            LockMode::Shared => file.try_lock_shared(),
+            LockMode::Exclusive => file.try_lock(),
+        };
+        match locked {
+            Ok(()) => Ok(Some(Box::new(OsLock { _file: file }))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
 }
+
+/// The empty path is the current directory, as the parent of a bare name.
+fn or_current(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+/// Closing the descriptor releases the lock: nothing else holds a copy of it.
+#[derive(Debug)]
+struct OsLock {
+    _file: fs::File,
+}
+
+impl Lock for OsLock {}
+
+#[derive(Debug)]
+struct OsFile(fs::File);
 
 impl File for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -97,21 +114,24 @@ impl File for OsFile {
     }
 
     fn write_vectored_at(&self, buffers: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(self.0.as_fd(), buffers, offset)?)
+        let buffers = buffers.get(..IO_SLICES_MAX).unwrap_or(buffers);
+        Ok(rustix::io::pwritev(&self.0, buffers, offset)?)
     }
 
-    fn zero_range(&self, offset: u64, length: u64) -> io::Result<()> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
-        let mut done = 0;
-        while done < length {
-            let count = usize::try_from(length - done).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.write_all_at(ZEROS.get(..count).unwrap_or_default(), offset + done)?;
-            done += count as u64;
+    fn zero_range(&self, mut offset: u64, mut length: u64) -> io::Result<()> {
+        // Zeros are written, not allocated: over unwritten extents the first write of each block would change metadata,
+        // and the next fdatasync would have to commit the file system's own journal, which zeroing ahead is to avoid.
+        while length > 0 {
+            let count = usize::try_from(length).map_or(ZEROS.len(), |length| length.min(ZEROS.len()));
+            let (zeros, _) = ZEROS.split_at(count);
+            self.write_all_at(zeros, offset)?;
+            offset += count as u64;
+            length -= count as u64;
         }
         Ok(())
     }
 
-    fn sync_data(&self) -> io::Result<()> {
+    fn sync_data(&self, _site: SyncSite) -> io::Result<()> {
         self.0.sync_data()
     }
 
@@ -124,12 +144,79 @@ impl File for OsFile {
     }
 
     fn advise(&self, advice: Advice, offset: u64, length: u64) {
-        let advice = match advice {
-            Advice::Sequential => rustix::fs::Advice::Sequential,
-            Advice::Random => rustix::fs::Advice::Random,
-            Advice::DontNeed => rustix::fs::Advice::DontNeed,
-        };
-        // A hint: a system that refuses it loses nothing but speed.
-        let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), advice);
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+        {
+            let advice = match advice {
+                Advice::Sequential => rustix::fs::Advice::Sequential,
+                Advice::Random => rustix::fs::Advice::Random,
+                Advice::DontNeed => rustix::fs::Advice::DontNeed,
+            };
+            // A hint: whether the file system takes it changes nothing but speed.
+            let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), advice);
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+        let _ = (advice, offset, length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: SyncSite = SyncSite::new("test");
+
+    #[test]
+    fn a_lock_conflicts_within_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let exclusive = OsFs.try_lock(&path, LockMode::Exclusive).unwrap();
+        assert!(exclusive.is_some());
+        assert!(OsFs.try_lock(&path, LockMode::Exclusive).unwrap().is_none());
+        assert!(OsFs.try_lock(&path, LockMode::Shared).unwrap().is_none());
+        drop(exclusive);
+        let shared = OsFs.try_lock(&path, LockMode::Shared).unwrap();
+        assert!(shared.is_some());
+        assert!(OsFs.try_lock(&path, LockMode::Shared).unwrap().is_some());
+        assert!(OsFs.try_lock(&path, LockMode::Exclusive).unwrap().is_none());
+    }
+
+    #[test]
+    fn more_buffers_than_the_system_takes_are_all_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFs.create_new(&dir.path().join("a")).unwrap();
+        let bytes: Vec<u8> = (0u32..5000).map(|index| index.to_le_bytes()[0]).collect();
+        let mut slices: Vec<_> = bytes.chunks(2).map(io::IoSlice::new).collect();
+        assert!(slices.len() > IO_SLICES_MAX);
+        file.write_all_vectored_at(&mut slices, 3).unwrap();
+        let mut back = vec![0; 5003];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(back[..3], [0, 0, 0]);
+        assert_eq!(back[3..], bytes);
+        file.sync_data(SITE).unwrap();
+        OsFs.sync_dir(dir.path(), SITE).unwrap();
+    }
+
+    #[test]
+    fn zeros_replace_what_was_there_and_extend_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFs.create_new(&dir.path().join("a")).unwrap();
+        file.write_all_at(b"abcdef", 0).unwrap();
+        file.zero_range(2, 200_000).unwrap();
+        assert_eq!(file.len().unwrap(), 200_002);
+        let mut back = [1; 10];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back, b"ab\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        OsFs.create_dir_all(&deep, SITE).unwrap();
+        OsFs.create_dir_all(&deep, SITE).unwrap();
+        assert!(OsFs.exists(&deep).unwrap());
+        OsFs.create_new(&deep.join("x")).unwrap();
+        assert_eq!(OsFs.read_dir(&deep).unwrap(), [PathBuf::from("x")]);
+        assert!(OsFs.create_dir_all(&deep.join("x"), SITE).is_err(), "a file is in the way");
     }
 }
