@@ -33,6 +33,8 @@ pub enum EnvelopeKind {
     Complete,
     /// A writer at work.
     Intent,
+    /// What a client remembers of a repository: local, never on a target.
+    Remembered,
 }
 
 impl EnvelopeKind {
@@ -44,6 +46,7 @@ impl EnvelopeKind {
             Self::KeyRemoval => b"VRSNKEYR",
             Self::Complete => b"VRSNDONE",
             Self::Intent => b"VRSNINTN",
+            Self::Remembered => b"VRSNMEMO",
         }
     }
 
@@ -54,6 +57,7 @@ impl EnvelopeKind {
             Self::KeyRemoval => "removal of a key",
             Self::Complete => "mark of completeness",
             Self::Intent => "intent",
+            Self::Remembered => "what is remembered of the repository",
         }
     }
 }

@@ -1,0 +1,572 @@
+//! Opening a repository by the URL of one of its targets.
+//!
+//! What is remembered of that URL says which repository it was, and where its other targets are. So one target may be absent or have
+//! a damaged config, and the repository still opens; and a target that turned into something else (another repository, an unencrypted one,
+//! an older epoch) is refused instead of written to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::config::{Config, ConfigObject, Mode};
+use super::connect::{Connect, UrlConnect};
+use super::inspect::Inspector;
+use super::key::{KeyObject, KeyRemoval};
+use super::layout::{KEYS, ObjectName, SEGMENTS};
+use super::state::{Remembered, StateDirectory};
+use super::{Repository, RepositoryTarget};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{ObjectHash, RepositoryId};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
+use crate::secret::Secrets;
+use crate::target::Target;
+
+/// How to open or make repositories.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Where this client keeps its state.
+    pub state: StateDirectory,
+    /// Whether the caller knows that the repository is encrypted, or that it is not: anything else is refused then. Who has a password
+    /// in hand should say `Encrypted`, so that an enemy cannot offer a repository without encryption in its place.
+    pub expect: Option<Mode>,
+    /// How URLs become targets.
+    pub connect: Arc<dyn Connect>,
+}
+
+impl OpenOptions {
+    /// With state below `state`, nothing expected, targets by their URLs.
+    pub fn new(state: StateDirectory) -> Self {
+        Self { state, expect: None, connect: Arc::new(UrlConnect) }
+    }
+}
+
+/// Asks for a password: gets 1 for the first time, 2 after a wrong one, and so on; `None` gives up.
+pub type AskPassword<'a> = dyn FnMut(u32) -> Result<Option<Zeroizing<Vec<u8>>>> + 'a;
+
+/// How to get at the secrets.
+pub enum Unlock<'a> {
+    /// By a password, which is asked for only if the repository is encrypted.
+    Password(&'a mut AskPassword<'a>),
+    /// Not at all: enough to tell good objects from bad ones, and to copy them.
+    Nothing,
+}
+
+impl std::fmt::Debug for Unlock<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Unlock::Password(..)",
+            Self::Nothing => "Unlock::Nothing",
+        })
+    }
+}
+
+/// A target as it was found.
+struct Found {
+    url: String,
+    listed: bool,
+    target: Option<Arc<dyn Target>>,
+    config: Result<(Vec<u8>, ConfigObject)>,
+}
+
+impl Found {
+    fn at(connect: &dyn Connect, url: &str, listed: bool) -> Self {
+        let (target, config) = match connect.open(url) {
+            Err(error) => (None, Err(error)),
+            Ok(target) => {
+                let config = read_config(&*target);
+                (Some(target), config)
+            }
+        };
+        Self { url: url.to_owned(), listed, target, config }
+    }
+
+    /// Whether there is a target which holds objects: its config was lost, rather than that nothing was ever there (a disk that is not mounted).
+    fn holds_objects(&self) -> bool {
+        let any = |target: &Arc<dyn Target>| {
+            let listing = |prefix| target.list(prefix).unwrap_or_default();
+            [KEYS, SEGMENTS]
+                .into_iter()
+                .any(|prefix| listing(prefix).iter().any(|object| ObjectName::parse(&object.key).is_some()))
+        };
+        self.target.as_ref().is_some_and(any)
+    }
+}
+
+fn read_config(target: &dyn Target) -> Result<(Vec<u8>, ConfigObject)> {
+    let key = ObjectName::Config.key();
+    let bytes = target.get(&key)?;
+    let object = Config::decode(&bytes).map_err(|error| error.at(format!("target {}", target.url())))?;
+    Ok((bytes, object))
+}
+
+impl Repository {
+    /// Opens the repository that has a target at `url`, with all its other targets that this client knows. Faults of targets are reported
+    /// and not fatal, as long as one of them has what is needed.
+    ///
+    /// # Errors
+    /// No repository; wrong password; newer format; damage, if no target has a good config, or none a good key; not the same, if the
+    /// repository is not the one remembered at this URL, or not of the expected mode; target, if none can be reached; invalid argument, if the URL is
+    /// none; local, if the state directory fails.
+    pub fn open(url: &str, options: &OpenOptions, unlock: Unlock<'_>, monitor: &dyn Monitor) -> Result<Self> {
+        let url = options.connect.normalize(url)?;
+        let memories = options.state.remembered(&mut |error| {
+            let note = format!(
+                "what this machine remembered of a repository is lost and will be learned again ({error})"
+            );
+            monitor.event(Event::Note(&note));
+        })?;
+        let named = Found::at(&*options.connect, &url, false);
+        let memory = choose_memory(&memories, &named)?;
+        let mut found = vec![named];
+        if let Some(memory) = memory {
+            let sisters = memory.targets.iter().filter(|target| target.listed && target.url != url);
+            found.extend(sisters.map(|target| Found::at(&*options.connect, &target.url, true)));
+            if let Some(named) = found.first_mut() {
+                named.listed = memory.target(&url).is_some_and(|target| target.listed);
+            }
+        }
+        let chosen = choose_config(&found, memory)?;
+        let id = chosen.id;
+        check_mode(chosen.mode(), id, memory, options.expect)?;
+        let targets: Vec<_> = found.iter().map(|found| chosen.judge(found, monitor)).collect();
+        let unlocked = chosen.unlock(&targets, unlock, monitor)?;
+        let repository = Self {
+            config: unlocked.config,
+            inspector: Inspector::new(id, unlocked.bytes.clone(), unlocked.secrets.clone()),
+            config_bytes: unlocked.bytes,
+            secrets: unlocked.secrets,
+            key: unlocked.key,
+            targets,
+            state: options.state.of(id),
+            connect: options.connect.clone(),
+        };
+        repository.note_other_configs(&found, monitor);
+        let config = repository.config;
+        repository.state.remember(|before| {
+            let mut memory = before.unwrap_or_else(|| Remembered {
+                repository: id,
+                mode: config.mode,
+                epoch: config.epoch,
+                targets: Vec::new(),
+            });
+            memory.epoch = memory.epoch.max(config.epoch);
+            let first = !memory.targets.iter().any(|target| target.listed);
+            let named = memory.target_mut(&url);
+            named.listed |= first;
+            Ok(memory)
+        })?;
+        repository.relisted()
+    }
+
+    /// The same, each target knowing whether it is in the list as it is now.
+    fn relisted(mut self) -> Result<Self> {
+        let memory = self.state.remembered()?;
+        for target in &mut self.targets {
+            let listed = memory
+                .as_ref()
+                .and_then(|memory| memory.target(&target.url))
+                .is_some_and(|target| target.listed);
+            if listed != target.listed
+                && let Some(target) = Arc::get_mut(target)
+            {
+                target.listed = listed;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Targets whose config is good in itself, and not the one that was chosen.
+    fn note_other_configs(&self, found: &[Found], monitor: &dyn Monitor) {
+        for (found, target) in found.iter().zip(&self.targets) {
+            if let Ok((bytes, _)) = &found.config
+                && target.error().is_none()
+                && let Err(error) = self.inspector.check(&ObjectName::Config, bytes)
+            {
+                report(monitor, FaultSide::Damage, &found.url, error);
+            }
+        }
+    }
+}
+
+fn report(monitor: &dyn Monitor, side: FaultSide, url: &str, error: Error) {
+    let item = match side {
+        FaultSide::Damage => format!("{url}/config"),
+        _ => url.to_owned(),
+    };
+    monitor.fault(Fault { side, item, during: "open", error });
+}
+
+/// What is remembered of the repository at the named target.
+fn choose_memory<'a>(memories: &'a [Remembered], named: &Found) -> Result<Option<&'a Remembered>> {
+    let here: Vec<_> = memories.iter().filter(|memory| memory.target(&named.url).is_some()).collect();
+    let error = match &named.config {
+        Ok((_, object)) => {
+            let id = object.config.repository;
+            if let Some(other) = here.first()
+                && !here.iter().any(|memory| memory.repository == id)
+            {
+                return Err(Error::new(
+                    ErrorKind::NotTheSame,
+                    format!(
+                        "target {}: repository {id} is there, and this machine remembers repository {} at that place. If that is as it \
+                         should be, remove {} from its state directory",
+                        named.url, other.repository, other.repository
+                    ),
+                ));
+            }
+            return Ok(memories.iter().find(|memory| memory.repository == id));
+        }
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::NewerFormat {
+        return Err(error.clone());
+    }
+    if let Some(memory) =
+        here.iter().find(|memory| memory.target(&named.url).is_some_and(|target| target.listed))
+    {
+        return Ok(Some(memory));
+    }
+    if let Some(memory) = here.first() {
+        return Ok(Some(memory));
+    }
+    match error.kind() {
+        ErrorKind::NotFound if named.holds_objects() => Err(Error::damage(format!(
+            "target {}: its config is missing, but objects of a repository are there: open the repository by another of its targets, \
+             and heal it",
+            named.url
+        ))),
+        ErrorKind::NotFound => Err(no_repository(&named.url)),
+        _ => Err(error.clone()),
+    }
+}
+
+fn no_repository(url: &str) -> Error {
+    Error::new(ErrorKind::NoRepository, format!("target {url}: there is no repository (`init` makes one)"))
+}
+
+fn check_mode(
+    found: Mode,
+    id: RepositoryId,
+    memory: Option<&Remembered>,
+    expect: Option<Mode>,
+) -> Result<()> {
+    let refuse = |kind, message: String| Err(Error::new(kind, message));
+    match (found, memory.map(|memory| memory.mode), expect) {
+        (Mode::Unencrypted, Some(Mode::Encrypted), _) => refuse(
+            ErrorKind::NotTheSame,
+            format!(
+                "repository {id} is not encrypted, and was when this machine saw it last: someone may have put another in its place"
+            ),
+        ),
+        (Mode::Encrypted, Some(Mode::Unencrypted), _) => refuse(
+            ErrorKind::NotTheSame,
+            format!(
+                "repository {id} asks for a password, and had none when this machine saw it last: don't type one in"
+            ),
+        ),
+        (Mode::Unencrypted, _, Some(Mode::Encrypted)) => refuse(
+            ErrorKind::NotTheSame,
+            format!(
+                "repository {id} is not encrypted, and a password was given for it: say that it has none if that is as it should be"
+            ),
+        ),
+        (Mode::Encrypted, _, Some(Mode::Unencrypted)) => {
+            refuse(ErrorKind::WrongPassword, format!("repository {id} is encrypted: it needs a password"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The configs that may be the repository's: distinct ones, the best first.
+struct Chosen {
+    id: RepositoryId,
+    candidates: Vec<(Vec<u8>, ConfigObject)>,
+    /// Where the first of them is.
+    url: String,
+    remembered_mode: Option<Mode>,
+}
+
+fn choose_config(found: &[Found], memory: Option<&Remembered>) -> Result<Chosen> {
+    let id_here =
+        found.iter().find_map(|found| found.config.as_ref().ok().map(|(_, object)| object.config.repository));
+    let named_error = || match found.first().map(|named| (&named.config, &named.url)) {
+        Some((Err(error), url)) if error.kind() == ErrorKind::NotFound => no_repository(url),
+        Some((Err(error), _)) => error.clone(),
+        _ => Error::new(ErrorKind::NoRepository, "no target was named"),
+    };
+    let id = memory.map(|memory| memory.repository).or(id_here).ok_or_else(named_error)?;
+    let mut good: Vec<(&str, &(Vec<u8>, ConfigObject))> = found
+        .iter()
+        .filter_map(|found| found.config.as_ref().ok().map(|config| (found.url.as_str(), config)))
+        .filter(|(_, (_, object))| object.config.repository == id)
+        .collect();
+    // Stable: of equals the target that is read first. One that fits what is remembered comes before all others.
+    let fits = |config: &Config| memory.is_none_or(|memory| memory.mode == config.mode);
+    good.sort_by_key(|(_, (_, object))| (!fits(&object.config), std::cmp::Reverse(object.config.epoch)));
+    let Some((url, (_, first))) = good.first() else {
+        // Damage somewhere is the better explanation than that nothing is there.
+        let damaged = found.iter().filter_map(|found| found.config.as_ref().err());
+        let damaged = damaged
+            .into_iter()
+            .find(|error| matches!(error.kind(), ErrorKind::Damage | ErrorKind::NewerFormat));
+        return Err(damaged.cloned().unwrap_or_else(named_error));
+    };
+    if let Some(memory) = memory
+        && first.config.epoch < memory.epoch
+    {
+        return Err(Error::new(
+            ErrorKind::NotTheSame,
+            format!(
+                "repository {id}: its config is of epoch {}, and this machine has seen epoch {}: its targets serve an older state",
+                first.config.epoch, memory.epoch
+            ),
+        ));
+    }
+    let url = (*url).to_owned();
+    let mut candidates: Vec<(Vec<u8>, ConfigObject)> = Vec::new();
+    for (_, config) in good {
+        if !candidates.iter().any(|(bytes, _)| *bytes == config.0) {
+            candidates.push(config.clone());
+        }
+    }
+    Ok(Chosen { id, candidates, url, remembered_mode: memory.map(|memory| memory.mode) })
+}
+
+/// The config that counts, and what a password gave.
+struct Unlocked {
+    bytes: Vec<u8>,
+    config: Config,
+    secrets: Option<Secrets>,
+    key: Option<ObjectHash>,
+}
+
+impl Chosen {
+    fn mode(&self) -> Mode {
+        self.candidates.first().map_or(Mode::Encrypted, |(_, object)| object.config.mode)
+    }
+
+    /// Whether a target can be used, and what is to be said about it.
+    fn judge(&self, found: &Found, monitor: &dyn Monitor) -> Arc<RepositoryTarget> {
+        let (url, listed) = (found.url.clone(), found.listed);
+        let fail = |error: Error| {
+            report(monitor, FaultSide::Target, &url, error.clone());
+            RepositoryTarget::failing(url.clone(), listed, found.target.clone(), error)
+        };
+        let Some(target) = &found.target else {
+            let error = found.config.as_ref().err().cloned();
+            let error = error.unwrap_or_else(|| no_repository(&found.url));
+            return fail(error.with_kind(ErrorKind::Target));
+        };
+        match &found.config {
+            Ok((_, object)) if object.config.repository != self.id => fail(Error::new(
+                ErrorKind::NotTheSame,
+                format!(
+                    "target {url}: another repository is there, {}, not {}",
+                    object.config.repository, self.id
+                ),
+            )),
+            Ok((_, object)) if self.remembered_mode.is_some_and(|mode| mode != object.config.mode) => {
+                fail(Error::new(
+                    ErrorKind::NotTheSame,
+                    format!(
+                        "target {url}: its config says that the repository is {:?}, which it is not",
+                        object.config.mode
+                    ),
+                ))
+            }
+            Ok(_) => RepositoryTarget::reachable(url, listed, target.clone()),
+            Err(error)
+                if error.kind() == ErrorKind::Damage
+                    || (error.kind() == ErrorKind::NotFound && found.holds_objects()) =>
+            {
+                let message = format!("the config is taken from {} (`verify --heal` mends it)", self.url);
+                report(
+                    monitor,
+                    FaultSide::Damage,
+                    &url,
+                    error.clone().with_kind(ErrorKind::Damage).at(message),
+                );
+                RepositoryTarget::reachable(url, listed, target.clone())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => fail(Error::new(
+                ErrorKind::Target,
+                format!("target {url}: there is no repository any more (is its disk mounted?)"),
+            )),
+            Err(error) => fail(error.clone()),
+        }
+    }
+
+    /// The config that the secrets vouch for, the secrets, and the key that held them.
+    fn unlock(
+        self,
+        targets: &[Arc<RepositoryTarget>],
+        unlock: Unlock<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Unlocked> {
+        let mode = self.mode();
+        let mut candidates = self.candidates.into_iter().filter(|(_, object)| object.config.mode == mode);
+        let none = || Error::damage(format!("repository {}: no config is left", self.id));
+        let ask = match (mode, unlock) {
+            (Mode::Unencrypted, _) => {
+                let (bytes, object) = candidates.next().ok_or_else(none)?;
+                let secrets = object.secrets.clone();
+                return Ok(Unlocked { bytes, config: object.config, secrets, key: None });
+            }
+            (Mode::Encrypted, Unlock::Nothing) => {
+                let (bytes, object) = candidates.next().ok_or_else(none)?;
+                return Ok(Unlocked { bytes, config: object.config, secrets: None, key: None });
+            }
+            (Mode::Encrypted, Unlock::Password(ask)) => ask,
+        };
+        let keys = Keys::read(targets, self.id, monitor)?;
+        let (secrets, key) = keys.unlock(self.id, ask, monitor)?;
+        let mut refused = None;
+        for (bytes, object) in candidates {
+            match object.authenticate(&secrets) {
+                Ok(()) => {
+                    return Ok(Unlocked {
+                        bytes,
+                        config: object.config,
+                        secrets: Some(secrets),
+                        key: Some(key),
+                    });
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or_else(none))
+    }
+}
+
+/// The key objects and removal records of a repository, from all of its targets.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) keys: BTreeMap<ObjectHash, KeyObject>,
+    /// Several for one key, if it was removed on two machines at once.
+    pub(super) removals: BTreeMap<ObjectHash, Vec<KeyRemoval>>,
+}
+
+impl Keys {
+    /// Reads them: of each key the first good copy; every removal record. Faults are reported.
+    pub(super) fn read(
+        targets: &[Arc<RepositoryTarget>],
+        id: RepositoryId,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        let mut all = Self::default();
+        for target in targets {
+            let Ok(open) = target.get() else { continue };
+            if let Err(error) = all.read_target(target, &**open, id, monitor) {
+                if error.kind() == ErrorKind::NewerFormat {
+                    return Err(error);
+                }
+                if target.fail(error.clone()) {
+                    report(monitor, FaultSide::Target, target.url(), error);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn read_target(
+        &mut self,
+        target: &RepositoryTarget,
+        open: &dyn Target,
+        id: RepositoryId,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        for object in open.list(KEYS)? {
+            let Some(name) = ObjectName::parse(&object.key) else { continue };
+            if matches!(name, ObjectName::Key(hash) if self.keys.contains_key(&hash)) {
+                continue;
+            }
+            let read = open.get(&object.key).and_then(|bytes| match name {
+                ObjectName::Key(hash) => {
+                    let key = KeyObject::decode(bytes)?;
+                    if *key.name() != hash {
+                        return Err(Error::damage("its bytes hash to another name"));
+                    }
+                    // One of another repository is a trace of an `init` that was cut short.
+                    if key.repository() == id {
+                        self.keys.insert(hash, key);
+                    }
+                    Ok(())
+                }
+                ObjectName::KeyRemoval(hash) => {
+                    let removal = KeyRemoval::decode(&bytes)?;
+                    if removal.key == hash && removal.repository == id {
+                        self.removals.entry(hash).or_default().push(removal);
+                    }
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
+            match read {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::Damage => {
+                    let item = format!("{}/{name}", target.url());
+                    monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
+                }
+                Err(error) => return Err(error.at(format!("target {}: {name}", target.url()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the key was removed by someone who had the secrets.
+    pub(super) fn is_removed(&self, key: &ObjectHash, secrets: &Secrets) -> bool {
+        let removals = self.removals.get(key).map(Vec::as_slice).unwrap_or_default();
+        removals.iter().any(|removal| removal.authenticate(secrets).is_ok())
+    }
+
+    fn unlock(
+        &self,
+        id: RepositoryId,
+        ask: &mut AskPassword<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<(Secrets, ObjectHash)> {
+        if self.keys.is_empty() {
+            return Err(Error::damage(format!(
+                "repository {id} is encrypted, and no target that can be reached has a key: bring back a target that has one"
+            )));
+        }
+        // One that seems removed is tried last: the record may be a forgery, which shows only when the key has opened.
+        let mut keys: Vec<_> = self.keys.values().collect();
+        keys.sort_by_key(|key| (self.removals.contains_key(key.name()), std::cmp::Reverse(key.created())));
+        let mut wrong = Error::new(
+            ErrorKind::WrongPassword,
+            format!("repository {id} is encrypted, and no password was given"),
+        );
+        let mut attempt = 1;
+        while let Some(password) = ask(attempt)? {
+            attempt += 1;
+            wrong = Error::new(
+                ErrorKind::WrongPassword,
+                format!("repository {id}: none of its keys opens with this password"),
+            );
+            for key in &keys {
+                match key.unwrap(&password) {
+                    Ok(secrets) if self.is_removed(key.name(), &secrets) => {
+                        wrong = Error::new(
+                            ErrorKind::WrongPassword,
+                            format!(
+                                "repository {id}: the key {:?} of this password was removed",
+                                key.label()
+                            ),
+                        );
+                    }
+                    Ok(secrets) => return Ok((secrets, *key.name())),
+                    Err(error) if error.kind() == ErrorKind::WrongPassword => {}
+                    Err(error) if error.kind() == ErrorKind::Damage => {
+                        let item = ObjectName::Key(*key.name()).to_string();
+                        monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Err(wrong)
+    }
+}

@@ -1,0 +1,84 @@
+//! Reading with fall-over: an object, or a range of one, from the first target that has it good.
+
+use super::layout::ObjectName;
+use super::{Repository, RepositoryTarget};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::{Fault, FaultSide, Monitor};
+
+impl Repository {
+    /// All bytes of an object, from the first target whose bytes are what its name says; targets that turn out bad are reported.
+    ///
+    /// # Errors
+    /// Not found if no target has it; damage if none has it good; else what kept the last target from answering.
+    pub fn read(&self, name: &ObjectName, monitor: &dyn Monitor) -> Result<Vec<u8>> {
+        self.read_from_any(name, monitor, |target| {
+            let bytes = target.get()?.get(&name.key())?;
+            self.inspector().check(name, &bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// `length` bytes of an object from `offset`, from the first target for whose bytes `check` gives an answer. `check` gets what the target gave,
+    /// which may be shorter or wrong: it must open a seal or compare a hash, and say `Damage` if that fails.
+    ///
+    /// # Errors
+    /// As [`Repository::read`].
+    pub fn read_range<T>(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: usize,
+        monitor: &dyn Monitor,
+        check: impl Fn(Vec<u8>) -> Result<T>,
+    ) -> Result<T> {
+        self.read_from_any(name, monitor, |target| {
+            check(target.get()?.get_range(&name.key(), offset, length)?)
+        })
+    }
+
+    /// Asks the targets one after the other until one answers; those that failed before are asked last.
+    pub(crate) fn read_from_any<T>(
+        &self,
+        name: &ObjectName,
+        monitor: &dyn Monitor,
+        ask: impl Fn(&RepositoryTarget) -> Result<T>,
+    ) -> Result<T> {
+        let mut worst: Option<Error> = None;
+        for target in self.targets() {
+            let error = match ask(target) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let side = match error.kind() {
+                ErrorKind::NotFound => None,
+                ErrorKind::Damage => Some(FaultSide::Damage),
+                ErrorKind::Target | ErrorKind::TargetFull => {
+                    // Told once: from now on it is passed over, and every object would tell the same.
+                    target.fail(error.clone()).then_some(FaultSide::Target)
+                }
+                ErrorKind::NotTheSame if target.error().is_some() => None,
+                _ => return Err(error),
+            };
+            if let Some(side) = side {
+                let item = format!("{}/{name}", target.url());
+                monitor.fault(Fault { side, item, during: "read", error: error.clone() });
+            }
+            // What a target that answers says counts for more than the silence of another.
+            let rank = |error: &Error| match error.kind() {
+                ErrorKind::Damage => 2,
+                ErrorKind::NotFound => 0,
+                _ => 1,
+            };
+            if worst.as_ref().is_none_or(|worst| rank(worst) < rank(&error)) {
+                worst = Some(error);
+            }
+        }
+        Err(match worst {
+            None => Error::new(ErrorKind::Target, format!("{name}: there is no target to read it from")),
+            Some(error) if error.kind() == ErrorKind::NotFound => {
+                Error::new(ErrorKind::NotFound, format!("{name}: no target has it"))
+            }
+            Some(error) => error.at(format!("{name}: no target has it whole")),
+        })
+    }
+}
