@@ -1,6 +1,9 @@
 //! What a Version keeps of an entry besides its contents.
 //!
-//! The types stand here, free of any system; how a system fills and applies them is in the modules below.
+//! The types stand here, free of any system; [`encode`] is their bytes, [`unix`] how a Unix system fills and applies them.
+
+pub(crate) mod encode;
+pub mod unix;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +23,22 @@ pub enum Kind {
     CharacterDevice = 6,
     /// A block device.
     BlockDevice = 7,
+}
+
+impl Kind {
+    /// The kind with this number.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::File,
+            2 => Self::Directory,
+            3 => Self::Symlink,
+            4 => Self::Fifo,
+            5 => Self::Socket,
+            6 => Self::CharacterDevice,
+            7 => Self::BlockDevice,
+            _ => return None,
+        })
+    }
 }
 
 /// A time: seconds since 1970 (negative before), and nanoseconds from 0 to 999,999,999 that always count forward.
@@ -86,6 +105,35 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// An entry of this kind, everything else zero, absent or empty, with one link. A symbolic link still needs its target, a device its number.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            user: Vec::new(),
+            group: Vec::new(),
+            mtime: Timestamp::default(),
+            ctime: Timestamp::default(),
+            birth: None,
+            size: 0,
+            device: 0,
+            inode: 0,
+            links: 1,
+            device_number: None,
+            link_target: None,
+            xattrs: Vec::new(),
+            holes: Vec::new(),
+        }
+    }
+
+    /// Bytes of contents between the holes: what the chunks of its Version hold in all.
+    pub fn data_bytes(&self) -> u64 {
+        let holes: u64 = self.holes.iter().map(|hole| hole.length).fold(0, u64::saturating_add);
+        if self.kind == Kind::File { self.size.saturating_sub(holes) } else { 0 }
+    }
+
     /// Whether a restore of both gives the same entry: all but `ctime`, `inode` and `device`.
     pub fn same_restored(&self, other: &Self) -> bool {
         let strip = |m: &Self| Self { ctime: Timestamp::default(), inode: 0, device: 0, ..m.clone() };

@@ -1,0 +1,329 @@
+//! Metadata of a Unix file system: what one `statx` says, what is read besides it, and how all of it is put back ([`apply`](mod@apply)).
+//!
+//! Everything goes by an open directory and a name, never by a path from `/`: no limit on a path's length, and nothing that is
+//! swapped for a link in the meantime is followed. Extended attributes have no such call before Linux 6.13, but
+//! `/proc/self/fd/N/NAME` is the same thing to the calls that take paths, works for every kind of entry and opens nothing.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use parking_lot::RwLock;
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp};
+use rustix::io::Errno;
+
+use super::{Kind, Metadata, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What one `statx` says of an entry: all that change detection needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Permissions with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Owner's number.
+    pub uid: u32,
+    /// Group's number.
+    pub gid: u32,
+    /// As the file system says: of a directory too.
+    pub size: u64,
+    /// Blocks of 512 bytes that it takes.
+    pub blocks: u64,
+    /// When the contents changed last.
+    pub mtime: Timestamp,
+    /// When the inode changed last.
+    pub ctime: Timestamp,
+    /// When it was created, where the file system knows.
+    pub birth: Option<Timestamp>,
+    /// The file system: major number << 32 | minor number.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+    /// Names of the inode.
+    pub links: u64,
+    /// Major and minor number of a device node.
+    pub device_number: Option<(u32, u32)>,
+}
+
+fn timestamp(time: StatxTimestamp) -> Timestamp {
+    // A file system that hands out more nanoseconds than a second has is broken; what it meant is anyone's guess.
+    Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec.min(999_999_999) }
+}
+
+impl Stat {
+    /// Of the entry `name` in `directory`, itself if it is a link.
+    ///
+    /// # Errors
+    /// As `statx`; `NODEV` if it is of a kind that is not known.
+    #[inline]
+    pub fn at(directory: impl AsFd, name: &CStr) -> rustix::io::Result<Self> {
+        Self::with(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+    }
+
+    /// Of what the entry `name` in `directory` leads to, if it is a link.
+    ///
+    /// # Errors
+    /// As [`Stat::at`].
+    pub fn at_followed(directory: impl AsFd, name: &CStr) -> rustix::io::Result<Self> {
+        Self::with(directory.as_fd(), name, AtFlags::empty())
+    }
+
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// As [`Stat::at`].
+    pub fn of(file: impl AsFd) -> rustix::io::Result<Self> {
+        Self::with(file.as_fd(), c"", AtFlags::EMPTY_PATH)
+    }
+
+    fn with(directory: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> rustix::io::Result<Self> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        Self::from_statx(&rustix::fs::statx(directory, name, flags, wanted)?)
+    }
+
+    fn from_statx(statx: &Statx) -> rustix::io::Result<Self> {
+        let kind = match FileType::from_raw_mode(u32::from(statx.stx_mode)) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice => Kind::CharacterDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Unknown => return Err(Errno::NODEV),
+        };
+        let is_device = matches!(kind, Kind::CharacterDevice | Kind::BlockDevice);
+        let knows_birth = statx.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Ok(Self {
+            kind,
+            mode: statx.stx_mode & 0o7777,
+            uid: statx.stx_uid,
+            gid: statx.stx_gid,
+            size: statx.stx_size,
+            blocks: statx.stx_blocks,
+            mtime: timestamp(statx.stx_mtime),
+            ctime: timestamp(statx.stx_ctime),
+            birth: knows_birth.then(|| timestamp(statx.stx_btime)),
+            device: u64::from(statx.stx_dev_major) << 32 | u64::from(statx.stx_dev_minor),
+            inode: statx.stx_ino,
+            links: u64::from(statx.stx_nlink),
+            device_number: is_device.then_some((statx.stx_rdev_major, statx.stx_rdev_minor)),
+        })
+    }
+
+    /// Whether both are of the same inode.
+    pub fn same_inode(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether nothing tells that the contents changed between the two.
+    pub fn same_contents(&self, other: &Self) -> bool {
+        self.same_inode(other)
+            && (self.kind, self.size, self.mtime, self.ctime) == (other.kind, other.size, other.mtime, other.ctime)
+    }
+
+    /// The metadata that follow from it alone: no link target, no extended attributes, no holes. A directory's size and number of links
+    /// are the file system's own affair and left out.
+    pub fn metadata(&self, owners: &Owners) -> Metadata {
+        Metadata {
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            user: owners.user(self.uid),
+            group: owners.group(self.gid),
+            mtime: self.mtime,
+            ctime: self.ctime,
+            birth: self.birth,
+            size: if self.kind == Kind::File { self.size } else { 0 },
+            device: self.device,
+            inode: self.inode,
+            links: if self.kind == Kind::Directory { 1 } else { self.links },
+            device_number: self.device_number,
+            ..Metadata::new(self.kind)
+        }
+    }
+}
+
+/// Names of users and groups by number, each asked for once: the system may have to ask a server.
+#[derive(Debug, Default)]
+pub struct Owners {
+    users: RwLock<HashMap<u32, Vec<u8>>>,
+    groups: RwLock<HashMap<u32, Vec<u8>>>,
+}
+
+impl Owners {
+    /// The name of a user; empty if the number has none.
+    pub fn user(&self, uid: u32) -> Vec<u8> {
+        cached(&self.users, uid, |uid| Some(uzers::get_user_by_uid(uid)?.name().as_encoded_bytes().to_vec()))
+    }
+
+    /// The name of a group; empty if the number has none.
+    pub fn group(&self, gid: u32) -> Vec<u8> {
+        cached(&self.groups, gid, |gid| Some(uzers::get_group_by_gid(gid)?.name().as_encoded_bytes().to_vec()))
+    }
+}
+
+fn cached(names: &RwLock<HashMap<u32, Vec<u8>>>, number: u32, ask: impl Fn(u32) -> Option<Vec<u8>>) -> Vec<u8> {
+    if let Some(name) = names.read().get(&number) {
+        return name.clone();
+    }
+    let name = ask(number).unwrap_or_default();
+    names.write().insert(number, name.clone());
+    name
+}
+
+/// Metadata, and what of them could not be had.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    /// What was found.
+    pub metadata: Metadata,
+    /// One error of kind `Source` for each attribute that could not be read: the entry is kept without it.
+    pub faults: Vec<Error>,
+}
+
+/// An entry by what its calls need: an open file, or an open directory and a name in it.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// An open file or directory; not one opened by `O_PATH`.
+    Open(BorrowedFd<'a>),
+    /// The entry `name` in a directory, itself if it is a link.
+    Named(BorrowedFd<'a>, &'a CStr),
+    /// What the entry `name` in a directory leads to, if it is a link.
+    Followed(BorrowedFd<'a>, &'a CStr),
+}
+
+/// `/proc/self/fd/N/NAME`: the entry as the calls see it that know no open directories.
+pub(crate) fn proc_path(directory: BorrowedFd<'_>, name: &CStr) -> CString {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name.to_bytes());
+    // Neither the prefix nor a name out of a `CStr` holds a zero byte.
+    CString::new(path).unwrap_or_default()
+}
+
+/// Reads everything about an entry that `stat` does not say.
+///
+/// # Errors
+/// Of kind `NotFound` if it vanished or became something else, `Source` if a link's target cannot be read.
+pub fn capture(place: Place<'_>, stat: &Stat, owners: &Owners) -> Result<Captured> {
+    let mut metadata = stat.metadata(owners);
+    if let (Kind::Symlink, Place::Named(directory, name)) = (stat.kind, place) {
+        let target = rustix::fs::readlinkat(directory, name, Vec::with_capacity(256))
+            .map_err(|errno| source_error("the link's target cannot be read", errno))?
+            .into_bytes();
+        if target.is_empty() {
+            return Err(Error::new(ErrorKind::Source, "the link has an empty target"));
+        }
+        metadata.size = target.len() as u64;
+        metadata.link_target = Some(target);
+    }
+    let mut faults = Vec::new();
+    match read_xattrs(place) {
+        Ok(found) => {
+            metadata.xattrs = found.attributes;
+            faults.extend(found.faults);
+        }
+        Err(Errno::NOENT) => return Err(source_error("it vanished", Errno::NOENT)),
+        Err(errno) => faults.push(source_error("its extended attributes cannot be listed", errno)),
+    }
+    Ok(Captured { metadata, faults })
+}
+
+/// An error of the source; of kind `NotFound` where the entry is not there any more.
+pub(crate) fn source_error(what: impl Into<String>, errno: Errno) -> Error {
+    let kind = match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::STALE => ErrorKind::NotFound,
+        _ => ErrorKind::Source,
+    };
+    Error::caused(kind, what, std::io::Error::from(errno))
+}
+
+/// Extended attributes, and those that could be listed but not read.
+#[derive(Debug, Default)]
+pub(crate) struct Xattrs {
+    /// Names ascending.
+    pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// One for each that could not be read.
+    pub(crate) faults: Vec<Error>,
+}
+
+/// Every extended attribute of an entry; none where the file system has no such thing.
+pub(crate) fn read_xattrs(place: Place<'_>) -> rustix::io::Result<Xattrs> {
+    let calls = XattrCalls::new(place);
+    let mut found = Xattrs::default();
+    let names = match grown(|buffer| calls.list(buffer)) {
+        Ok(names) => names,
+        Err(Errno::OPNOTSUPP) => return Ok(found),
+        Err(errno) => return Err(errno),
+    };
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if name.is_empty() {
+            continue;
+        }
+        match grown(|buffer| calls.get(name, buffer)) {
+            Ok(value) => found.attributes.push((name.to_bytes().to_vec(), value)),
+            // It went between the two calls, or is shown to all and given to none.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => found.faults.push(source_error(
+                format!("its extended attribute {:?} cannot be read", name.to_string_lossy()),
+                errno,
+            )),
+        }
+    }
+    found.attributes.sort_unstable();
+    found.attributes.dedup_by(|later, earlier| later.0 == earlier.0);
+    Ok(found)
+}
+
+/// Calls with a small buffer first, with larger ones while the answer does not fit.
+fn grown(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    // Nothing that Linux lets through is larger: XATTR_LIST_MAX and XATTR_SIZE_MAX are 64 KiB; some file systems go on to a few MiB.
+    for capacity in [512usize, 64 << 10, 1 << 20, 16 << 20] {
+        buffer.clear();
+        buffer.reserve(capacity);
+        match call(&mut buffer) {
+            Ok(_) => return Ok(buffer),
+            Err(Errno::RANGE) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::TOOBIG)
+}
+
+/// The calls for extended attributes, by whatever leads to the entry.
+#[derive(Debug)]
+pub(crate) enum XattrCalls<'a> {
+    Open(BorrowedFd<'a>),
+    Named(CString),
+    Followed(CString),
+}
+
+impl<'a> XattrCalls<'a> {
+    pub(crate) fn new(place: Place<'a>) -> Self {
+        match place {
+            Place::Open(file) => Self::Open(file),
+            Place::Named(directory, name) => Self::Named(proc_path(directory, name)),
+            Place::Followed(directory, name) => Self::Followed(proc_path(directory, name)),
+        }
+    }
+
+    fn list(&self, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+        let room = rustix::buffer::spare_capacity(buffer);
+        match self {
+            Self::Open(file) => rustix::fs::flistxattr(file, room),
+            Self::Named(path) => rustix::fs::llistxattr(path, room),
+            Self::Followed(path) => rustix::fs::listxattr(path, room),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
+        let room = rustix::buffer::spare_capacity(buffer);
+        match self {
+            Self::Open(file) => rustix::fs::fgetxattr(file, name, room),
+            Self::Named(path) => rustix::fs::lgetxattr(path, name, room),
+            Self::Followed(path) => rustix::fs::getxattr(path, name, room),
+        }
+    }
+}
