@@ -17,6 +17,7 @@ pub mod repository;
 pub mod seal;
 pub mod secret;
 pub mod segment;
+pub mod source;
 pub mod target;
 pub mod version;
 

@@ -84,7 +84,11 @@ impl Metadata {
                     return Err(refused("a link's target is empty or holds a zero byte"));
                 }
                 if self.size != target.len() as u64 {
-                    return Err(refused(format!("{} bytes of link target, size {}", target.len(), self.size)));
+                    return Err(refused(format!(
+                        "{} bytes of link target, size {}",
+                        target.len(),
+                        self.size
+                    )));
                 }
             }
             (None, Kind::Symlink) => return Err(refused("a symbolic link without a target")),
@@ -96,7 +100,9 @@ impl Metadata {
         let mut before: &[u8] = b"";
         for (name, _) in &self.xattrs {
             if name.as_slice() <= before || name.contains(&0) {
-                return Err(refused("extended attributes are empty, out of order, or hold a zero byte in a name"));
+                return Err(refused(
+                    "extended attributes are empty, out of order, or hold a zero byte in a name",
+                ));
             }
             before = name;
         }
@@ -212,7 +218,8 @@ impl Metadata {
         }
         let has = |bit: u64| present & bit != 0;
         let mut metadata = Self::new(kind);
-        metadata.mode = u16::try_from(decoder.varint("metadata: mode")?).map_err(|_| refused("mode too large"))?;
+        metadata.mode =
+            u16::try_from(decoder.varint("metadata: mode")?).map_err(|_| refused("mode too large"))?;
         metadata.uid = decoder.varint_u32("metadata: user id")?;
         metadata.gid = decoder.varint_u32("metadata: group id")?;
         let name = |decoder: &mut Decoder<'_>, field: &str| -> Result<Vec<u8>> {
@@ -318,7 +325,13 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     fn timestamp() -> impl Strategy<Value = Timestamp> {
-        let seconds = prop_oneof![any::<i64>(), -10i64..10, Just(i64::MIN), Just(i64::MAX), 1_700_000_000i64..1_800_000_000];
+        let seconds = prop_oneof![
+            any::<i64>(),
+            -10i64..10,
+            Just(i64::MIN),
+            Just(i64::MAX),
+            1_700_000_000i64..1_800_000_000
+        ];
         (seconds, 0..=NANOSECONDS_MAX).prop_map(|(seconds, nanoseconds)| Timestamp { seconds, nanoseconds })
     }
 
@@ -403,22 +416,22 @@ pub(crate) mod tests {
     fn the_bytes_are_as_specified() {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let expected = [
-            "01",                   // kind: a file
-            "e701",                 // present: user, group, birth, links, xattrs, holes
-            "ed13",                 // mode 4755
-            "e807",                 // uid 1000
-            "64",                   // gid 100
-            "03616461",             // "ada"
-            "057573657273",         // "users"
-            "80e2ced50c95 9aef3a",  // mtime
-            "0205",                 // ctime: one second later, 5 ns
-            "ff83af5f00",           // birth: 100,000,000 seconds before mtime
-            "80fc03",               // device
-            "4d",                   // inode
-            "02",                   // links
-            "808040",               // size
+            "01",                                       // kind: a file
+            "e701",                                     // present: user, group, birth, links, xattrs, holes
+            "ed13",                                     // mode 4755
+            "e807",                                     // uid 1000
+            "64",                                       // gid 100
+            "03616461",                                 // "ada"
+            "057573657273",                             // "users"
+            "80e2ced50c95 9aef3a",                      // mtime
+            "0205",                                     // ctime: one second later, 5 ns
+            "ff83af5f00",                               // birth: 100,000,000 seconds before mtime
+            "80fc03",                                   // device
+            "4d",                                       // inode
+            "02",                                       // links
+            "808040",                                   // size
             "02 06757365722e61 0131 06757365722e62 00", // attributes
-            "02 8020 8040 80a003 8020", // holes: 4096 +8192; 53248 further +4096
+            "02 8020 8040 80a003 8020",                 // holes: 4096 +8192; 53248 further +4096
         ]
         .concat()
         .replace(' ', "");

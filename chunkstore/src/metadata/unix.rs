@@ -26,7 +26,7 @@ pub struct Stat {
     pub uid: u32,
     /// Group's number.
     pub gid: u32,
-    /// As the file system says: of a directory too.
+    /// Bytes of contents, or of a link's target; 0 for every other kind, whatever the file system says.
     pub size: u64,
     /// Blocks of 512 bytes that it takes.
     pub blocks: u64,
@@ -40,7 +40,7 @@ pub struct Stat {
     pub device: u64,
     /// The inode.
     pub inode: u64,
-    /// Names of the inode.
+    /// Names of the inode; 1 for a directory, whatever the file system says.
     pub links: u64,
     /// Major and minor number of a device node.
     pub device_number: Option<(u32, u32)>,
@@ -100,14 +100,14 @@ impl Stat {
             mode: statx.stx_mode & 0o7777,
             uid: statx.stx_uid,
             gid: statx.stx_gid,
-            size: statx.stx_size,
+            size: if matches!(kind, Kind::File | Kind::Symlink) { statx.stx_size } else { 0 },
             blocks: statx.stx_blocks,
             mtime: timestamp(statx.stx_mtime),
             ctime: timestamp(statx.stx_ctime),
             birth: knows_birth.then(|| timestamp(statx.stx_btime)),
             device: u64::from(statx.stx_dev_major) << 32 | u64::from(statx.stx_dev_minor),
             inode: statx.stx_ino,
-            links: u64::from(statx.stx_nlink),
+            links: if kind == Kind::Directory { 1 } else { u64::from(statx.stx_nlink) },
             device_number: is_device.then_some((statx.stx_rdev_major, statx.stx_rdev_minor)),
         })
     }
@@ -120,11 +120,11 @@ impl Stat {
     /// Whether nothing tells that the contents changed between the two.
     pub fn same_contents(&self, other: &Self) -> bool {
         self.same_inode(other)
-            && (self.kind, self.size, self.mtime, self.ctime) == (other.kind, other.size, other.mtime, other.ctime)
+            && (self.kind, self.size, self.mtime, self.ctime)
+                == (other.kind, other.size, other.mtime, other.ctime)
     }
 
-    /// The metadata that follow from it alone: no link target, no extended attributes, no holes. A directory's size and number of links
-    /// are the file system's own affair and left out.
+    /// The metadata that follow from it alone: no link target, no extended attributes, no holes.
     pub fn metadata(&self, owners: &Owners) -> Metadata {
         Metadata {
             mode: self.mode,
@@ -135,10 +135,10 @@ impl Stat {
             mtime: self.mtime,
             ctime: self.ctime,
             birth: self.birth,
-            size: if self.kind == Kind::File { self.size } else { 0 },
+            size: self.size,
             device: self.device,
             inode: self.inode,
-            links: if self.kind == Kind::Directory { 1 } else { self.links },
+            links: self.links,
             device_number: self.device_number,
             ..Metadata::new(self.kind)
         }
@@ -160,11 +160,17 @@ impl Owners {
 
     /// The name of a group; empty if the number has none.
     pub fn group(&self, gid: u32) -> Vec<u8> {
-        cached(&self.groups, gid, |gid| Some(uzers::get_group_by_gid(gid)?.name().as_encoded_bytes().to_vec()))
+        cached(&self.groups, gid, |gid| {
+            Some(uzers::get_group_by_gid(gid)?.name().as_encoded_bytes().to_vec())
+        })
     }
 }
 
-fn cached(names: &RwLock<HashMap<u32, Vec<u8>>>, number: u32, ask: impl Fn(u32) -> Option<Vec<u8>>) -> Vec<u8> {
+fn cached(
+    names: &RwLock<HashMap<u32, Vec<u8>>>,
+    number: u32,
+    ask: impl Fn(u32) -> Option<Vec<u8>>,
+) -> Vec<u8> {
     if let Some(name) = names.read().get(&number) {
         return name.clone();
     }
