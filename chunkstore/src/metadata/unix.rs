@@ -1,4 +1,4 @@
-//! Metadata of a Unix file system: what one `statx` says, what is read besides it, and how all of it is put back ([`apply`](mod@apply)).
+//! Metadata of a Unix file system: what one `statx` says, what is read besides it.
 //!
 //! Everything goes by an open directory and a name, never by a path from `/`: no limit on a path's length, and nothing that is
 //! swapped for a link in the meantime is followed. Extended attributes have no such call before Linux 6.13, but
