@@ -281,3 +281,149 @@ impl<'a> Field<'a> {
             .map_err(|_| Error::damage(format!("{what}: {N} bytes expected, {} found", self.value.len())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use proptest::prelude::*;
+
+    const KIND: EnvelopeKind = EnvelopeKind::Intent;
+
+    fn sample() -> Vec<u8> {
+        let mut writer = EnvelopeWriter::new(KIND);
+        writer.field(FieldNumber(1), Unknown::Refuse, b"one").field(FieldNumber(7), Unknown::PassOver, b"");
+        writer.finish()
+    }
+
+    fn read(bytes: &[u8], known: &[u16]) -> Result<Vec<(u16, Vec<u8>)>> {
+        let mut out = Vec::new();
+        Envelope::decode(KIND, bytes)?.fields(|field| {
+            out.push((field.number.0, field.value.to_vec()));
+            Ok(if known.contains(&field.number.0) { Known::Yes } else { Known::No })
+        })?;
+        Ok(out)
+    }
+
+    /// The same envelope with other bytes at `offset`, and a hash that is right for them.
+    fn with(offset: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut out = sample();
+        out[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let end = out.len() - ENVELOPE_HASH_BYTES;
+        let hash = blake3::hash(&out[..end]);
+        out[end..].copy_from_slice(hash.as_bytes());
+        out
+    }
+
+    #[test]
+    fn fields_come_back() {
+        assert_eq!(read(&sample(), &[1, 7]).unwrap(), [(1, b"one".to_vec()), (7, vec![])]);
+        assert!(read(&EnvelopeWriter::new(KIND).finish(), &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn each_flipped_bit_and_each_cut_is_damage() {
+        let good = sample();
+        for index in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[index] ^= 1 << bit;
+                assert_eq!(
+                    read(&bad, &[1, 7]).unwrap_err().kind(),
+                    ErrorKind::Damage,
+                    "byte {index}: never newer"
+                );
+            }
+            assert_eq!(read(&good[..index], &[1, 7]).unwrap_err().kind(), ErrorKind::Damage);
+        }
+        assert!(read(&[&good[..], &[0]].concat(), &[1, 7]).is_err());
+        assert!(read(&vec![0; ENVELOPE_BYTES_MAX + 1], &[]).is_err());
+    }
+
+    #[test]
+    fn another_kind_is_damage() {
+        let error = Envelope::decode(EnvelopeKind::Config, &sample()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damage);
+        assert!(error.to_string().contains("VRSNINTN"), "{error}");
+    }
+
+    #[test]
+    fn what_a_newer_version_writes_is_passed_over_or_refused_as_it_says() {
+        assert_eq!(read(&sample(), &[1]).unwrap().len(), 2, "field 7 may be passed over");
+        assert_eq!(read(&sample(), &[7]).unwrap_err().kind(), ErrorKind::NewerFormat, "field 1 may not");
+        assert_eq!(read(&with(8, &[2, 0]), &[1]).unwrap_err().kind(), ErrorKind::NewerFormat, "version");
+        assert_eq!(
+            read(&with(12, &[1]), &[1]).unwrap_err().kind(),
+            ErrorKind::NewerFormat,
+            "required feature"
+        );
+        read(&with(16, &[1]), &[1]).unwrap();
+        assert_eq!(read(&with(10, &[1]), &[1]).unwrap_err().kind(), ErrorKind::Damage, "reserved bytes");
+        assert_eq!(read(&with(20, &[1]), &[1]).unwrap_err().kind(), ErrorKind::Damage, "length of the body");
+    }
+
+    #[test]
+    fn fields_must_ascend_and_end_where_the_body_does() {
+        let body = ENVELOPE_HEADER_BYTES;
+        for (offset, byte) in
+            [(body, 0x01), (body + 5, 0x02), (body + 5, 0x03), (body + 1, 9), (body + 6, 1), (body, 0x80)]
+        {
+            assert_eq!(
+                read(&with(offset, &[byte]), &[1, 7]).unwrap_err().kind(),
+                ErrorKind::Damage,
+                "{offset}"
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "field 1 after 1")]
+    fn a_field_written_twice_stops_the_program() {
+        let mut writer = EnvelopeWriter::new(KIND);
+        writer.field(FieldNumber(1), Unknown::Refuse, b"").field(FieldNumber(1), Unknown::PassOver, b"");
+    }
+
+    #[test]
+    fn a_last_field_sees_all_that_is_before_it() {
+        let mut writer = EnvelopeWriter::new(KIND);
+        writer.field(FieldNumber(1), Unknown::Refuse, b"one");
+        let mut seen = Vec::new();
+        writer.last_field(FieldNumber::MAX, Unknown::Refuse, 4, |before| {
+            seen = before.to_vec();
+            vec![1, 2, 3, 4]
+        });
+        let bytes = writer.finish();
+        assert_eq!(bytes[..seen.len()], seen);
+        Envelope::decode(KIND, &bytes)
+            .unwrap()
+            .fields(|field| {
+                assert!(field.number.0 == 1 || field.before == seen);
+                Ok(Known::Yes)
+            })
+            .unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_fields_come_back(values in proptest::collection::btree_map(1u16..4096, proptest::collection::vec(any::<u8>(), 0..50), 0..8)) {
+            let mut writer = EnvelopeWriter::new(KIND);
+            for (number, value) in &values {
+                writer.field(FieldNumber(*number), Unknown::Refuse, value);
+            }
+            let known: Vec<u16> = values.keys().copied().collect();
+            prop_assert_eq!(read(&writer.finish(), &known).unwrap(), values.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn arbitrary_bodies_never_panic(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut bytes = EnvelopeWriter::new(KIND).finish();
+            bytes.truncate(ENVELOPE_HEADER_BYTES);
+            bytes.extend_from_slice(&body);
+            bytes[20] = u8::try_from(body.len()).unwrap();
+            let hash = blake3::hash(&bytes);
+            bytes.extend_from_slice(hash.as_bytes());
+            let _ = read(&bytes, &[1, 2, 3]);
+        }
+    }
+}

@@ -21,4 +21,7 @@ pub mod source;
 pub mod target;
 pub mod version;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use error::{Error, ErrorKind, Result};

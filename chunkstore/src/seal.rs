@@ -220,21 +220,32 @@ impl Sealer {
         stored: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let refused = || Error::damage(format!("{kind:?} {}: the seal is broken", number.0));
-        let (nonce, sealed) = stored.split_first_chunk::<NONCE_BYTES>().ok_or_else(refused)?;
-        let start = out.len();
+        self.try_open_into(number, kind, stored, out)
+            .ok_or_else(|| Error::damage(format!("{kind:?} {}: the seal is broken", number.0)))
+    }
+
+    /// As [`Sealer::open_into`], for searches, which try at each byte and expect to fail: makes no error.
+    pub(crate) fn try_open_into(
+        &self,
+        number: BoxNumber,
+        kind: BoxKind,
+        stored: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (nonce, sealed) = stored.split_first_chunk::<NONCE_BYTES>()?;
         match self.cipher {
             Cipher::None => {
                 if self.nonce(number, kind, &[sealed]) != *nonce {
-                    return Err(refused());
+                    return None;
                 }
                 out.extend_from_slice(sealed);
             }
             Cipher::ChaCha20Poly1305 => {
-                let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or_else(refused)?;
+                let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
+                let start = out.len();
                 out.extend_from_slice(ciphertext);
                 let encryption = self.encryption(number, kind, nonce);
-                let text = out.get_mut(start..).unwrap_or_default();
+                let text = out.get_mut(start..)?;
                 let opened = encryption.cipher.decrypt_inout_detached(
                     &encryption.nonce,
                     &encryption.associated,
@@ -243,11 +254,11 @@ impl Sealer {
                 );
                 if opened.is_err() {
                     out.truncate(start);
-                    return Err(refused());
+                    return None;
                 }
             }
         }
-        Ok(())
+        Some(())
     }
 
     /// The plaintext of the box `stored`.
@@ -265,4 +276,163 @@ struct Encryption {
     cipher: ChaCha20Poly1305,
     nonce: Nonce,
     associated: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{noise, secrets};
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const CIPHERS: [Cipher; 2] = [Cipher::None, Cipher::ChaCha20Poly1305];
+    const BODY: BoxKind = BoxKind::FrameBody;
+
+    fn sealer(cipher: Cipher, header: &[u8]) -> Sealer {
+        Sealer::new(cipher, &secrets().of_master(Purpose::Pack), header)
+    }
+
+    fn sealed(sealer: &Sealer, number: u64, kind: BoxKind, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        sealer.seal(BoxNumber(number), kind, &[plain], &mut out);
+        out
+    }
+
+    /// The keystream of an encrypted box whose plaintext is known.
+    fn keystream(stored: &[u8], plain: &[u8]) -> Vec<u8> {
+        stored[NONCE_BYTES..].iter().zip(plain).map(|(a, b)| a ^ b).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_box_comes_back(
+            plain in proptest::collection::vec(any::<u8>(), 0..300), cut in any::<prop::sample::Index>(), number in any::<u64>(),
+            encrypted in any::<bool>(), before in proptest::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let sealer = sealer(CIPHERS[usize::from(encrypted)], b"header");
+            let (first, second) = plain.split_at(cut.index(plain.len() + 1));
+            let mut out = before.clone();
+            sealer.seal(BoxNumber(number), BODY, &[first, second], &mut out);
+            let stored = &out[before.len()..];
+            prop_assert_eq!(stored.len(), plain.len() + sealer.cipher().overhead());
+            prop_assert_eq!(stored, &sealed(&sealer, number, BODY, &plain)[..], "parts are one text");
+            prop_assert_eq!(sealer.open(BoxNumber(number), BODY, stored).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn each_flipped_bit_and_each_cut_is_damage_and_hands_out_nothing() {
+        for cipher in CIPHERS {
+            let sealer = sealer(cipher, b"header");
+            let good = sealed(&sealer, 3, BODY, b"what is sealed stays sealed");
+            let mut out = b"before".to_vec();
+            for index in 0..good.len() {
+                for bit in 0..8 {
+                    let mut bad = good.clone();
+                    bad[index] ^= 1 << bit;
+                    let error = sealer.open_into(BoxNumber(3), BODY, &bad, &mut out).unwrap_err();
+                    assert_eq!((error.kind(), &out[..]), (ErrorKind::Damage, &b"before"[..]));
+                }
+                assert!(sealer.open_into(BoxNumber(3), BODY, &good[..index], &mut out).is_err());
+            }
+            assert!(sealer.open(BoxNumber(3), BODY, &[&good[..], &[0]].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_box_opens_only_in_its_place_in_its_object() {
+        for cipher in CIPHERS {
+            let one = sealer(cipher, b"header");
+            let stored = sealed(&one, 3, BODY, b"text");
+            assert!(one.open(BoxNumber(4), BODY, &stored).is_err());
+            assert!(one.open(BoxNumber(3), BoxKind::FrameHeader, &stored).is_err());
+            assert!(sealer(cipher, b"Header").open(BoxNumber(3), BODY, &stored).is_err());
+            let secret = Secret::from_bytes([9; 32]);
+            assert!(Sealer::new(cipher, &secret, b"header").open(BoxNumber(3), BODY, &stored).is_err());
+        }
+    }
+
+    /// The wire format itself, not a round trip: a round trip cannot see a nonce that repeats.
+    #[test]
+    fn no_two_texts_ever_share_a_keystream() {
+        // One object: as if a cloned machine had drawn the same salt, and then stored something else.
+        let sealer = sealer(Cipher::ChaCha20Poly1305, b"the same header and salt");
+        let plains: Vec<Vec<u8>> = (0..24u8)
+            .map(|index| {
+                let mut plain = noise(1, 96);
+                plain[usize::from(index) * 4] ^= 1;
+                plain
+            })
+            .chain([Vec::from([0; 96]), Vec::from([1; 96])])
+            .collect();
+        let (mut nonces, mut streams, mut tags) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut boxes = 0;
+        for plain in &plains {
+            for number in [0, 1, 2, 1 << 32, u64::MAX] {
+                for kind in [BoxKind::FrameHeader, BODY, BoxKind::PackTrailer] {
+                    let stored = sealed(&sealer, number, kind, plain);
+                    boxes += 1;
+                    nonces.insert(stored[..NONCE_BYTES].to_vec());
+                    // 16 bytes in, so that no stream is another one shifted by a block either.
+                    let stream = keystream(&stored, plain);
+                    streams.extend(stream.chunks_exact(16).map(<[u8]>::to_vec));
+                    tags.insert(stored[stored.len() - TAG_BYTES..].to_vec());
+                }
+            }
+        }
+        assert_eq!((nonces.len(), tags.len(), streams.len()), (boxes, boxes, boxes * 6));
+    }
+
+    #[test]
+    fn the_same_text_in_another_object_looks_different() {
+        let (a, b) =
+            (sealer(Cipher::ChaCha20Poly1305, b"salt a"), sealer(Cipher::ChaCha20Poly1305, b"salt b"));
+        let plain = [0; 64];
+        let (a, b) = (sealed(&a, 0, BODY, &plain), sealed(&b, 0, BODY, &plain));
+        assert_ne!(a[..NONCE_BYTES], b[..NONCE_BYTES]);
+        assert_ne!(keystream(&a, &plain), keystream(&b, &plain));
+    }
+
+    #[test]
+    fn the_keys_of_an_object_are_its_own() {
+        let one = sealer(Cipher::ChaCha20Poly1305, b"header");
+        assert_eq!(one.commitment(), sealer(Cipher::ChaCha20Poly1305, b"header").commitment());
+        assert_ne!(one.commitment(), sealer(Cipher::ChaCha20Poly1305, b"headers").commitment());
+        let keys = HashSet::from([*one.box_key.as_bytes(), *one.nonce_key.as_bytes(), one.commitment]);
+        assert_eq!(keys.len(), 3);
+    }
+
+    #[test]
+    fn the_scheme_is_what_format_md_says() {
+        // Made again from primitives, step by step, so that the text and the code can be compared.
+        let secret = Secret::from_bytes([5; 32]);
+        let (header, plain, number, kind) = (b"any header".as_slice(), b"plain".as_slice(), 7u64, 2u8);
+        let object_key = blake3::keyed_hash(&[5; 32], header);
+        let derive = |context: &str| blake3::derive_key(context, object_key.as_bytes());
+        let place = [&number.to_le_bytes()[..], &[kind]].concat();
+        let s = blake3::keyed_hash(&derive("versions 2026 box nonce v1"), &[&place[..], plain].concat());
+        let s = &s.as_bytes()[..24];
+        let key = blake3::keyed_hash(&derive("versions 2026 box key v1"), &[&place[..], s].concat());
+        let mut text = plain.to_vec();
+        let nonce: [u8; 12] = s[..12].try_into().unwrap();
+        let tag = ChaCha20Poly1305::new(&(*key.as_bytes()).into())
+            .encrypt_inout_detached(&nonce.into(), &[header, &place].concat(), text.as_mut_slice().into())
+            .unwrap();
+        let sealer = Sealer::new(Cipher::ChaCha20Poly1305, &secret, header);
+        assert_eq!(sealed(&sealer, number, BODY, plain), [s, &text, &tag].concat());
+        assert_eq!(*sealer.commitment(), derive("versions 2026 key commitment v1"));
+        let sealer = Sealer::new(Cipher::None, &secret, header);
+        assert_eq!(sealed(&sealer, number, BODY, plain), [s, plain].concat());
+    }
+
+    #[test]
+    fn unknown_numbers_are_newer() {
+        assert_eq!(Cipher::from_number(3).unwrap_err().kind(), ErrorKind::NewerFormat);
+        assert_eq!(KeyWrap::from_number(9).unwrap_err().kind(), ErrorKind::NewerFormat);
+        for cipher in CIPHERS {
+            assert_eq!(Cipher::from_number(cipher as u8).unwrap(), cipher);
+            assert_eq!(KeyWrap::from_number(cipher.key_wrap() as u8).unwrap(), cipher.key_wrap());
+        }
+    }
 }

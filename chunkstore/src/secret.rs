@@ -314,13 +314,10 @@ impl Secrets {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::testing::secrets as fixed;
     use std::collections::HashSet;
-
-    pub(crate) fn fixed() -> Secrets {
-        Secrets::fixed(Secret([0x11; 32]), Epoch::FIRST, Secret([0x22; 32]))
-    }
 
     #[test]
     fn no_two_purposes_share_a_key() {

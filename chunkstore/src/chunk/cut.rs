@@ -140,3 +140,124 @@ impl Cutter {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{noise, other_secrets, secrets, small_cutter, text};
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn lengths(cutter: &Cutter, bytes: &[u8]) -> Vec<usize> {
+        cutter.chunks(bytes).map(<[u8]>::len).collect()
+    }
+
+    /// Cuts are a part of the format: were they to move, the next backup would store everything again.
+    #[test]
+    fn fixed_bytes_are_always_cut_at_the_same_places() {
+        let cutter = Cutter::new(&secrets(), ChunkSizes::DEFAULT);
+        let bytes = noise(1, 200_000);
+        assert_eq!(
+            lengths(&cutter, &bytes),
+            [24533, 16605, 15166, 21126, 19975, 18531, 17942, 32350, 27663, 6109]
+        );
+        assert_eq!(lengths(&small_cutter(), &text(2, 3_000)), [362, 294, 267, 349, 364, 393, 337, 256, 286, 92]);
+    }
+
+    #[test]
+    fn the_masks_are_what_format_md_says() {
+        let cutter = Cutter::new(&secrets(), ChunkSizes::DEFAULT);
+        assert_eq!((cutter.mask_strict, cutter.mask_lax), (0x0000_d903_0353_7000, 0x0000_d901_0353_0000));
+    }
+
+    #[test]
+    fn one_byte_more_changes_few_chunks() {
+        let cutter = Cutter::new(&secrets(), ChunkSizes::new(1 << 10, 4 << 10, 32 << 10).unwrap());
+        let before = noise(3, 1 << 20);
+        let mut after = before.clone();
+        after.insert(300_000, 7);
+        let old: HashSet<&[u8]> = cutter.chunks(&before).collect();
+        let new: Vec<&[u8]> = cutter.chunks(&after).collect();
+        let changed = new.iter().filter(|chunk| !old.contains(*chunk)).count();
+        assert!(changed <= 4 && new.len() > 150, "{changed} of {} chunks changed", new.len());
+    }
+
+    #[test]
+    fn other_secrets_cut_elsewhere() {
+        let bytes = noise(4, 500_000);
+        let sizes = ChunkSizes::DEFAULT;
+        let ends = |cutter: Cutter| -> HashSet<usize> {
+            lengths(&cutter, &bytes)
+                .iter()
+                .scan(0, |end, length| {
+                    *end += length;
+                    Some(*end)
+                })
+                .collect()
+        };
+        let (one, other) = (ends(Cutter::new(&secrets(), sizes)), ends(Cutter::new(&other_secrets(), sizes)));
+        assert!(one.intersection(&other).count() <= 2, "only the end of the file is sure to be common");
+    }
+
+    #[test]
+    fn empty_small_and_constant_bytes() {
+        let cutter = Cutter::new(&secrets(), ChunkSizes::DEFAULT);
+        assert_eq!(cutter.cut_last(&[]), 0);
+        assert_eq!(lengths(&cutter, &[]), [] as [usize; 0]);
+        assert_eq!(lengths(&cutter, &[1]), [1]);
+        assert_eq!(lengths(&cutter, &noise(5, 4 << 10)), [4 << 10], "no longer than the minimum: one chunk");
+        assert_eq!(
+            lengths(&cutter, &vec![0; 300 << 10]),
+            [128 << 10, 128 << 10, 44 << 10],
+            "never beyond the maximum"
+        );
+        assert_eq!(cutter.cut(&vec![0; (128 << 10) - 1]), None, "too few bytes to tell");
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_cut_are_refused() {
+        for (min, average, max) in [
+            (0, 256, 1024),
+            (62, 256, 1024),
+            (65, 256, 1024),
+            (64, 300, 1024),
+            (512, 256, 1024),
+            (64, 256, 1023),
+            (64, 2048, 1024),
+        ] {
+            let error = ChunkSizes::new(min, average, max).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{min} {average} {max}");
+        }
+        assert!(ChunkSizes::new(64, 256, CHUNK_BYTES_MAX + 2).is_err());
+        ChunkSizes::new(1 << 20, 4 << 20, CHUNK_BYTES_MAX).unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn cuts_do_not_depend_on_how_much_is_read_at_once(seed in any::<u64>(), length in 0usize..12_000, reads in proptest::collection::vec(1usize..5_000, 1..20)) {
+            let cutter = small_cutter();
+            let bytes = noise(seed, length);
+            let whole = lengths(&cutter, &bytes);
+            prop_assert_eq!(whole.iter().sum::<usize>(), length);
+            for (index, chunk) in whole.iter().enumerate() {
+                prop_assert!(*chunk <= 1024 && (*chunk >= 64 || index + 1 == whole.len()));
+            }
+            let (mut window, mut rest, mut found) = (Vec::new(), &bytes[..], Vec::new());
+            for read in reads.iter().cycle() {
+                let (now, later) = rest.split_at((*read).min(rest.len()));
+                window.extend_from_slice(now);
+                rest = later;
+                while let Some(length) = cutter.cut(&window) {
+                    found.push(length);
+                    window.drain(..length);
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            found.extend(lengths(&cutter, &window));
+            prop_assert_eq!(found, whole);
+        }
+    }
+}

@@ -50,8 +50,8 @@ impl Hasher {
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use crate::secret::tests::fixed;
     use crate::secret::{Epoch, Secret};
+    use crate::testing::secrets as fixed;
 
     #[test]
     fn an_id_depends_on_bytes_and_secret() {

@@ -59,12 +59,8 @@ impl Compressor {
     /// # Panics
     /// If the frame is not one that [`super::Builder`] makes.
     pub fn compress(&mut self, frame: RawFrame, level: i32) -> Result<CompressedFrame> {
+        let raw_bytes = frame.check();
         let RawFrame { chunks, data } = frame;
-        let raw_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        assert!(raw_bytes > 0 && raw_bytes <= FRAME_RAW_BYTES_MAX, "a frame of {raw_bytes} bytes");
-        let sum: u64 = chunks.iter().map(|(_, length)| u64::from(*length)).sum();
-        assert!(sum == u64::from(raw_bytes), "chunks of {sum} bytes in a frame of {raw_bytes}");
-
         if data.len() >= SAMPLED_BYTES_MIN && !self.sample_compresses(&data)? {
             return Ok(CompressedFrame { chunks, codec: Codec::None, raw_bytes, data });
         }
@@ -125,5 +121,73 @@ impl Compressor {
             ErrorKind::Local,
             "a compressed frame does not decompress to what went in: this machine's memory or zstd is at fault; nothing of it was stored",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ChunkId;
+    use crate::testing::{noise, text};
+
+    fn frame(data: Vec<u8>) -> RawFrame {
+        let length = u32::try_from(data.len()).unwrap();
+        RawFrame { chunks: vec![(ChunkId::from_bytes([1; 32]), length)], data }
+    }
+
+    #[test]
+    fn what_compresses_is_compressed_and_the_rest_is_left() {
+        let mut compressor = Compressor::new();
+        for length in [1, 100, 5_000, 100_000, 1 << 20] {
+            let noise = compressor.compress(frame(noise(1, length)), 3).unwrap();
+            assert_eq!((noise.codec, noise.data_bytes()), (Codec::None, length));
+            let zeros = compressor.compress(frame(vec![0; length]), 3).unwrap();
+            assert_eq!(zeros.codec, if length < 20 { Codec::None } else { Codec::Zstd });
+            if length >= 5_000 {
+                let text = compressor.compress(frame(text(1, length)), 3).unwrap();
+                assert!(text.codec == Codec::Zstd && text.data_bytes() < length / 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_little_text_among_noise_is_found_by_the_sample() {
+        let data = [noise(1, 512 << 10), text(1, 256 << 10), noise(2, 256 << 10)].concat();
+        let compressed = Compressor::new().compress(frame(data), 3).unwrap();
+        assert!(compressed.codec == Codec::Zstd && compressed.data_bytes() < 900 << 10);
+    }
+
+    #[test]
+    fn levels_are_zstds() {
+        let mut compressor = Compressor::new();
+        let mut size = |level| compressor.compress(frame(text(3, 300_000)), level).unwrap().data_bytes();
+        let (fast, usual, best) = (size(-5), size(3), size(19));
+        assert!(best < usual && usual < fast, "{fast} {usual} {best}");
+    }
+
+    #[test]
+    fn a_frame_that_does_not_decompress_to_what_went_in_never_leaves() {
+        let mut compressor = Compressor::new();
+        let data = text(1, 10_000);
+        let mut compressed = Vec::with_capacity(compress_bound(data.len()));
+        compressor.encode(&data, 3, &mut compressed).unwrap();
+        compressor.prove(&compressed, &data).unwrap();
+        let mut other = data.clone();
+        other[5_000] ^= 1;
+        for (compressed, data) in [
+            (&compressed[..], &other[..]),
+            (&compressed[..], &data[..9_999]),
+            (&compressed[..compressed.len() - 1], &data[..]),
+        ] {
+            assert_eq!(compressor.prove(compressed, data).unwrap_err().kind(), ErrorKind::Local);
+        }
+        compressor.prove(&compressed, &data).unwrap();
+    }
+
+    #[test]
+    #[should_panic(expected = "chunks of 3 bytes in a frame of 4")]
+    fn chunks_that_do_not_add_up_stop_the_program() {
+        let frame = RawFrame { chunks: vec![(ChunkId::from_bytes([1; 32]), 3)], data: vec![0; 4] };
+        let _ = Compressor::new().compress(frame, 3);
     }
 }

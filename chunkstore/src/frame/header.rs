@@ -147,3 +147,92 @@ impl FrameHeader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use proptest::prelude::*;
+
+    const GOOD: FrameHeader = FrameHeader {
+        kind: FrameKind::Solid,
+        codec: Codec::Zstd,
+        chunk_count: 2,
+        table_bytes: 4,
+        raw_bytes: 1000,
+        body_bytes: 500,
+    };
+
+    #[test]
+    fn a_header_comes_back() {
+        assert_eq!(FrameHeader::decode(&GOOD.encode()).unwrap(), GOOD);
+        let plain = FrameHeader {
+            kind: FrameKind::Padding,
+            codec: Codec::None,
+            chunk_count: 0,
+            table_bytes: 0,
+            raw_bytes: 9,
+            body_bytes: 9,
+        };
+        assert_eq!(FrameHeader::decode(&plain.encode()).unwrap(), plain);
+        for length in 0..FRAME_HEADER_BYTES {
+            assert_eq!(FrameHeader::decode(&GOOD.encode()[..length]).unwrap_err().kind(), ErrorKind::Damage);
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_writes_is_said_to_be_newer() {
+        for (offset, value) in [(0, 2), (0, 5), (1, 3), (2, 1), (8, 1), (24, 2), (28, 1), (36, 1), (47, 1)] {
+            let mut bytes = GOOD.encode();
+            bytes[offset] = value;
+            assert_eq!(FrameHeader::decode(&bytes).unwrap_err().kind(), ErrorKind::NewerFormat, "{offset}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_damage() {
+        let bad = [
+            FrameHeader { chunk_count: 0, ..GOOD },
+            FrameHeader {
+                chunk_count: FRAME_CHUNKS_MAX + 1,
+                raw_bytes: FRAME_RAW_BYTES_MAX,
+                table_bytes: 1 << 17,
+                ..GOOD
+            },
+            FrameHeader { raw_bytes: FRAME_RAW_BYTES_MAX + 1, ..GOOD },
+            FrameHeader { raw_bytes: 1, ..GOOD },
+            FrameHeader { table_bytes: 1, ..GOOD },
+            FrameHeader { table_bytes: 9, ..GOOD },
+            FrameHeader { body_bytes: 3, ..GOOD },
+            FrameHeader { body_bytes: 1004, ..GOOD },
+            FrameHeader { body_bytes: 1005, ..GOOD },
+            FrameHeader { codec: Codec::None, ..GOOD },
+            FrameHeader { kind: FrameKind::Padding, ..GOOD },
+            FrameHeader { kind: FrameKind::Contents, codec: Codec::None, ..GOOD },
+        ];
+        for header in bad {
+            assert_eq!(
+                FrameHeader::decode(&header.encode()).unwrap_err().kind(),
+                ErrorKind::Damage,
+                "{header:?}"
+            );
+        }
+        for (offset, value) in [(0, 0), (1, 0)] {
+            let mut bytes = GOOD.encode();
+            bytes[offset] = value;
+            assert_eq!(FrameHeader::decode(&bytes).unwrap_err().kind(), ErrorKind::Damage, "zero is no kind");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_decodes_is_within_the_limits(bytes in proptest::collection::vec(prop_oneof![4 => Just(0u8), 1 => any::<u8>()], FRAME_HEADER_BYTES)) {
+            if let Ok(header) = FrameHeader::decode(&bytes)
+                && header.kind == FrameKind::Solid
+            {
+                prop_assert!(header.raw_bytes <= FRAME_RAW_BYTES_MAX && header.body_bytes <= FRAME_BODY_BYTES_MAX);
+                prop_assert_eq!(&header.encode()[..], &bytes[..]);
+            }
+        }
+    }
+}

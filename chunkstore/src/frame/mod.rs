@@ -16,7 +16,9 @@ pub use writer::{Builder, CompressedFrame, RawFrame};
 
 pub(crate) use header::{FrameHeader, FrameKind};
 pub(crate) use reader::decode;
-pub(crate) use seal::{FrameSize, header_box_bytes, open_body, open_header, seal_frame, seal_plain};
+pub(crate) use seal::{
+    FrameSize, header_box_bytes, open_body, open_header, seal_frame, seal_plain, try_open_header,
+};
 
 /// The largest raw size of a frame in any repository, in bytes: what a reader must be ready to reserve for one.
 pub const FRAME_RAW_BYTES_MAX: u32 = 16 << 20;

@@ -166,3 +166,77 @@ fn decode_table(table: &[u8], header: &FrameHeader) -> Result<Vec<u32>> {
     }
     Ok(ends)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::testing::{frames, noise, secrets, text};
+
+    fn parts(codec: Option<i32>, pieces: &[Vec<u8>]) -> (FrameHeader, Vec<u8>) {
+        let frame = frames(&[pieces.to_vec()], codec).remove(0);
+        let (table, length) = (frame.table(), |bytes: usize| u32::try_from(bytes).unwrap());
+        let header = FrameHeader {
+            kind: FrameKind::Solid,
+            codec: frame.codec,
+            chunk_count: length(pieces.len()),
+            table_bytes: length(table.len()),
+            raw_bytes: frame.raw_bytes,
+            body_bytes: length(table.len() + frame.data.len()),
+        };
+        (header, [table, frame.data].concat())
+    }
+
+    #[test]
+    fn chunks_come_back_and_are_checked() {
+        let pieces = [text(1, 5_000), noise(2, 1), text(1, 700)];
+        let hasher = Hasher::new(&secrets());
+        for codec in [None, Some(3)] {
+            let (header, body) = parts(codec, &pieces);
+            let frame = decode(&mut Decompressor::new(), &header, body).unwrap();
+            assert_eq!(frame.iter().collect::<Vec<_>>(), pieces);
+            assert_eq!(frame.data(), pieces.concat());
+            for (index, piece) in pieces.iter().enumerate() {
+                assert_eq!(frame.chunk(index, &hasher.id(piece), &hasher).unwrap(), piece);
+                assert_eq!(
+                    frame.chunk(index, &hasher.id(b"x"), &hasher).unwrap_err().kind(),
+                    ErrorKind::Damage
+                );
+            }
+            assert_eq!(frame.bytes(3), None);
+            assert!(frame.chunk(3, &hasher.id(b"x"), &hasher).is_err());
+        }
+    }
+
+    /// Seals keep such bytes out; but a decoder that trusts a seal is one bug of a writer away from handing out garbage.
+    #[test]
+    fn bodies_that_do_not_fit_their_header_are_damage() {
+        let (header, body) = parts(Some(3), &[text(1, 5_000), text(2, 1_000)]);
+        let mut decompressor = Decompressor::new();
+        let mut refused = |header: FrameHeader, body: &[u8]| {
+            let error = decode(&mut decompressor, &header, body.to_vec()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damage, "{error}");
+        };
+        let mut zero = body.clone();
+        zero[1] = 0;
+        refused(header, &zero);
+        refused(header, &body[..body.len() - 1]);
+        refused(FrameHeader { raw_bytes: 5_999, ..header }, &body);
+        refused(FrameHeader { raw_bytes: 6_001, ..header }, &body);
+        refused(FrameHeader { codec: Codec::None, ..header }, &body);
+        refused(FrameHeader { kind: FrameKind::Padding, ..header }, &body);
+        refused(FrameHeader { chunk_count: 1, ..header }, &body);
+        refused(FrameHeader { table_bytes: header.body_bytes + 1, ..header }, &body);
+        for index in 0..body.len() {
+            let mut bad = body.clone();
+            bad[index] ^= 0x10;
+            // Lengths that still add up, data that decodes to something else of the same length: chunk ids are the last line.
+            let hasher = Hasher::new(&secrets());
+            if let Ok(frame) = decode(&mut Decompressor::new(), &header, bad) {
+                let good = frame.chunk(0, &hasher.id(&text(1, 5_000)), &hasher).is_ok()
+                    && frame.chunk(1, &hasher.id(&text(2, 1_000)), &hasher).is_ok();
+                assert!(!good || frame.data() == [text(1, 5_000), text(2, 1_000)].concat());
+            }
+        }
+    }
+}

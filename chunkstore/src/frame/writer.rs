@@ -14,6 +14,20 @@ pub struct RawFrame {
     pub data: Vec<u8>,
 }
 
+impl RawFrame {
+    /// Its length.
+    ///
+    /// # Panics
+    /// If it is empty or too long, or its chunks are not as long as it is: a stop beats a wrong frame.
+    pub(crate) fn check(&self) -> u32 {
+        let raw_bytes = u32::try_from(self.data.len()).unwrap_or(u32::MAX);
+        assert!(raw_bytes > 0 && raw_bytes <= FRAME_RAW_BYTES_MAX, "a frame of {raw_bytes} bytes");
+        let sum: u64 = self.chunks.iter().map(|(_, length)| u64::from(*length)).sum();
+        assert!(sum == u64::from(raw_bytes), "chunks of {sum} bytes in a frame of {raw_bytes}");
+        raw_bytes
+    }
+}
+
 /// Gathers chunks into frames of a bounded raw size: small chunks together, one that is larger than the bound alone.
 #[derive(Debug)]
 pub struct Builder {
@@ -68,6 +82,15 @@ pub struct CompressedFrame {
 }
 
 impl CompressedFrame {
+    /// The frame as it is: for what is known not to compress, and for tests that must have the same bytes with every version of zstd.
+    ///
+    /// # Panics
+    /// If the frame is not one that [`Builder`] makes.
+    pub fn uncompressed(frame: RawFrame) -> Self {
+        let raw_bytes = frame.check();
+        Self { chunks: frame.chunks, codec: Codec::None, raw_bytes, data: frame.data }
+    }
+
     /// Ids and lengths of its chunks, in order.
     pub fn chunks(&self) -> &[(ChunkId, u32)] {
         &self.chunks
@@ -90,5 +113,47 @@ impl CompressedFrame {
             put_varint(&mut table, u64::from(*length));
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> ChunkId {
+        ChunkId::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn small_chunks_together_a_large_one_alone() {
+        let mut builder = Builder::new(100);
+        assert!(builder.take().is_none());
+        assert!(builder.add(id(1), &[1; 60]).is_none());
+        assert!(builder.add(id(2), &[2; 40]).is_none(), "full to the last byte");
+        let full = builder.add(id(3), &[3; 1]).unwrap();
+        assert_eq!(full.chunks, [(id(1), 60), (id(2), 40)]);
+        assert_eq!(full.data, [[1; 60].as_slice(), &[2; 40]].concat());
+        let small = builder.add(id(4), &[4; 1000]).unwrap();
+        assert_eq!(small.chunks, [(id(3), 1)]);
+        let large = builder.add(id(5), &[5; 10]).unwrap();
+        assert_eq!((large.chunks.len(), large.data.len()), (1, 1000));
+        assert_eq!(builder.raw_bytes(), 10);
+        assert_eq!(builder.take().unwrap().data, [5; 10]);
+        assert_eq!(builder.raw_bytes(), 0);
+    }
+
+    #[test]
+    fn a_frame_never_has_too_many_chunks() {
+        let mut builder = Builder::new(u32::MAX);
+        for _ in 0..FRAME_CHUNKS_MAX {
+            assert!(builder.add(id(1), &[0]).is_none());
+        }
+        assert_eq!(builder.add(id(1), &[0]).unwrap().chunks.len(), FRAME_CHUNKS_MAX as usize);
+    }
+
+    #[test]
+    #[should_panic(expected = "a chunk of 0 bytes")]
+    fn an_empty_chunk_stops_the_program() {
+        Builder::new(100).add(id(1), &[]);
     }
 }

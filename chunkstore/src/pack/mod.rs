@@ -35,3 +35,6 @@ fn padded(bytes: usize) -> usize {
     let mask = (1usize << exponent.saturating_sub(kept)) - 1;
     (bytes + mask) & !mask
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ impl<F: Fn(u64, usize) -> Result<Vec<u8>>> ReadAt for ReadRanges<F> {
 /// From where a table of contents was got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TocOrigin {
-    /// The first one, where the trailer says.
+    /// The first one, where the trailer says it is.
     First,
     /// The second one, the first being damaged; or either, found without the trailer.
     Other,
@@ -103,6 +103,8 @@ impl PackCheck {
 pub struct Reader<'a, S: ReadAt + ?Sized> {
     pub(super) source: &'a S,
     header: PackHeader,
+    /// What was wrong with the header at the front, if the one at the end had to be taken.
+    header_fault: Option<Error>,
     pub(super) sealer: Sealer,
     pub(super) hasher: Hasher,
 }
@@ -114,10 +116,10 @@ impl<S: ReadAt + ?Sized> fmt::Debug for Reader<'_, S> {
 }
 
 impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
-    /// Reads the header of the pack in `source` and prepares its keys.
+    /// Reads the header of the pack in `source`, the one at its end if the one at its front is damaged, and prepares its keys.
     ///
     /// # Errors
-    /// Damage if this is no pack or its header is damaged; newer format; not the same if it is sealed with a secret that is not
+    /// Damage if this is no pack or both are damaged; newer format; not the same if it is sealed with a secret that is not
     /// among `secrets`; those of the target.
     pub fn open(source: &'a S, secrets: &Secrets) -> Result<Self> {
         let length = source.length();
@@ -126,7 +128,19 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
                 "a pack of {length} bytes: at most {PACK_BYTES_MAX} are possible"
             )));
         }
-        let header = PackHeader::decode(&source.read(0, PACK_HEADER_BYTES)?)?;
+        let (header, header_fault) = match PackHeader::decode(&source.read(0, PACK_HEADER_BYTES)?) {
+            Ok(header) => (header, None),
+            Err(error) if is_damage(&error) => {
+                let offset = length.saturating_sub(PACK_HEADER_BYTES as u64);
+                match PackHeader::decode(&source.read(offset, PACK_HEADER_BYTES)?) {
+                    Ok(header) => (header, Some(error)),
+                    // What is wrong with the front is the better thing to say.
+                    Err(other) if is_damage(&other) => return Err(error),
+                    Err(other) => return Err(other),
+                }
+            }
+            Err(error) => return Err(error),
+        };
         let secret = secrets.of_epoch(header.epoch, Purpose::Pack)?;
         let sealer = Sealer::new(header.cipher, &secret, &header.bound());
         if *sealer.commitment() != header.commitment {
@@ -135,7 +149,7 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
                 "this pack is sealed with the secret of another repository, or is a forgery",
             ));
         }
-        Ok(Self { source, header, sealer, hasher: Hasher::new(secrets) })
+        Ok(Self { source, header, header_fault, sealer, hasher: Hasher::new(secrets) })
     }
 
     /// Its header.
@@ -144,12 +158,12 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
     }
 
     /// The table of contents: where the trailer says; else wherever it, or the second one, is found; else made from the frames.
-    /// A good pack costs two reads; one that lost its tables is read whole.
+    /// A good pack costs two reads more; one that lost its tables is read whole.
     ///
     /// # Errors
     /// Newer format; those of the target. Damage is in the result, not an error: what can be had is had.
     pub fn toc(&self, decompressor: &mut Decompressor) -> Result<TocRead> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<Error> = self.header_fault.iter().cloned().collect();
         match self.trailer() {
             Ok(trailer) => {
                 for ((number, offset), origin) in CONTENTS
@@ -232,6 +246,10 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
     /// Newer format; those of the target. Damage is in the result.
     pub fn check(&self, name: Option<&ObjectHash>, decompressor: &mut Decompressor) -> Result<PackCheck> {
         let TocRead { toc, mut faults, .. } = self.toc(decompressor)?;
+        let end = self.source.length().saturating_sub(PACK_HEADER_BYTES as u64);
+        if *self.read_exactly(end, PACK_HEADER_BYTES as u64)? != self.header.encode() {
+            faults.push(Error::damage("the header at its end is not the one at its front"));
+        }
         if let Some(name) = name {
             let found = ObjectHash::of(&[&self.read_exactly(0, self.source.length())?]);
             if found != *name {
@@ -306,7 +324,7 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
 
     fn trailer(&self) -> Result<Trailer> {
         let box_bytes = (TRAILER_BYTES + self.sealer.cipher().overhead()) as u64;
-        let offset = self.source.length().saturating_sub(box_bytes);
+        let offset = self.source.length().saturating_sub(box_bytes + PACK_HEADER_BYTES as u64);
         let stored = self.read_exactly(offset, box_bytes).map_err(|error| error.at("trailer"))?;
         let plain = self.sealer.open(TRAILER, BoxKind::PackTrailer, &stored)?;
         let mut decoder = Decoder::new(&plain);

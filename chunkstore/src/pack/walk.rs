@@ -8,7 +8,7 @@ use super::header::PACK_HEADER_BYTES;
 use super::reader::{ReadAt, Reader, is_damage};
 use super::toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
 use crate::error::{Error, Result};
-use crate::frame::{Decompressor, FrameHeader, FrameKind, FrameSize, header_box_bytes, open_header};
+use crate::frame::{Decompressor, FrameHeader, FrameKind, FrameSize, header_box_bytes, try_open_header};
 use crate::seal::BoxNumber;
 
 /// How many frames in a row may have lost their headers before a walk gives up: each costs a search to the end of the pack.
@@ -35,7 +35,7 @@ impl<S: ReadAt + ?Sized> Reader<'_, S> {
             }
         }
         let bytes = self.read_exactly(0, self.source.length())?;
-        for offset in (PACK_HEADER_BYTES..bytes.len()).rev() {
+        for offset in (0..bytes.len()).rev() {
             for number in CONTENTS {
                 if self.opens_at(number, &bytes, offset).is_some()
                     && let Some(toc) = found(self.read_contents(number, offset as u64, None))?
@@ -113,7 +113,7 @@ impl<S: ReadAt + ?Sized> Reader<'_, S> {
 
     fn opens_at(&self, number: BoxNumber, bytes: &[u8], offset: usize) -> Option<FrameHeader> {
         let head = bytes.get(offset..offset.checked_add(header_box_bytes(self.sealer.cipher()))?)?;
-        open_header(&self.sealer, number, head).ok()
+        try_open_header(&self.sealer, number, head)
     }
 }
 

@@ -63,6 +63,7 @@ impl fmt::Debug for FinishedPack {
 /// A pack that is being filled.
 pub struct Writer {
     sealer: Sealer,
+    header: [u8; PACK_HEADER_BYTES],
     bytes: Vec<u8>,
     toc: Toc,
 }
@@ -106,9 +107,10 @@ impl Writer {
             PackHeader { cipher, optional_features: 0, epoch, intent, salt, commitment: [0; 32] };
         let sealer = Sealer::new(cipher, &secrets.of_epoch(epoch, Purpose::Pack)?, &header.bound());
         header.commitment = *sealer.commitment();
+        let header = header.encode();
         buffer.clear();
-        buffer.extend_from_slice(&header.encode());
-        Ok(Self { sealer, bytes: buffer, toc: Toc::default() })
+        buffer.extend_from_slice(&header);
+        Ok(Self { sealer, header, bytes: buffer, toc: Toc::default() })
     }
 
     /// Seals a frame into the pack.
@@ -154,13 +156,13 @@ impl Writer {
         self.toc.frames.is_empty()
     }
 
-    /// Ends the pack: pads it if it is small, adds its tables of contents and trailer, names it.
+    /// Ends the pack: pads it if it is small, adds its tables of contents, trailer and header once more, names it.
     pub fn finish(self) -> FinishedPack {
-        let Self { sealer, mut bytes, toc } = self;
+        let Self { sealer, header, mut bytes, toc } = self;
         let cipher = sealer.cipher();
         let contents = toc.encode();
         let contents_bytes = FrameSize::of(cipher, contents.len());
-        let rest = 2 * contents_bytes + TRAILER_BYTES + cipher.overhead();
+        let rest = 2 * contents_bytes + TRAILER_BYTES + cipher.overhead() + PACK_HEADER_BYTES;
         let frame_count = u32::try_from(toc.frames.len()).unwrap_or(u32::MAX);
         let unpadded = bytes.len() + rest;
         let mut expected = unpadded;
@@ -182,6 +184,8 @@ impl Writer {
             frame_count,
         };
         sealer.seal(TRAILER, BoxKind::PackTrailer, &[&trailer.encode()], &mut bytes);
+        // Without salt and commitment nothing of a pack can be read: so they stand at both ends, and no torn one loses the rest.
+        bytes.extend_from_slice(&header);
         assert!(bytes.len() == expected, "a pack of {} bytes, {expected} expected", bytes.len());
         assert!(bytes.len() > PACK_HEADER_BYTES && bytes.len() as u64 <= PACK_BYTES_MAX, "a pack's length");
         FinishedPack { name: ObjectHash::of(&[&bytes]), bytes, toc }

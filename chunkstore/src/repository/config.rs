@@ -284,3 +284,139 @@ pub(crate) fn decode_time(mut decoder: Decoder<'_>) -> Result<Timestamp> {
     }
     Ok(Timestamp { seconds, nanoseconds })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{other_secrets, secrets};
+    use proptest::prelude::*;
+
+    fn config(mode: Mode) -> Config {
+        Config {
+            repository: RepositoryId::from_bytes([0xab; 16]),
+            epoch: Epoch::FIRST,
+            mode,
+            chunk_sizes: ChunkSizes::DEFAULT,
+            frame_bytes: FRAME_RAW_BYTES_DEFAULT,
+            pack_bytes: PACK_BYTES_DEFAULT,
+            created: Timestamp { seconds: -1, nanoseconds: 5 },
+        }
+    }
+
+    #[test]
+    fn a_config_comes_back() {
+        for mode in [Mode::Encrypted, Mode::Unencrypted] {
+            let config = config(mode);
+            let read = Config::decode(&config.encode(&secrets()).unwrap()).unwrap();
+            assert_eq!(read.config, config);
+            assert_eq!(read.secrets, (mode == Mode::Unencrypted).then(secrets));
+            read.authenticate(&secrets()).unwrap();
+            assert_eq!(read.authenticate(&other_secrets()).unwrap_err().kind(), ErrorKind::NotTheSame);
+        }
+    }
+
+    #[test]
+    fn an_encrypted_config_holds_no_secret() {
+        let bytes = config(Mode::Encrypted).encode(&secrets()).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == [0x11; 8] || window == [0x22; 8]));
+    }
+
+    #[test]
+    fn each_flipped_byte_and_each_cut_is_damage() {
+        for mode in [Mode::Encrypted, Mode::Unencrypted] {
+            let good = config(mode).encode(&secrets()).unwrap();
+            for index in 0..good.len() {
+                for flip in [1, 2, 0x80, 0xff] {
+                    let mut bad = good.clone();
+                    bad[index] ^= flip;
+                    assert_eq!(Config::decode(&bad).unwrap_err().kind(), ErrorKind::Damage, "byte {index}");
+                }
+                assert_eq!(Config::decode(&good[..index]).unwrap_err().kind(), ErrorKind::Damage);
+            }
+        }
+    }
+
+    /// The config with one byte changed and the hash made right again: what someone without a password can do.
+    fn forged(mode: Mode, offset: usize, byte: u8) -> Vec<u8> {
+        let mut bytes = config(mode).encode(&secrets()).unwrap();
+        bytes[offset] = byte;
+        let end = bytes.len() - 32;
+        let hash = blake3::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(hash.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_forged_config_is_never_believed() {
+        for mode in [Mode::Encrypted, Mode::Unencrypted] {
+            let length = config(mode).encode(&secrets()).unwrap().len();
+            for offset in 0..length - 32 {
+                for flip in [1, 4] {
+                    let byte = config(mode).encode(&secrets()).unwrap()[offset] ^ flip;
+                    let believed = Config::decode(&forged(mode, offset, byte))
+                        .and_then(|read| read.authenticate(&secrets()));
+                    assert!(believed.is_err(), "byte {offset}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn newer_configs_say_so() {
+        let bytes = config(Mode::Encrypted).encode(&secrets()).unwrap();
+        // Tag, length, value of: id (18), epoch (6), mode (3), chunking.
+        let mode = 24 + 18 + 6 + 2;
+        assert_eq!(bytes[mode], Mode::Encrypted as u8);
+        assert_eq!(bytes[mode + 3], CHUNKING_FASTCDC);
+        for (offset, byte, kind) in [
+            (8, 2, ErrorKind::NewerFormat),
+            (12, 1, ErrorKind::NewerFormat),
+            (mode, 3, ErrorKind::NewerFormat),
+            (mode, 0, ErrorKind::Damage),
+            (mode, 2, ErrorKind::Damage),
+            (mode + 3, 2, ErrorKind::NewerFormat),
+            (mode + 3, 0, ErrorKind::Damage),
+            (mode + 4, 1, ErrorKind::Damage),
+            (24 + 20, 0, ErrorKind::Damage),
+        ] {
+            let error = Config::decode(&forged(Mode::Encrypted, offset, byte)).unwrap_err();
+            assert_eq!(error.kind(), kind, "{offset}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_out_of_bounds_are_refused() {
+        for (frame_bytes, pack_bytes) in
+            [(0, 1 << 20), (FRAME_RAW_BYTES_MAX + 1, 1 << 20), (1 << 20, 0), (1 << 20, u32::MAX)]
+        {
+            let config = Config { frame_bytes, pack_bytes, ..config(Mode::Encrypted) };
+            assert_eq!(config.encode(&secrets()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+        let epoch = Epoch::new(2).unwrap();
+        let config = Config { epoch, ..config(Mode::Encrypted) };
+        assert_eq!(config.encode(&secrets()).unwrap_err().kind(), ErrorKind::NotTheSame);
+        assert_eq!(
+            Config::new(Mode::Encrypted, Timestamp::default()).unwrap().check().map_err(|e| e.kind()),
+            Ok(())
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_config_comes_back(
+            id in any::<[u8; 16]>(), unencrypted in any::<bool>(), min in 32u32..512, average in 10u32..22, more in 0u32..1000,
+            frame_bytes in SIZE_BYTES_MIN..FRAME_RAW_BYTES_MAX, pack_bytes in SIZE_BYTES_MIN..PACK_BYTES_CONFIGURED_MAX,
+            seconds in any::<i64>(), nanoseconds in 0u32..1_000_000_000,
+        ) {
+            let average = 1 << average;
+            let config = Config {
+                repository: RepositoryId::from_bytes(id), epoch: Epoch::FIRST,
+                mode: if unencrypted { Mode::Unencrypted } else { Mode::Encrypted },
+                chunk_sizes: ChunkSizes::new(min * 2, average, average + 2 * more).unwrap(),
+                frame_bytes, pack_bytes, created: Timestamp { seconds, nanoseconds },
+            };
+            prop_assert_eq!(Config::decode(&config.encode(&secrets()).unwrap()).unwrap().config, config);
+        }
+    }
+}
