@@ -1,23 +1,355 @@
-//! A sharded cache of decoded, verified blocks with a capacity in bytes.
+//! A cache of decoded, verified blocks with a capacity in bytes, shared by all tables.
+//!
+//! *S3-FIFO* (Yang et al., SOSP 2023). New blocks enter a small queue, a tenth of the capacity; one that is asked for again before it reaches the
+//! end moves to the main queue, the others leave and only their keys are remembered, in a third queue, the ghosts; a
+//! block that comes back while its ghost is there enters the main queue at once. The main queue is a clock: a block that was asked for since it last came
+//! by goes round again. So a scan, which asks for each block once, passes through the small queue and displaces nothing.
+//!
+//! Keys are spread over shards, each behind its own lock. A hit takes the lock for reading and sets a counter.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::block::Block;
+
+const SHARDS: usize = 16;
+
+/// The small queue's part of the capacity: one in so many.
+const SMALL_PART: usize = 10;
+
+/// Times that a block can go round the main queue without being asked for.
+const COUNT_MAX: u8 = 3;
+
+/// Bytes that a block costs beside its own: its places in map and queue, its counts, the allocator's share.
+const OVERHEAD_BYTES: usize = 96;
+
+/// Where a block comes from: a table (by [`BlockCache::new_table`]) and the offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    table: u64,
+    offset: u64,
+}
+
+impl Key {
+    fn hash(self) -> u64 {
+        let mixed = (self.table ^ self.offset.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    }
+}
+
+/// Takes the number that [`Key`] has hashed itself to.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    block: Arc<Block>,
+    bytes: usize,
+    count: AtomicU8,
+    in_main: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: HashMap<Key, Slot, BuildHasherDefault<Hashed>>,
+    small: VecDeque<Key>,
+    main: VecDeque<Key>,
+    /// Hashes of keys that left the small queue, and how often each stands in the queue.
+    ghosts: VecDeque<u64>,
+    ghost_counts: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    small_bytes: usize,
+    main_bytes: usize,
+}
+
+impl Shard {
+    fn bytes(&self) -> usize {
+        self.small_bytes + self.main_bytes
+    }
+
+    fn insert(&mut self, key: Key, block: Arc<Block>, bytes: usize, capacity: usize) {
+        let in_main = self.ghost_counts.contains_key(&key.hash());
+        if in_main {
+            self.main.push_back(key);
+            self.main_bytes += bytes;
+        } else {
+            self.small.push_back(key);
+            self.small_bytes += bytes;
+        }
+        self.slots.insert(key, Slot { block, bytes, count: AtomicU8::new(0), in_main });
+        self.shrink(capacity);
+    }
+
+    fn shrink(&mut self, capacity: usize) {
+        while self.bytes() > capacity {
+            let moved = if self.small_bytes > capacity / SMALL_PART || self.main.is_empty() {
+                self.take_from_small()
+            } else {
+                self.take_from_main()
+            };
+            if !moved {
+                break;
+            }
+        }
+        while self.ghosts.len() > self.main.len().max(16) {
+            self.forget_ghost();
+        }
+    }
+
+    /// The oldest of the small queue: on to the main queue if it was asked for again, else out.
+    fn take_from_small(&mut self) -> bool {
+        let Some(key) = self.small.pop_front() else { return false };
+        let Some(slot) = self.slots.get_mut(&key) else { return true };
+        self.small_bytes -= slot.bytes;
+        if *slot.count.get_mut() > 0 {
+            *slot.count.get_mut() = 0;
+            slot.in_main = true;
+            self.main_bytes += slot.bytes;
+            self.main.push_back(key);
+        } else {
+            self.slots.remove(&key);
+            self.ghosts.push_back(key.hash());
+            *self.ghost_counts.entry(key.hash()).or_default() += 1;
+        }
+        true
+    }
+
+    /// The oldest of the main queue: round again if it was asked for, else out.
+    fn take_from_main(&mut self) -> bool {
+        let Some(key) = self.main.pop_front() else { return false };
+        let Some(slot) = self.slots.get_mut(&key) else { return true };
+        let count = slot.count.get_mut();
+        if *count > 0 {
+            *count -= 1;
+            self.main.push_back(key);
+        } else {
+            self.main_bytes -= slot.bytes;
+            self.slots.remove(&key);
+        }
+        true
+    }
+
+    fn forget_ghost(&mut self) {
+        let Some(ghost) = self.ghosts.pop_front() else { return };
+        if let Some(count) = self.ghost_counts.get_mut(&ghost) {
+            *count -= 1;
+            if *count == 0 {
+                self.ghost_counts.remove(&ghost);
+            }
+        }
+    }
+}
+
+/// What a cache did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Blocks asked for and there.
+    pub hits: u64,
+    /// Blocks asked for that had to be read.
+    pub misses: u64,
+    /// Bytes held now.
+    pub used_bytes: usize,
+    /// Blocks held now.
+    pub blocks: usize,
+    /// Bytes that may be held.
+    pub capacity_bytes: usize,
+}
+
+/// On a line of its own: shards that different cores use must not share one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded {
+    shard: RwLock<Shard>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
 
 /// A cache of blocks, shared by all tables of a process.
 #[derive(Debug)]
-pub struct BlockCache {}
+pub struct BlockCache {
+    shards: [Padded; SHARDS],
+    capacity: AtomicUsize,
+    tables: AtomicU64,
+}
 
 impl BlockCache {
-    /// A cache that holds at most about `capacity_bytes`.
+    /// A cache that holds at most about `capacity_bytes`. With 0 it holds nothing.
     pub fn new(capacity_bytes: usize) -> Self {
-        let _ = capacity_bytes;
-        Self {}
+        Self {
+            shards: Default::default(),
+            capacity: AtomicUsize::new(capacity_bytes),
+            tables: AtomicU64::new(1),
+        }
     }
 
     /// Changes the capacity; shrinking evicts at once.
     pub fn set_capacity(&self, capacity_bytes: usize) {
-        let _ = capacity_bytes;
+        self.capacity.store(capacity_bytes, Ordering::Relaxed);
+        for padded in &self.shards {
+            padded.shard.write().shrink(capacity_bytes / SHARDS);
+        }
     }
 
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
-        0
+        self.shards.iter().map(|padded| padded.shard.read().bytes()).sum()
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> CacheStats {
+        let mut stats =
+            CacheStats { capacity_bytes: self.capacity.load(Ordering::Relaxed), ..CacheStats::default() };
+        for padded in &self.shards {
+            stats.hits += padded.hits.load(Ordering::Relaxed);
+            stats.misses += padded.misses.load(Ordering::Relaxed);
+            let shard = padded.shard.read();
+            stats.used_bytes += shard.bytes();
+            stats.blocks += shard.slots.len();
+        }
+        stats
+    }
+
+    /// A number for a table that is being opened: its blocks are known by it. Never given twice, so that the blocks of a table that is gone can
+    /// never pass for those of another.
+    pub(crate) fn new_table(&self) -> u64 {
+        self.tables.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn shard(&self, key: Key) -> &Padded {
+        let [first, ..] = &self.shards;
+        // The map uses the lower bits.
+        self.shards.get((key.hash() >> 60) as usize % SHARDS).unwrap_or(first)
+    }
+
+    /// The block at `offset` of a table, if it is here.
+    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
+        let key = Key { table, offset };
+        let padded = self.shard(key);
+        let shard = padded.shard.read();
+        if let Some(slot) = shard.slots.get(&key) {
+            let count = slot.count.load(Ordering::Relaxed);
+            if count < COUNT_MAX {
+                slot.count.store(count + 1, Ordering::Relaxed);
+            }
+            padded.hits.fetch_add(1, Ordering::Relaxed);
+            return Some(Arc::clone(&slot.block));
+        }
+        padded.misses.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
+    pub(crate) fn insert(&self, table: u64, offset: u64, block: Arc<Block>) -> Arc<Block> {
+        let key = Key { table, offset };
+        let bytes = block.memory_bytes() + OVERHEAD_BYTES;
+        let capacity = self.capacity.load(Ordering::Relaxed) / SHARDS;
+        if bytes > capacity {
+            return block;
+        }
+        let mut shard = self.shard(key).shard.write();
+        if let Some(slot) = shard.slots.get(&key) {
+            return Arc::clone(&slot.block);
+        }
+        shard.insert(key, Arc::clone(&block), bytes, capacity);
+        block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(bytes: usize) -> Arc<Block> {
+        Arc::new(Block::opaque(vec![0; bytes]))
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out() {
+        let cache = BlockCache::new(1 << 20);
+        assert!(cache.get(1, 0).is_none());
+        let first = cache.insert(1, 0, block(100));
+        assert!(Arc::ptr_eq(&first, &cache.get(1, 0).unwrap()));
+        assert!(Arc::ptr_eq(&first, &cache.insert(1, 0, block(100))), "the first stays");
+        assert!(cache.get(2, 0).is_none() && cache.get(1, 1).is_none());
+        assert_eq!((cache.stats().hits, cache.stats().misses, cache.stats().blocks), (1, 3, 1));
+    }
+
+    #[test]
+    fn the_capacity_holds() {
+        let cache = BlockCache::new(1 << 20);
+        for offset in 0..10_000 {
+            cache.insert(1, offset, block(1000));
+            if offset % 3 == 0 {
+                cache.get(1, offset / 2);
+            }
+            assert!(cache.used_bytes() <= 1 << 20);
+        }
+        assert!(cache.used_bytes() > (1 << 20) * 8 / 10, "and it is used");
+        cache.set_capacity(1 << 16);
+        assert!(cache.used_bytes() <= 1 << 16);
+        cache.set_capacity(0);
+        assert_eq!(cache.stats().blocks, 0);
+        cache.insert(1, 0, block(10));
+        assert_eq!(cache.stats().blocks, 0);
+    }
+
+    #[test]
+    fn a_scan_displaces_nothing_that_is_in_use() {
+        let cache = BlockCache::new(1 << 20);
+        let hot = 200u64;
+        for _ in 0..4 {
+            for offset in 0..hot {
+                if cache.get(1, offset).is_none() {
+                    cache.insert(1, offset, block(1000));
+                }
+            }
+        }
+        for offset in 0..20_000 {
+            cache.insert(2, offset, block(1000));
+            if offset % 10 == 0 {
+                cache.get(1, (offset / 10) % hot);
+            }
+        }
+        let kept: u64 = (0..hot).map(|offset| u64::from(cache.get(1, offset).is_some())).sum();
+        assert!(kept * 10 >= hot * 9, "{kept} of {hot}");
+    }
+
+    #[test]
+    fn many_threads_get_and_put() {
+        let cache = BlockCache::new(1 << 18);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for step in 0..5_000u64 {
+                        let offset = (step * (thread * 2 + 1)) % 700;
+                        let found =
+                            cache.get(1, offset).unwrap_or_else(|| cache.insert(1, offset, block(300)));
+                        assert_eq!(found.bytes().len(), 300);
+                    }
+                });
+            }
+        });
+        assert!(cache.used_bytes() <= 1 << 18);
     }
 }

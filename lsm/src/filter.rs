@@ -1,7 +1,160 @@
 //! Filters: a few bits a key that tell, mostly, that a key is not in a table.
+//!
+//! A *blocked Bloom filter*: the hash picks one line of 512 bits, as long as a cache line, and all probes fall into that line, so that a lookup waits
+//! for memory once. It costs a few more bits for the same rate of false answers than bits spread over the whole filter would. Measured on
+//! random keys: 10 bits a key answer "maybe" wrongly 1.0 % of the time, 12 bits 0.4 %, 16 bits 0.1 %.
+//!
+//! A filter's payload (FORMAT.md, "Tables"): kind, a byte; probes, a byte; six reserved bytes; the lines. The kind is there so that others can
+//! follow (a fuse filter for tables that are written once); a reader that does not know it looks into the table instead.
 
-/// The hash of a user key that all filters share: computed once a lookup.
+use crate::error::{Error, Result};
+
+/// Bytes of a line.
+const LINE_BYTES: usize = 64;
+
+/// Bytes before the lines.
+const HEADER_BYTES: usize = 8;
+
+/// The kind of filter that this version writes.
+const KIND_BLOCKED_BLOOM: u8 = 1;
+
+const PROBES_MAX: u8 = 16;
+
+/// Most bits a key that make sense: beyond, lines are so empty that more bits change nothing.
+pub const BITS_PER_KEY_MAX: u32 = 24;
+
+/// 2^64 divided by the golden ratio: multiplying by it spreads the bits of a number over its upper ones.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The hash of a user key that all filters share: computed once a lookup, whatever the number of tables.
 #[inline]
 pub fn hash(user_key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(user_key)
+}
+
+/// The bit of a line for each probe: nine bits of a number that is multiplied on and on. The line came from the upper half of the hash, so
+/// the lower half begins on top.
+#[inline]
+fn probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u8)> {
+    let mut number = hash.rotate_left(32).wrapping_mul(SPREAD);
+    (0..count).map(move |_| {
+        let bit = number >> 55;
+        number = number.wrapping_mul(SPREAD);
+        ((bit >> 3) as usize, 1 << (bit & 7))
+    })
+}
+
+#[inline]
+fn line_of(hash: u64, lines: usize) -> usize {
+    // Below `lines`: the upper half of the hash is a fraction of 2^32.
+    usize::try_from((u128::from(hash >> 32) * lines as u128) >> 32).unwrap_or(0)
+}
+
+/// The payload of a filter for keys with these hashes.
+///
+/// # Panics
+/// If a key that was put in is not found: memory is failing, and a filter that hides keys hides data.
+pub fn build(hashes: &[u64], bits_per_key: u32) -> Vec<u8> {
+    let bits_per_key = bits_per_key.clamp(1, BITS_PER_KEY_MAX) as usize;
+    let lines = (hashes.len() * bits_per_key).div_ceil(LINE_BYTES * 8).max(1);
+    // About 0.65 bits for each bit, where a filter over all bits wants ln 2: a line is sometimes fuller than the average.
+    let count = u8::try_from((bits_per_key * 13 + 10) / 20).unwrap_or(PROBES_MAX).clamp(1, PROBES_MAX);
+    let mut payload = vec![0; HEADER_BYTES + lines * LINE_BYTES];
+    if let [kind, probes, ..] = payload.as_mut_slice() {
+        (*kind, *probes) = (KIND_BLOCKED_BLOOM, count);
+    }
+    for &hash in hashes {
+        let start = HEADER_BYTES + line_of(hash, lines) * LINE_BYTES;
+        let line = payload.get_mut(start..start + LINE_BYTES).expect("a line below `lines`");
+        for (byte, bit) in probes(hash, count) {
+            if let Some(byte) = line.get_mut(byte) {
+                *byte |= bit;
+            }
+        }
+    }
+    assert!(hashes.iter().all(|hash| may_contain(&payload, *hash)), "a filter finds what was put into it");
+    payload
+}
+
+/// Whether a key with this hash may be among those of the filter. A filter of an unknown kind says yes.
+#[inline]
+pub fn may_contain(payload: &[u8], hash: u64) -> bool {
+    let [KIND_BLOCKED_BLOOM, count, ..] = payload else { return true };
+    let Some(lines) = payload.get(HEADER_BYTES..) else { return true };
+    let start = line_of(hash, lines.len() / LINE_BYTES) * LINE_BYTES;
+    let Some(line) = lines.get(start..).and_then(|line| line.first_chunk::<LINE_BYTES>()) else {
+        return true;
+    };
+    probes(hash, *count).all(|(byte, bit)| line.get(byte).is_some_and(|byte| byte & bit != 0))
+}
+
+/// Verifies the shape of a filter.
+///
+/// # Errors
+/// Corruption if it is of a known kind and not such as [`build`] makes it.
+pub fn check(payload: &[u8]) -> Result<()> {
+    let Some((header, lines)) = payload.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(Error::corruption(format!("a filter of {} bytes is too short", payload.len())));
+    };
+    let [kind, count, reserved @ ..] = header;
+    if *kind == 0 {
+        return Err(Error::corruption("0 is no kind of filter"));
+    }
+    if *kind != KIND_BLOCKED_BLOOM {
+        return Ok(());
+    }
+    let whole = !lines.is_empty() && lines.len().is_multiple_of(LINE_BYTES);
+    if !whole || *count == 0 || *count > PROBES_MAX || reserved != &[0; 6] {
+        return Err(Error::corruption(format!(
+            "a filter with {count} probes over {} bytes is not one that this version writes",
+            lines.len()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes(from: u64, to: u64) -> Vec<u64> {
+        (from..to).map(|number| hash(&number.to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn every_key_put_in_is_found() {
+        for count in [0, 1, 2, 63, 1000] {
+            for bits in [1, 8, 10, 16, 24, 99] {
+                let hashes = hashes(0, count);
+                let payload = build(&hashes, bits);
+                check(&payload).unwrap();
+                assert!(hashes.iter().all(|hash| may_contain(&payload, *hash)));
+            }
+        }
+    }
+
+    #[test]
+    fn other_keys_are_mostly_not() {
+        for (bits, worst) in [(10, 0.0125), (12, 0.0055), (16, 0.0013)] {
+            let payload = build(&hashes(0, 50_000), bits);
+            let asked = hashes(50_000, 250_000);
+            let wrong = asked.iter().filter(|hash| may_contain(&payload, **hash)).count();
+            let rate = wrong as f64 / asked.len() as f64;
+            assert!(rate < worst, "{bits} bits a key: {rate}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_says_maybe_and_a_damaged_one_is_refused() {
+        let mut payload = build(&hashes(0, 10), 10);
+        payload[0] = 9;
+        assert!(may_contain(&payload, 1));
+        check(&payload).unwrap();
+        payload[0] = 0;
+        assert!(check(&payload).is_err());
+        for bytes in [&[][..], &[1], &[1, 7, 0, 0, 0, 0, 0, 0], &[1; 72], &[1, 0, 0, 0, 0, 0, 0, 0, 1]] {
+            assert!(check(bytes).is_err());
+            let _ = may_contain(bytes, 77);
+        }
+    }
 }

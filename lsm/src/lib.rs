@@ -10,6 +10,8 @@ pub mod fs;
 pub mod iter;
 pub mod key;
 pub mod merge;
+#[cfg(test)]
+mod model;
 pub mod range;
 pub mod range_tombstone;
 pub mod table;

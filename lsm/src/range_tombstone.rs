@@ -1,8 +1,29 @@
 //! Range tombstones: "every key from here to there is gone, as of this sequence number".
+//!
+//! The question asked of a set is: which is the newest tombstone over this key that this reader sees? The starts and ends of all tombstones cut
+//! the keys into *fragments*, found by binary search. To list for each fragment the tombstones over it takes, where they are nested, the
+//! square of their number. So they hang in a segment tree over the fragments: each in the few nodes that make up its range (one, mostly), a
+//! node's newest first. A lookup goes from the fragment's leaf up to the root, through about log₂ n nodes, and building takes n log n, whatever
+//! the tombstones look like.
+//!
+//! Encoded (FORMAT.md, "Tables"): the count; then each tombstone, by start, newest first: bytes shared with the start before, the rest of the
+//! start, 1 and the bytes that the end shares with the start and the rest of the end, or 2 for no end, the sequence number.
 
-use crate::error::Result;
-use crate::key::SequenceNumber;
-use crate::range::KeyRange;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::block::common_prefix;
+use crate::codec::{Decoder, put_slice, put_varint};
+use crate::error::{Error, Result};
+use crate::key::{KEY_BYTES_MAX, SEQUENCE_MAX, SequenceNumber};
+use crate::range::{KeyRange, successor};
+
+const END_BOUNDED: u8 = 1;
+const END_UNBOUNDED: u8 = 2;
+
+/// The fewest bytes that an encoded tombstone takes: what a count is held against before memory is reserved.
+const ENCODED_BYTES_MIN: usize = 4;
 
 /// One deleted range, as it is given to us.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,57 +36,267 @@ pub struct RangeTombstone {
     pub sequence: SequenceNumber,
 }
 
+/// The same, borrowed from a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeTombstoneRef<'a> {
+    /// The first key deleted.
+    pub start: &'a [u8],
+    /// The first key no longer deleted; `None`: every key from `start` on is.
+    pub end: Option<&'a [u8]>,
+    /// Entries with smaller sequence numbers are deleted.
+    pub sequence: SequenceNumber,
+}
+
+impl RangeTombstoneRef<'_> {
+    /// A copy that stands alone.
+    pub fn to_owned(self) -> RangeTombstone {
+        RangeTombstone {
+            start: self.start.to_vec(),
+            end: self.end.map(<[u8]>::to_vec),
+            sequence: self.sequence,
+        }
+    }
+}
+
+/// Keys one behind the other in one allocation.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        self.bytes.get(start..end)
+    }
+
+    /// How many keys are at or below `key`.
+    fn count_through(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.get(middle).is_some_and(|boundary| boundary <= key) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+}
+
+/// A tombstone by the numbers of its boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    /// The number of boundaries, where there is no end.
+    end: u32,
+    sequence: SequenceNumber,
+}
+
 /// An immutable set of range tombstones, searched by key.
 #[derive(Debug, Default)]
-pub struct RangeTombstones {}
+pub struct RangeTombstones {
+    /// Every start and end once, ascending. Fragment `i` goes from boundary `i` to the next, the last one to the end of all keys.
+    boundaries: Keys,
+    /// By start, then newest first.
+    spans: Vec<Span>,
+    /// For each node of the tree, where its sequence numbers end in `sequences`. Node 1 is the root, `n + i` the leaf of fragment `i`.
+    node_ends: Vec<u32>,
+    /// Of each node, descending.
+    sequences: Vec<SequenceNumber>,
+    sequence_min: SequenceNumber,
+    sequence_max: SequenceNumber,
+}
 
 impl RangeTombstones {
     /// The set of these, in any order. Empty ranges are dropped.
+    ///
+    /// # Panics
+    /// If there are more than 2^31.
     pub fn new(tombstones: impl IntoIterator<Item = RangeTombstone>) -> Self {
-        let _ = tombstones.into_iter();
-        Self {}
+        let mut tombstones: Vec<_> = tombstones
+            .into_iter()
+            .filter(|tombstone| tombstone.end.as_ref().is_none_or(|end| *end > tombstone.start))
+            .collect();
+        tombstones.sort_unstable_by(|a, b| a.start.cmp(&b.start).then(b.sequence.cmp(&a.sequence)));
+        let mut sorted: Vec<&[u8]> = tombstones.iter().map(|tombstone| tombstone.start.as_slice()).collect();
+        sorted.extend(tombstones.iter().filter_map(|tombstone| tombstone.end.as_deref()));
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut boundaries = Keys::default();
+        sorted.iter().for_each(|key| boundaries.push(key));
+        let number = |index: usize| u32::try_from(index).expect("two boundaries a tombstone: below 2^32");
+        let place = |key: &[u8]| number(sorted.binary_search(&key).unwrap_or_else(|place| place));
+        let spans = tombstones
+            .iter()
+            .map(|tombstone| Span {
+                start: place(&tombstone.start),
+                end: tombstone.end.as_deref().map_or(number(sorted.len()), place),
+                sequence: tombstone.sequence,
+            })
+            .collect();
+        Self::build(boundaries, spans)
+    }
+
+    fn build(boundaries: Keys, spans: Vec<Span>) -> Self {
+        let fragments = boundaries.len();
+        let mut placed: Vec<(u32, SequenceNumber)> = Vec::with_capacity(spans.len());
+        for span in &spans {
+            nodes_of(*span, fragments, |node| placed.push((node, span.sequence)));
+        }
+        placed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        placed.dedup();
+        let mut node_ends = vec![0u32; 2 * fragments];
+        for (node, _) in &placed {
+            if let Some(count) = node_ends.get_mut(*node as usize) {
+                *count += 1;
+            }
+        }
+        let mut end = 0;
+        for count in &mut node_ends {
+            end += *count;
+            *count = end;
+        }
+        Self {
+            node_ends,
+            sequences: placed.into_iter().map(|(_, sequence)| sequence).collect(),
+            sequence_min: spans.iter().map(|span| span.sequence).min().unwrap_or(0),
+            sequence_max: spans.iter().map(|span| span.sequence).max().unwrap_or(0),
+            boundaries,
+            spans,
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        0
+        self.spans.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        true
+        self.spans.is_empty()
     }
 
-    /// The newest tombstone over `key` that a reader at `read_sequence` sees: its sequence number, or 0 where there is none.
+    /// The newest tombstone over `key` that a reader at `read_sequence` sees: its sequence number, or 0 where there is none. Costs a
+    /// binary search over the boundaries.
+    #[inline]
     pub fn newest_covering(&self, key: &[u8], read_sequence: SequenceNumber) -> SequenceNumber {
-        let _ = (key, read_sequence);
-        0
+        if self.spans.is_empty() || self.sequence_min > read_sequence {
+            return 0;
+        }
+        match self.boundaries.count_through(key).checked_sub(1) {
+            Some(fragment) => self.newest_in(fragment, read_sequence),
+            None => 0,
+        }
+    }
+
+    /// The newest over fragment `fragment` that a reader at `read_sequence` sees, or 0.
+    fn newest_in(&self, fragment: usize, read_sequence: SequenceNumber) -> SequenceNumber {
+        let mut newest = 0;
+        let mut node = fragment + self.boundaries.len();
+        while node > 0 {
+            let start = self.node_ends.get(node - 1).copied().unwrap_or(0) as usize;
+            let end = self.node_ends.get(node).copied().unwrap_or(0) as usize;
+            if let Some(sequences) = self.sequences.get(start..end)
+                && !sequences.is_empty()
+            {
+                let seen = sequences.partition_point(|sequence| *sequence > read_sequence);
+                newest = newest.max(sequences.get(seen).copied().unwrap_or(0));
+            }
+            node >>= 1;
+        }
+        newest
     }
 
     /// The tombstones as they were given, by start, then newest first.
-    pub fn iter(&self) -> impl Iterator<Item = RangeTombstone> + '_ {
-        std::iter::empty()
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RangeTombstoneRef<'_>> + '_ {
+        self.spans.iter().map(|span| RangeTombstoneRef {
+            start: self.boundaries.get(span.start as usize).unwrap_or_default(),
+            end: self.boundaries.get(span.end as usize),
+            sequence: span.sequence,
+        })
     }
 
     /// The parts that lie in `range`.
     pub fn clipped(&self, range: &KeyRange) -> Self {
-        let _ = range;
-        Self {}
+        let limit = match &range.upper {
+            Bound::Included(upper) => Some(successor(upper)),
+            Bound::Excluded(upper) => Some(upper.clone()),
+            Bound::Unbounded => None,
+        };
+        Self::new(self.iter().map(|tombstone| RangeTombstone {
+            start: tombstone.start.max(&range.lower).to_vec(),
+            end: match (tombstone.end, &limit) {
+                (Some(end), Some(limit)) => Some(end.min(limit).to_vec()),
+                (Some(end), None) => Some(end.to_vec()),
+                (None, limit) => limit.clone(),
+            },
+            sequence: tombstone.sequence,
+        }))
     }
 
     /// The smallest range that encloses all; `None` where there are none.
     pub fn bounds(&self) -> Option<KeyRange> {
-        None
+        let lower = self.boundaries.get(0)?.to_vec();
+        let last = self.boundaries.len() - 1;
+        let unbounded = self.spans.iter().any(|span| span.end as usize > last);
+        Some(KeyRange::until(
+            lower,
+            if unbounded { None } else { self.boundaries.get(last).map(<[u8]>::to_vec) },
+        ))
+    }
+
+    /// The smallest sequence number in it, 0 where there are none.
+    pub fn sequence_min(&self) -> SequenceNumber {
+        self.sequence_min
     }
 
     /// The largest sequence number in it, 0 where there are none.
     pub fn sequence_max(&self) -> SequenceNumber {
-        0
+        self.sequence_max
     }
 
     /// Bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
-        0
+        size_of::<Self>()
+            + self.boundaries.memory_bytes()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.node_ends.capacity() * size_of::<u32>()
+            + self.sequences.capacity() * size_of::<SequenceNumber>()
+    }
+
+    /// Appends the set to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.len() as u64);
+        let mut before: &[u8] = &[];
+        for tombstone in self.iter() {
+            put_suffix(out, before, tombstone.start);
+            match tombstone.end {
+                Some(end) => {
+                    out.push(END_BOUNDED);
+                    put_suffix(out, tombstone.start, end);
+                }
+                None => out.push(END_UNBOUNDED),
+            }
+            put_varint(out, tombstone.sequence);
+            before = tombstone.start;
+        }
     }
 
     /// The set that [`Self::encode`] wrote.
@@ -73,12 +304,294 @@ impl RangeTombstones {
     /// # Errors
     /// Corruption if it is not such a set.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let _ = bytes;
-        Ok(Self {})
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.varint_usize("count of range tombstones")?;
+        if count > bytes.len() / ENCODED_BYTES_MIN {
+            return Err(Error::corruption(format!(
+                "{count} range tombstones do not fit {} bytes",
+                bytes.len()
+            )));
+        }
+        let mut tombstones: Vec<RangeTombstone> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let before = tombstones.last();
+            let start = take_suffix(
+                &mut decoder,
+                before.map_or(&[], |tombstone| &tombstone.start),
+                "start of a range tombstone",
+            )?;
+            let end = match decoder.u8("kind of the end of a range tombstone")? {
+                END_BOUNDED => Some(take_suffix(&mut decoder, &start, "end of a range tombstone")?),
+                END_UNBOUNDED => None,
+                other => {
+                    return Err(Error::corruption(format!("{other} is no kind of end of a range tombstone")));
+                }
+            };
+            let sequence = decoder.varint("sequence number of a range tombstone")?;
+            let tombstone = RangeTombstone { start, end, sequence };
+            let ordered = before.is_none_or(|before| {
+                before.start < tombstone.start
+                    || (before.start == tombstone.start && before.sequence >= tombstone.sequence)
+            });
+            if !ordered {
+                return Err(Error::corruption("range tombstones are out of order"));
+            }
+            if sequence == 0 || sequence > SEQUENCE_MAX {
+                return Err(Error::corruption(format!(
+                    "{sequence} is no sequence number of a range tombstone"
+                )));
+            }
+            if tombstone.end.as_ref().is_some_and(|end| *end <= tombstone.start) {
+                return Err(Error::corruption("a range tombstone ends before it starts"));
+            }
+            tombstones.push(tombstone);
+        }
+        decoder.finish("range tombstones")?;
+        Ok(Self::new(tombstones))
+    }
+}
+
+/// Calls `place` for each node of the tree whose leaves together are those of `span`.
+fn nodes_of(span: Span, fragments: usize, mut place: impl FnMut(u32)) {
+    let leaves = u32::try_from(fragments).expect("two boundaries a tombstone: below 2^32");
+    let (mut low, mut high) =
+        (u64::from(span.start) + u64::from(leaves), u64::from(span.end) + u64::from(leaves));
+    let mut put = |node: u64| place(u32::try_from(node).expect("at most two nodes a fragment: below 2^32"));
+    while low < high {
+        if low & 1 == 1 {
+            put(low);
+            low += 1;
+        }
+        if high & 1 == 1 {
+            high -= 1;
+            put(high);
+        }
+        low >>= 1;
+        high >>= 1;
+    }
+}
+
+fn put_suffix(out: &mut Vec<u8>, before: &[u8], key: &[u8]) {
+    let shared = common_prefix(before, key);
+    put_varint(out, shared as u64);
+    put_slice(out, key.get(shared..).unwrap_or_default());
+}
+
+fn take_suffix(decoder: &mut Decoder<'_>, before: &[u8], field: &str) -> Result<Vec<u8>> {
+    let shared = decoder.varint_usize(field)?;
+    let suffix = decoder.slice(field)?;
+    let Some(shared) = before.get(..shared) else {
+        return Err(Error::corruption(format!(
+            "{field}: shares {shared} bytes with a key of {}",
+            before.len()
+        )));
+    };
+    // An end clipped to the key after the longest one is a byte longer than that.
+    if shared.len() + suffix.len() > KEY_BYTES_MAX + 1 {
+        return Err(Error::corruption(format!("{field}: above the limit of {KEY_BYTES_MAX} bytes")));
+    }
+    Ok([shared, suffix].concat())
+}
+
+/// Asks a set about keys that come in order, or nearly: it remembers the fragment of the last one, so that most answers cost two comparisons.
+#[derive(Debug)]
+pub struct TombstoneCursor {
+    tombstones: Arc<RangeTombstones>,
+    read_sequence: SequenceNumber,
+    /// How many boundaries are at or below the last key: its fragment is the one before.
+    place: usize,
+    newest: SequenceNumber,
+}
+
+impl TombstoneCursor {
+    /// A cursor for a reader at `read_sequence`.
+    pub fn new(tombstones: Arc<RangeTombstones>, read_sequence: SequenceNumber) -> Self {
+        Self { tombstones, read_sequence, place: 0, newest: 0 }
     }
 
-    /// Appends the set to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let _ = out;
+    /// As [`RangeTombstones::newest_covering`].
+    #[inline]
+    pub fn newest_covering(&mut self, key: &[u8]) -> SequenceNumber {
+        if self.tombstones.is_empty() || self.in_place(key) {
+            return self.newest;
+        }
+        self.find(key)
+    }
+
+    #[inline]
+    fn in_place(&self, key: &[u8]) -> bool {
+        let boundaries = &self.tombstones.boundaries;
+        let above = self
+            .place
+            .checked_sub(1)
+            .is_none_or(|index| boundaries.get(index).is_some_and(|from| from <= key));
+        above && boundaries.get(self.place).is_none_or(|until| key < until)
+    }
+
+    fn find(&mut self, key: &[u8]) -> SequenceNumber {
+        self.place += 1; // The next fragment is where a scan goes.
+        if self.place > self.tombstones.boundaries.len() || !self.in_place(key) {
+            self.place = self.tombstones.boundaries.count_through(key);
+        }
+        self.newest = match self.place.checked_sub(1) {
+            Some(fragment) => self.tombstones.newest_in(fragment, self.read_sequence),
+            None => 0,
+        };
+        self.newest
+    }
+
+    /// The fragment of the key last asked about: everything in it has the same answer. A scan that finds it deleted goes on
+    /// at its end (`None`: there is nothing more), one that goes backwards before its start (`None`: likewise).
+    pub fn fragment(&self) -> (Option<&[u8]>, Option<&[u8]>) {
+        let boundaries = &self.tombstones.boundaries;
+        (self.place.checked_sub(1).and_then(|index| boundaries.get(index)), boundaries.get(self.place))
+    }
+}
+
+/// How many different tombstones lie over each other at most: for statistics and tests.
+impl RangeTombstones {
+    /// The distinct sequence numbers over `key`, newest first.
+    pub fn all_covering(&self, key: &[u8]) -> Vec<SequenceNumber> {
+        let mut all = BTreeSet::new();
+        let mut read_sequence = SEQUENCE_MAX;
+        loop {
+            let newest = self.newest_covering(key, read_sequence);
+            if newest == 0 {
+                return all.into_iter().rev().collect();
+            }
+            all.insert(newest);
+            read_sequence = newest - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tombstone(start: &str, end: Option<&str>, sequence: SequenceNumber) -> RangeTombstone {
+        RangeTombstone { start: start.into(), end: end.map(Into::into), sequence }
+    }
+
+    fn covers(tombstone: &RangeTombstone, key: &[u8]) -> bool {
+        key >= tombstone.start.as_slice() && tombstone.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+
+    fn model(all: &[RangeTombstone], key: &[u8], read_sequence: SequenceNumber) -> SequenceNumber {
+        all.iter()
+            .filter(|tombstone| covers(tombstone, key) && tombstone.sequence <= read_sequence)
+            .map(|tombstone| tombstone.sequence)
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn small_key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(0u8..4, 0..4)
+    }
+
+    fn some_tombstones() -> impl Strategy<Value = Vec<RangeTombstone>> {
+        let one = (small_key(), prop::option::weighted(0.9, small_key()), 1u64..20)
+            .prop_map(|(start, end, sequence)| RangeTombstone { start, end, sequence });
+        prop::collection::vec(one, 0..24)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn a_set_answers_as_its_list_does(all in some_tombstones(), keys in prop::collection::vec(small_key(), 1..30)) {
+            let set = Arc::new(RangeTombstones::new(all.clone()));
+            for read_sequence in [0, 1, 7, 19, SEQUENCE_MAX] {
+                let mut cursor = TombstoneCursor::new(Arc::clone(&set), read_sequence);
+                for key in &keys {
+                    let expected = model(&all, key, read_sequence);
+                    prop_assert_eq!(set.newest_covering(key, read_sequence), expected);
+                    prop_assert_eq!(cursor.newest_covering(key), expected);
+                    let (from, until) = cursor.fragment();
+                    prop_assert!(from.is_none_or(|from| from <= key.as_slice()));
+                    prop_assert!(until.is_none_or(|until| until > key.as_slice()));
+                }
+            }
+        }
+
+        #[test]
+        fn a_set_comes_back_from_its_bytes(all in some_tombstones()) {
+            let set = RangeTombstones::new(all);
+            let mut bytes = Vec::new();
+            set.encode(&mut bytes);
+            let back = RangeTombstones::decode(&bytes).unwrap();
+            prop_assert!(set.iter().eq(back.iter()));
+            for cut in 0..bytes.len() {
+                prop_assert!(RangeTombstones::decode(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn a_clipped_set_is_the_same_inside_and_empty_outside(
+            all in some_tombstones(), lower in small_key(), upper in small_key(), end in 0..3, key in small_key()
+        ) {
+            let upper = match end { 0 => Bound::Included(upper), 1 => Bound::Excluded(upper), _ => Bound::Unbounded };
+            let range = KeyRange { lower, upper };
+            let clipped = RangeTombstones::new(all.clone()).clipped(&range);
+            let expected = if range.contains(&key) { model(&all, &key, 10) } else { 0 };
+            prop_assert_eq!(clipped.newest_covering(&key, 10), expected);
+            if let Some(bounds) = clipped.bounds() {
+                let within = KeyRange { lower: range.lower, upper: match range.upper {
+                    Bound::Included(upper) => Bound::Excluded(successor(&upper)), other => other } };
+                prop_assert!(within.encloses(&bounds));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = RangeTombstones::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_empty_set_covers_nothing() {
+        let set = RangeTombstones::new([tombstone("b", Some("b"), 3), tombstone("c", Some("a"), 3)]);
+        assert!(set.is_empty() && set.bounds().is_none());
+        assert_eq!(set.newest_covering(b"b", SEQUENCE_MAX), 0);
+    }
+
+    #[test]
+    fn bounds_say_where_the_last_one_ends() {
+        let set = RangeTombstones::new([tombstone("b", Some("d"), 3), tombstone("c", Some("x"), 1)]);
+        assert_eq!(set.bounds(), Some(KeyRange::until(*b"b", Some(b"x".to_vec()))));
+        let set = RangeTombstones::new([tombstone("b", Some("d"), 3), tombstone("c", None, 1)]);
+        assert_eq!(set.bounds(), Some(KeyRange::until(*b"b", None)));
+        assert_eq!((set.sequence_min(), set.sequence_max()), (1, 3));
+    }
+
+    #[test]
+    fn a_hundred_thousand_nested_ones_take_no_square_of_memory_or_time() {
+        let count = 100_000u32;
+        let key = |number: u32| number.to_be_bytes().to_vec();
+        let set = RangeTombstones::new((0..count).map(|number| RangeTombstone {
+            start: key(number),
+            end: Some(key(2 * count - number)),
+            sequence: u64::from(number) + 1,
+        }));
+        assert!(set.memory_bytes() < 64 << 20, "{}", set.memory_bytes());
+        for number in (0..count).step_by(7) {
+            assert_eq!(set.newest_covering(&key(number), SEQUENCE_MAX), u64::from(number) + 1);
+            assert_eq!(set.newest_covering(&key(number), 5), u64::from(number + 1).min(5));
+            assert_eq!(set.newest_covering(&key(2 * count - number), SEQUENCE_MAX), u64::from(number));
+        }
+    }
+
+    #[test]
+    fn all_over_one_key_are_found_newest_first() {
+        let set = RangeTombstones::new([
+            tombstone("a", Some("m"), 3),
+            tombstone("a", Some("z"), 9),
+            tombstone("c", None, 5),
+            tombstone("d", Some("e"), 9),
+        ]);
+        assert_eq!(set.all_covering(b"d"), [9, 5, 3]);
+        assert_eq!(set.all_covering(b"z"), [5]);
+        assert!(set.all_covering(b"A").is_empty());
     }
 }

@@ -1,39 +1,68 @@
 //! A table: a sorted, immutable file of blocks.
-
-use std::path::Path;
-use std::sync::Arc;
+//!
+//! ```text
+//! header             64 bytes: what it is, its identity, the features that a reader must know
+//! partition*         data blocks, the index block that leads to them, the filter of their keys
+//! sections           range tombstones, top index, properties: one block each
+//! directory          where the sections are: one block
+//! footer             64 bytes: where the directory is, how long the file is
+//! ```
+//!
+//! Every byte belongs to exactly one of these, and each has a checksum salted with the file's identity and the offset: bytes of another
+//! file, or of another place in this one, don't pass. FORMAT.md, "Tables", has the offsets.
+//!
+//! The index has two levels. An open table keeps only the top one in memory, a separator for each partition of about a megabyte; the partitions' index
+//! blocks and filters are read through the cache as data blocks are. So what an open table takes is a thousandth of a percent of
+//! what it holds, and a writer needs memory for one partition, whatever the size of the file.
 
 use crate::block::Compression;
-use crate::cache::BlockCache;
 use crate::checksum::Identity;
-use crate::error::{Error, ErrorKind, Result};
-use crate::fs::FileSystem;
-use crate::iter::InternalIterator;
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
-use crate::range_tombstone::RangeTombstones;
 use crate::value::Value;
+
+mod check;
+mod file;
+mod footer;
+mod header;
+mod index;
+mod iter;
+mod properties;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use check::{CheckLevel, TableCheck};
+pub use footer::FOOTER_BYTES;
+pub use header::HEADER_BYTES;
+pub use iter::TableIter;
+pub use reader::Table;
+pub use writer::TableWriter;
 
 /// How a table is written.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
-    /// Raw bytes at which a block is closed. More: better compression, shorter index; less: less read for one key.
+    /// Raw bytes at which a block is closed. More: better compression, shorter index; less: less read for one key. Default: 4 KiB.
     pub block_bytes: usize,
-    /// Entries between two that hold their whole key. Less: faster seeks; more: smaller blocks.
+    /// Entries between two that hold their whole key. Less: faster seeks; more: smaller blocks. Default: 16.
     pub restart_interval: usize,
-    /// How blocks are compressed.
+    /// How blocks are compressed. Default: not.
     pub compression: Compression,
-    /// Bits of filter a key; 0: no filter. 10: one useless read in a hundred.
+    /// Bits of filter a key; 0: no filter. 10, the default: one useless read in a hundred. 16: one in a thousand.
     pub filter_bits_per_key: u32,
+    /// Bytes at which an index block is closed: with its filter and its data blocks it makes up a partition. Default: 8 KiB.
+    pub index_block_bytes: usize,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
         Self {
-            block_bytes: 4096,
+            block_bytes: 4 << 10,
             restart_interval: 16,
             compression: Compression::None,
             filter_bits_per_key: 10,
+            index_block_bytes: 8 << 10,
         }
     }
 }
@@ -72,6 +101,10 @@ pub struct TableSummary {
     pub key_bytes: u64,
     /// Bytes of values, uncompressed.
     pub value_bytes: u64,
+    /// Data blocks.
+    pub data_blocks: u64,
+    /// Partitions.
+    pub partitions: u64,
 }
 
 /// Whether reading leaves blocks in the cache.
@@ -95,182 +128,4 @@ pub struct Lookup<'a> {
     pub hash: u64,
     /// Filled where the table has an entry; a lookup that has one already is passed over.
     pub found: Option<Found>,
-}
-
-/// Writes a table, entry by entry, in order.
-#[derive(Debug)]
-pub struct TableWriter {}
-
-impl TableWriter {
-    /// Starts a new file at `path`, which must not exist.
-    ///
-    /// # Errors
-    /// Io if it cannot be created.
-    pub fn create(
-        fs: &Arc<dyn FileSystem>,
-        path: &Path,
-        identity: Identity,
-        database: Identity,
-        options: TableOptions,
-    ) -> Result<Self> {
-        let _ = (fs, path, identity, database, options);
-        Err(Error::new(ErrorKind::Io, "not written yet"))
-    }
-
-    /// Adds an entry.
-    ///
-    /// # Panics
-    /// If the key is not above the one before it: a wrong table must never be written.
-    ///
-    /// # Errors
-    /// Io if a block cannot be written.
-    pub fn add(&mut self, internal_key: &[u8], value: &[u8]) -> Result<()> {
-        let _ = (internal_key, value);
-        Ok(())
-    }
-
-    /// Adds a range tombstone; in any order, at any time. `end` is excluded; `None` deletes everything from `start` on.
-    pub fn add_range_tombstone(&mut self, start: &[u8], end: Option<&[u8]>, sequence: SequenceNumber) {
-        let _ = (start, end, sequence);
-    }
-
-    /// About how long the file would be if it ended here.
-    pub fn estimated_bytes(&self) -> u64 {
-        0
-    }
-
-    /// Whether nothing was added.
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-
-    /// Writes what is left and makes the file's contents durable; its name is the caller's to sync.
-    ///
-    /// # Errors
-    /// Io; InvalidArgument if nothing was added.
-    pub fn finish(self) -> Result<TableSummary> {
-        Err(Error::new(ErrorKind::Io, "not written yet"))
-    }
-}
-
-/// An open table. Cheap to keep: blocks are read when they are asked for.
-#[derive(Debug)]
-pub struct Table {
-    summary: TableSummary,
-    tombstones: Arc<RangeTombstones>,
-}
-
-impl Table {
-    /// Opens the table at `path` and verifies that it is the one expected: length, identity, header, footer, sections.
-    ///
-    /// # Errors
-    /// Io; NotFound; Corruption where something differs; NewerFormat for unknown required features.
-    pub fn open(
-        fs: &Arc<dyn FileSystem>,
-        path: &Path,
-        expected: ExpectedTable,
-        cache: &Arc<BlockCache>,
-    ) -> Result<Arc<Self>> {
-        let _ = (fs, path, expected, cache);
-        Err(Error::new(ErrorKind::Io, "not written yet"))
-    }
-
-    /// What it holds.
-    pub fn summary(&self) -> &TableSummary {
-        &self.summary
-    }
-
-    /// Its range tombstones.
-    pub fn range_tombstones(&self) -> &Arc<RangeTombstones> {
-        &self.tombstones
-    }
-
-    /// Bytes of memory that the open table takes, cached blocks not counted.
-    pub fn memory_bytes(&self) -> usize {
-        0
-    }
-
-    /// The newest entry of `user_key` that a reader at `read_sequence` sees. Range tombstones are not looked at.
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
-    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
-        self.get_hashed(user_key, crate::filter::hash(user_key), read_sequence)
-    }
-
-    /// As [`Self::get`], for a caller who asks several tables and has computed [`crate::filter::hash`] already.
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
-    pub fn get_hashed(
-        &self,
-        user_key: &[u8],
-        hash: u64,
-        read_sequence: SequenceNumber,
-    ) -> Result<Option<Found>> {
-        let _ = (user_key, hash, read_sequence);
-        Ok(None)
-    }
-
-    /// Looks up many keys, given in ascending order, each as [`Self::get`] would.
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
-    pub fn multi_get(&self, lookups: &mut [Lookup<'_>], read_sequence: SequenceNumber) -> Result<()> {
-        let _ = (lookups, read_sequence);
-        Ok(())
-    }
-
-    /// An iterator over all entries.
-    pub fn iter(self: &Arc<Self>, mode: ReadMode) -> TableIter {
-        self.iter_within(mode, KeyRange::all())
-    }
-
-    /// An iterator over the entries whose user keys lie in `bounds`; blocks that lie beyond are not read.
-    pub fn iter_within(self: &Arc<Self>, mode: ReadMode, bounds: KeyRange) -> TableIter {
-        let _ = (mode, bounds);
-        TableIter {}
-    }
-}
-
-/// A cursor over a table; it keeps the table open.
-#[derive(Debug)]
-pub struct TableIter {}
-
-impl InternalIterator for TableIter {
-    fn seek_to_first(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn seek(&mut self, _internal: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn seek_for_prev(&mut self, _internal: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn prev(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn valid(&self) -> bool {
-        false
-    }
-
-    fn key(&self) -> &[u8] {
-        &[]
-    }
-
-    fn value(&self) -> &[u8] {
-        &[]
-    }
 }

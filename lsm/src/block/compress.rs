@@ -1,0 +1,212 @@
+//! Compressing blocks. The codec is a byte of each block's trailer, so that one table may hold blocks of several.
+
+#[cfg(feature = "zstd")]
+use std::cell::RefCell;
+
+use crate::block::PAYLOAD_BYTES_MAX;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How the blocks of a table are compressed when it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Stored as they are.
+    #[default]
+    None,
+    /// zstd at this level; a block that does not shrink by an eighth is stored as it is.
+    Zstd(i32),
+}
+
+/// How one block is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    /// As it is.
+    None = 1,
+    /// One zstd frame.
+    Zstd = 2,
+}
+
+impl Codec {
+    /// The codec with this number.
+    ///
+    /// # Errors
+    /// NewerFormat if it is unknown.
+    pub fn from_u8(codec: u8) -> Result<Self> {
+        match codec {
+            1 => Ok(Self::None),
+            2 => Ok(Self::Zstd),
+            _ => Err(Error::new(
+                ErrorKind::NewerFormat,
+                format!("block codec {codec} is unknown to this version; a newer one wrote it"),
+            )),
+        }
+    }
+}
+
+#[cfg(not(feature = "zstd"))]
+fn no_zstd() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "zstd compression is not part of this build; build it with the feature `zstd`",
+    )
+}
+
+/// Compresses the blocks of one writer, keeping its tables between them.
+pub(crate) struct Compressor {
+    #[cfg(feature = "zstd")]
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+    #[cfg(feature = "zstd")]
+    packed: Vec<u8>,
+    #[cfg(feature = "zstd")]
+    unpacked: Vec<u8>,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compressor").finish_non_exhaustive()
+    }
+}
+
+impl Compressor {
+    /// # Errors
+    /// InvalidArgument if this build has no such codec.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn new(compression: Compression) -> Result<Self> {
+        let zstd = match compression {
+            Compression::None => None,
+            Compression::Zstd(level) => {
+                Some(zstd::bulk::Compressor::new(level).map_err(|error| Error::io("set up zstd", error))?)
+            }
+        };
+        Ok(Self { zstd, packed: Vec::new(), unpacked: Vec::new() })
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    pub(crate) fn new(compression: Compression) -> Result<Self> {
+        match compression {
+            Compression::None => Ok(Self {}),
+            Compression::Zstd(_) => Err(no_zstd()),
+        }
+    }
+
+    /// What to store for `payload`, and under which codec.
+    ///
+    /// # Panics
+    /// If what was compressed does not decompress to what it was: encoders have had bugs, memory has them, and a stop beats a
+    /// wrong write.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn pack<'a>(&'a mut self, payload: &'a [u8]) -> Result<(Codec, &'a [u8])> {
+        let Some(compressor) = &mut self.zstd else { return Ok((Codec::None, payload)) };
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(payload.len()));
+        compressor
+            .compress_to_buffer(payload, &mut self.packed)
+            .map_err(|error| Error::io("compress a block", error))?;
+        if self.packed.len() > payload.len() - payload.len() / 8 {
+            return Ok((Codec::None, payload));
+        }
+        unpack_zstd(&self.packed, payload.len(), &mut self.unpacked)?;
+        assert!(self.unpacked == payload, "a compressed block decompresses to what it was");
+        Ok((Codec::Zstd, &self.packed))
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    pub(crate) fn pack<'a>(&'a mut self, payload: &'a [u8]) -> Result<(Codec, &'a [u8])> {
+        Ok((Codec::None, payload))
+    }
+}
+
+#[cfg(feature = "zstd")]
+fn unpack_zstd(stored: &[u8], payload_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+    thread_local! {
+        // A context is 150 KB to set up: one for each thread that reads, not for each block.
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let damaged = |error| Error::io("decompress a block", error);
+    out.clear();
+    out.reserve_exact(payload_bytes);
+    let written = DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new().map_err(damaged)?),
+        };
+        decompressor
+            .decompress_to_buffer(stored, out)
+            .map_err(|error| Error::corruption(format!("a block does not decompress: {error}")))
+    })?;
+    if written != payload_bytes {
+        return Err(Error::corruption(format!(
+            "a block decompresses to {written} bytes where {payload_bytes} are expected"
+        )));
+    }
+    Ok(())
+}
+
+/// The payload of a block from what is stored.
+///
+/// # Errors
+/// Corruption; InvalidArgument if this build lacks the codec.
+pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Vec<u8>> {
+    if payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(Error::corruption(format!(
+            "a block of {payload_bytes} bytes is above the limit of {PAYLOAD_BYTES_MAX}"
+        )));
+    }
+    match codec {
+        Codec::None if stored.len() == payload_bytes => Ok(stored.to_vec()),
+        Codec::None => Err(Error::corruption(format!(
+            "a block stored as it is has {} bytes where {payload_bytes} are expected",
+            stored.len()
+        ))),
+        #[cfg(feature = "zstd")]
+        Codec::Zstd => {
+            // The frame says how long it will be: what disagrees is refused before memory is reserved for it.
+            if zstd::zstd_safe::get_frame_content_size(stored).ok().flatten() != Some(payload_bytes as u64) {
+                return Err(Error::corruption("a compressed block disagrees about its length"));
+            }
+            let mut payload = Vec::new();
+            unpack_zstd(stored, payload_bytes, &mut payload)?;
+            Ok(payload)
+        }
+        #[cfg(not(feature = "zstd"))]
+        Codec::Zstd => Err(no_zstd()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_codecs_are_refused() {
+        for codec in [0, 3, 255] {
+            assert_eq!(Codec::from_u8(codec).unwrap_err().kind(), ErrorKind::NewerFormat);
+        }
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn without_zstd_the_error_says_what_to_do() {
+        let error = Compressor::new(Compression::Zstd(3)).unwrap_err();
+        assert!(error.to_string().contains("feature `zstd`"), "{error}");
+        assert!(unpack(Codec::Zstd, b"x", 1).unwrap_err().to_string().contains("feature `zstd`"));
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn what_shrinks_is_compressed_and_comes_back() {
+        let mut compressor = Compressor::new(Compression::Zstd(3)).unwrap();
+        for payload in [vec![7u8; 5000], (0..=255).collect(), b"short".to_vec()] {
+            let (codec, stored) = compressor.pack(&payload).unwrap();
+            assert_eq!(codec == Codec::Zstd, payload.len() == 5000);
+            assert_eq!(unpack(codec, stored, payload.len()).unwrap(), payload);
+            assert!(unpack(codec, stored, payload.len() + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn a_huge_length_is_refused_before_memory_is_reserved() {
+        assert!(unpack(Codec::Zstd, b"(\xb5/\xfd", PAYLOAD_BYTES_MAX).is_err());
+        assert!(unpack(Codec::None, b"", usize::MAX).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! Reading blocks of one table from its file: one at a time, or many with one call when they are asked for in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::block::{Block, BlockKind, TRAILER_BYTES, open, open_slice};
+use crate::checksum::Identity;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{File, ReadRequest};
+use crate::table::index::Handle;
+use crate::table::{FOOTER_BYTES, HEADER_BYTES, ReadMode};
+
+/// Read at once when a scan has shown itself, in bytes. Larger reads gain nothing on any disk that was measured.
+const WINDOW_BYTES_MAX: u64 = 256 << 10;
+
+/// The first read ahead of a scan through the cache, in bytes; it doubles with each.
+const WINDOW_BYTES_MIN: u64 = 16 << 10;
+
+/// Blocks that lie this near, in bytes, are still in order: index blocks and filters stand between the data.
+const GAP_BYTES_MAX: u64 = 128 << 10;
+
+/// An open file and what its blocks are checked against.
+#[derive(Debug)]
+pub(super) struct TableFile {
+    pub(super) file: Arc<dyn File>,
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) file_bytes: u64,
+}
+
+impl TableFile {
+    /// The error, with this file and the offset.
+    #[cold]
+    pub(super) fn locate(&self, error: Error, offset: u64) -> Error {
+        error.at_offset(offset).at(&self.path)
+    }
+
+    /// That a block can be there, before memory is reserved for it.
+    pub(super) fn check_handle(&self, handle: Handle) -> Result<()> {
+        let end_max = self.file_bytes.saturating_sub(FOOTER_BYTES as u64);
+        let fits = handle.offset >= HEADER_BYTES as u64
+            && handle.bytes as usize > TRAILER_BYTES
+            && handle.end() <= end_max;
+        if fits {
+            return Ok(());
+        }
+        Err(Error::corruption(format!(
+            "a block of {} bytes at {} does not fit a table of {} bytes",
+            handle.bytes, handle.offset, self.file_bytes
+        ))
+        .at(&self.path))
+    }
+
+    /// The payload of a block.
+    pub(super) fn read(&self, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+        self.check_handle(handle)?;
+        let mut bytes = vec![0; handle.bytes as usize];
+        self.file.read_exact_at(&mut bytes, handle.offset).map_err(|error| self.failed(error, handle))?;
+        open(bytes, self.identity, handle.offset, kind).map_err(|error| self.locate(error, handle.offset))
+    }
+
+    /// The payloads of several blocks, read at once.
+    pub(super) fn read_many(&self, handles: &[Handle], kind: BlockKind) -> Result<Vec<Vec<u8>>> {
+        let mut buffers = Vec::with_capacity(handles.len());
+        for handle in handles {
+            self.check_handle(*handle)?;
+            buffers.push(vec![0; handle.bytes as usize]);
+        }
+        let mut requests: Vec<ReadRequest<'_>> = handles
+            .iter()
+            .zip(&mut buffers)
+            .map(|(handle, buffer)| ReadRequest { offset: handle.offset, buffer })
+            .collect();
+        self.file.read_many(&mut requests).context("read blocks of a table", &self.path)?;
+        handles
+            .iter()
+            .zip(buffers)
+            .map(|(handle, bytes)| {
+                open(bytes, self.identity, handle.offset, kind)
+                    .map_err(|error| self.locate(error, handle.offset))
+            })
+            .collect()
+    }
+
+    #[cold]
+    fn failed(&self, error: std::io::Error, handle: Handle) -> Error {
+        Error::io(format!("read a block of {} bytes", handle.bytes), error)
+            .at_offset(handle.offset)
+            .at(&self.path)
+    }
+
+    /// The payload as a sorted block.
+    pub(super) fn sorted(&self, payload: Vec<u8>, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
+        let block = Block::sorted(payload, kind).map_err(|error| self.locate(error, handle.offset))?;
+        Ok(Arc::new(block))
+    }
+}
+
+/// Reads data blocks for one scan. Once blocks are asked for in order, either way, it reads many with one call.
+#[derive(Debug)]
+pub(super) struct ReadAhead {
+    mode: ReadMode,
+    buffer: Vec<u8>,
+    /// Where the buffer begins.
+    offset: u64,
+    window_bytes: u64,
+    last: Option<Handle>,
+}
+
+impl ReadAhead {
+    pub(super) fn new(mode: ReadMode) -> Self {
+        Self { mode, buffer: Vec::new(), offset: 0, window_bytes: 0, last: None }
+    }
+
+    /// Says that a block was used that needed no reading (it was in the cache).
+    pub(super) fn skip(&mut self, handle: Handle) {
+        self.last = Some(handle);
+    }
+
+    /// The payload of a data block.
+    pub(super) fn read(&mut self, file: &TableFile, handle: Handle) -> Result<Vec<u8>> {
+        file.check_handle(handle)?;
+        let last = self.last.replace(handle);
+        if let Some(bytes) = self.buffered(handle) {
+            return open_slice(bytes, file.identity, handle.offset, BlockKind::Data)
+                .map_err(|error| file.locate(error, handle.offset));
+        }
+        let near = |gap: Option<u64>| gap.is_some_and(|gap| gap <= GAP_BYTES_MAX);
+        let forwards = last.is_some_and(|last| near(handle.offset.checked_sub(last.end())));
+        let backwards = last.is_some_and(|last| near(last.offset.checked_sub(handle.end())));
+        self.window_bytes = match self.mode {
+            ReadMode::Bypass => WINDOW_BYTES_MAX,
+            ReadMode::Cached if forwards || backwards => {
+                (self.window_bytes * 2).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+            }
+            ReadMode::Cached => 0,
+        };
+        let extra = self.window_bytes.saturating_sub(u64::from(handle.bytes));
+        if extra == 0 {
+            return file.read(handle, BlockKind::Data);
+        }
+        let (start, end) = if backwards {
+            (handle.offset.saturating_sub(extra), handle.end())
+        } else {
+            (handle.offset, handle.end().saturating_add(extra).min(file.file_bytes))
+        };
+        let length = usize::try_from(end - start).map_err(|_| Error::corruption("a block is too large"))?;
+        self.buffer.resize(length, 0);
+        self.offset = start;
+        if let Err(error) = file.file.read_exact_at(&mut self.buffer, start) {
+            // The neighbours are no reason to fail: perhaps this block alone can be read.
+            self.buffer.clear();
+            self.window_bytes = 0;
+            let _ = error;
+            return file.read(handle, BlockKind::Data);
+        }
+        let bytes = self.buffered(handle).unwrap_or_default();
+        open_slice(bytes, file.identity, handle.offset, BlockKind::Data)
+            .map_err(|error| file.locate(error, handle.offset))
+    }
+
+    fn buffered(&self, handle: Handle) -> Option<&[u8]> {
+        let start = usize::try_from(handle.offset.checked_sub(self.offset)?).ok()?;
+        self.buffer.get(start..start.checked_add(handle.bytes as usize)?)
+    }
+}

@@ -1,0 +1,404 @@
+//! An open table: verified when it is opened, read block by block.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::block::{Block, BlockKind, Rank, rank_seen_by, split_stamp};
+use crate::cache::BlockCache;
+use crate::checksum::Identity;
+use crate::error::{Error, IoContext, Result};
+use crate::filter;
+use crate::fs::FileSystem;
+use crate::key::{Kind, SequenceNumber};
+use crate::range::KeyRange;
+use crate::range_tombstone::RangeTombstones;
+use crate::table::file::TableFile;
+use crate::table::footer::{Directory, Footer};
+use crate::table::header::Header;
+use crate::table::index::{Handle, Partition};
+use crate::table::{
+    ExpectedTable, FOOTER_BYTES, Found, HEADER_BYTES, Lookup, ReadMode, TableIter, TableSummary, properties,
+};
+use crate::value::Value;
+
+/// Read from the end when a table is opened: mostly all sections lie in it.
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// Blocks that [`Table::multi_get`] reads at once.
+const BATCH_BLOCKS: usize = 64;
+
+/// An open table. Blocks are read when they are asked for.
+#[derive(Debug)]
+pub struct Table {
+    pub(super) file: TableFile,
+    pub(super) directory: Directory,
+    pub(super) directory_handle: Handle,
+    pub(super) top: Arc<Block>,
+    pub(super) database: Identity,
+    cache: Arc<BlockCache>,
+    cache_table: u64,
+    summary: TableSummary,
+    tombstones: Arc<RangeTombstones>,
+}
+
+impl Table {
+    /// Opens the table at `path` and verifies that it is the one expected: length, identity, header, footer, sections.
+    ///
+    /// # Errors
+    /// Io; NotFound; Corruption where something differs; NewerFormat for unknown required features.
+    pub fn open(
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        expected: ExpectedTable,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        Self::open_with(fs, path, Some(expected), cache)
+    }
+
+    /// Opens a table of which nothing is known but its own word: for tools and repair.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_unexpected(
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        Self::open_with(fs, path, None, cache)
+    }
+
+    fn open_with(
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        expected: Option<ExpectedTable>,
+        cache: &Arc<BlockCache>,
+    ) -> Result<Arc<Self>> {
+        let file = fs.open_read(path).context("open a table", path)?;
+        let file_bytes = file.len().context("ask a table for its length", path)?;
+        if let Some(expected) = expected
+            && expected.file_bytes != file_bytes
+        {
+            return Err(Error::corruption(format!(
+                "the table has {file_bytes} bytes where the manifest expects {}",
+                expected.file_bytes
+            ))
+            .at(path));
+        }
+        if file_bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(Error::corruption(format!("{file_bytes} bytes are too few for a table")).at(path));
+        }
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(&mut header, 0).context("read the header of a table", path)?;
+        let header = Header::decode(&header).map_err(|error| error.at_offset(0).at(path))?;
+        if let Some(expected) = expected
+            && (expected.identity, expected.database) != (header.identity, header.database)
+        {
+            return Err(Error::corruption(format!(
+                "the table is {:?} of database {:?} where the manifest expects {:?} of {:?}",
+                header.identity, header.database, expected.identity, expected.database
+            ))
+            .at(path));
+        }
+        let file = TableFile { file, path: path.to_owned(), identity: header.identity, file_bytes };
+        let tail = Tail::read(&file)?;
+        let footer = tail.footer(&file)?;
+        let payload = tail.block(&file, footer.directory, BlockKind::Directory)?;
+        let directory =
+            Directory::decode(&payload).map_err(|error| file.locate(error, footer.directory.offset))?;
+        let Some(handle) = directory.properties else {
+            let error = Error::corruption("the table has no properties");
+            return Err(file.locate(error, footer.directory.offset));
+        };
+        let payload = tail.block(&file, handle, BlockKind::Properties)?;
+        let summary = properties::decode(&payload, header.identity, file_bytes)
+            .map_err(|error| file.locate(error, handle.offset))?;
+        let top = match directory.top_index {
+            Some(handle) => {
+                file.sorted(tail.block(&file, handle, BlockKind::TopIndex)?, handle, BlockKind::TopIndex)?
+            }
+            None => Arc::new(Block::opaque(Vec::new())),
+        };
+        let tombstones = match directory.tombstones {
+            Some(handle) => {
+                let payload = tail.block(&file, handle, BlockKind::Tombstones)?;
+                RangeTombstones::decode(&payload).map_err(|error| file.locate(error, handle.offset))?
+            }
+            None => RangeTombstones::default(),
+        };
+        if tombstones.len() as u64 != summary.range_tombstones
+            || directory.top_index.is_some() != (summary.entries > 0)
+        {
+            let error =
+                Error::corruption("the sections of the table are not those that its properties count");
+            return Err(file.locate(error, footer.directory.offset));
+        }
+        Ok(Arc::new(Self {
+            file,
+            directory,
+            directory_handle: footer.directory,
+            top,
+            database: header.database,
+            cache: Arc::clone(cache),
+            cache_table: cache.new_table(),
+            summary,
+            tombstones: Arc::new(tombstones),
+        }))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The database that it was written for.
+    pub fn database(&self) -> Identity {
+        self.database
+    }
+
+    /// What it holds.
+    pub fn summary(&self) -> &TableSummary {
+        &self.summary
+    }
+
+    /// Its range tombstones.
+    pub fn range_tombstones(&self) -> &Arc<RangeTombstones> {
+        &self.tombstones
+    }
+
+    /// Bytes of memory that the open table takes, cached blocks not counted.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.top.memory_bytes() + self.tombstones.memory_bytes()
+    }
+
+    /// The newest entry of `user_key` that a reader at `read_sequence` sees. Range tombstones are not looked at.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
+        self.get_hashed(user_key, filter::hash(user_key), read_sequence)
+    }
+
+    /// As [`Self::get`], for a caller who asks several tables and has computed [`crate::filter::hash`] already.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub fn get_hashed(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found>> {
+        let rank = rank_seen_by(read_sequence);
+        let Some(partition) = self.partition(user_key, rank)? else { return Ok(None) };
+        if let Some(filter) = self.filter(partition)?
+            && !filter::may_contain(filter.bytes(), hash)
+        {
+            return Ok(None);
+        }
+        let index = self.block(partition.index, BlockKind::Index)?;
+        let Some(handle) = self.data_handle(&index, partition.index, user_key, rank)? else {
+            return Ok(None);
+        };
+        let block = self.block(handle, BlockKind::Data)?;
+        self.find(&block, handle, user_key, read_sequence)
+    }
+
+    /// Looks up many keys, given in ascending order, each as [`Self::get`] would. Blocks that several keys need are fetched once, and those
+    /// that are not in the cache are read together.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub fn multi_get(&self, lookups: &mut [Lookup<'_>], read_sequence: SequenceNumber) -> Result<()> {
+        debug_assert!(lookups.is_sorted_by_key(|lookup| lookup.user_key), "keys are given in order");
+        let rank = rank_seen_by(read_sequence);
+        let mut known: Option<KnownPartition> = None;
+        // Where to look for each, by its number; several in a row often need the same block.
+        let mut places: Vec<(usize, Handle)> = Vec::new();
+        for (number, lookup) in lookups.iter().enumerate() {
+            if lookup.found.is_some() {
+                continue;
+            }
+            let Some(partition) = self.partition(lookup.user_key, rank)? else { continue };
+            let here = match known.take() {
+                Some(known) if known.partition == partition => known,
+                _ => KnownPartition { partition, filter: self.filter(partition)?, index: None },
+            };
+            let here = known.insert(here);
+            if here.filter.as_ref().is_some_and(|filter| !filter::may_contain(filter.bytes(), lookup.hash)) {
+                continue;
+            }
+            let index = match &here.index {
+                Some(index) => index,
+                None => here.index.insert(self.block(partition.index, BlockKind::Index)?),
+            };
+            if let Some(handle) = self.data_handle(index, partition.index, lookup.user_key, rank)? {
+                places.push((number, handle));
+            }
+        }
+        let mut rest = places.as_slice();
+        while !rest.is_empty() {
+            let (blocks, count) = self.blocks(rest)?;
+            let (batch, after) = rest.split_at(count);
+            rest = after;
+            let mut blocks = blocks.into_iter().peekable();
+            for (number, handle) in batch {
+                while blocks.peek().is_some_and(|(at, _)| at != handle) {
+                    blocks.next();
+                }
+                let (Some((_, block)), Some(lookup)) = (blocks.peek(), lookups.get_mut(*number)) else {
+                    continue;
+                };
+                lookup.found = self.find(block, *handle, lookup.user_key, read_sequence)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of the first places, each once, in order, and for how many places they are enough.
+    #[expect(clippy::type_complexity, reason = "used once, a few lines above")]
+    fn blocks(&self, places: &[(usize, Handle)]) -> Result<(Vec<(Handle, Arc<Block>)>, usize)> {
+        let mut wanted: Vec<(Handle, Option<Arc<Block>>)> = Vec::new();
+        let mut count = 0;
+        for (_, handle) in places {
+            if wanted.last().is_none_or(|(last, _)| last != handle) {
+                if wanted.len() == BATCH_BLOCKS {
+                    break;
+                }
+                wanted.push((*handle, self.cache.get(self.cache_table, handle.offset)));
+            }
+            count += 1;
+        }
+        let missing: Vec<Handle> =
+            wanted.iter().filter(|(_, block)| block.is_none()).map(|(handle, _)| *handle).collect();
+        let mut payloads = self.file.read_many(&missing, BlockKind::Data)?.into_iter();
+        let mut blocks = Vec::with_capacity(wanted.len());
+        for (handle, block) in wanted {
+            let block = match block {
+                Some(block) => block,
+                None => {
+                    let payload = payloads.next().unwrap_or_default();
+                    self.keep(self.file.sorted(payload, handle, BlockKind::Data)?, handle)
+                }
+            };
+            blocks.push((handle, block));
+        }
+        Ok((blocks, count))
+    }
+
+    /// The partition in which the key lies if it is here.
+    #[inline]
+    fn partition(&self, user_key: &[u8], rank: Rank) -> Result<Option<Partition>> {
+        let found = self.top.lower_bound(user_key, rank, |_, _, _| Ok(())).and_then(|found| match found {
+            Some((entry, _)) => Partition::from_value(self.top.slice(entry.value)).map(Some),
+            None => Ok(None),
+        });
+        found.map_err(|error| self.file.locate(error, self.directory.top_index.map_or(0, |top| top.offset)))
+    }
+
+    fn filter(&self, partition: Partition) -> Result<Option<Arc<Block>>> {
+        let Some(handle) = partition.filter() else { return Ok(None) };
+        self.block(handle, BlockKind::Filter).map(Some)
+    }
+
+    #[inline]
+    fn data_handle(&self, index: &Block, at: Handle, user_key: &[u8], rank: Rank) -> Result<Option<Handle>> {
+        let found = index.lower_bound(user_key, rank, |_, _, _| Ok(())).and_then(|found| match found {
+            Some((entry, _)) => Handle::from_value(index.slice(entry.value)).map(Some),
+            None => Ok(None),
+        });
+        found.map_err(|error| self.file.locate(error, at.offset))
+    }
+
+    #[inline]
+    fn find(
+        &self,
+        block: &Arc<Block>,
+        at: Handle,
+        user_key: &[u8],
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found>> {
+        let found = block.get(user_key, read_sequence).and_then(|entry| {
+            let Some(entry) = entry else { return Ok(None) };
+            let (sequence, kind) = split_stamp(entry.stamp);
+            Ok(Some((sequence, Kind::from_u8(kind)?, Value::from_block(block, entry.value))))
+        });
+        found.map_err(|error| self.file.locate(error, at.offset))
+    }
+
+    /// A block, from the cache or into it.
+    pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
+        if let Some(block) = self.cache.get(self.cache_table, handle.offset) {
+            return Ok(block);
+        }
+        let block = self.load(handle, kind)?;
+        Ok(self.keep(block, handle))
+    }
+
+    /// A block from the file.
+    pub(super) fn load(&self, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
+        let payload = self.file.read(handle, kind)?;
+        if kind == BlockKind::Filter {
+            filter::check(&payload).map_err(|error| self.file.locate(error, handle.offset))?;
+            return Ok(Arc::new(Block::opaque(payload)));
+        }
+        self.file.sorted(payload, handle, kind)
+    }
+
+    pub(super) fn cached(&self, handle: Handle) -> Option<Arc<Block>> {
+        self.cache.get(self.cache_table, handle.offset)
+    }
+
+    pub(super) fn keep(&self, block: Arc<Block>, handle: Handle) -> Arc<Block> {
+        self.cache.insert(self.cache_table, handle.offset, block)
+    }
+
+    /// An iterator over all entries.
+    pub fn iter(self: &Arc<Self>, mode: ReadMode) -> TableIter {
+        self.iter_within(mode, KeyRange::all())
+    }
+
+    /// An iterator over the entries whose user keys lie in `bounds`; blocks that lie beyond are not read.
+    pub fn iter_within(self: &Arc<Self>, mode: ReadMode, bounds: KeyRange) -> TableIter {
+        TableIter::new(Arc::clone(self), mode, bounds)
+    }
+}
+
+struct KnownPartition {
+    partition: Partition,
+    filter: Option<Arc<Block>>,
+    index: Option<Arc<Block>>,
+}
+
+/// The end of a file, read at once.
+struct Tail {
+    bytes: Vec<u8>,
+    offset: u64,
+}
+
+impl Tail {
+    fn read(file: &TableFile) -> Result<Self> {
+        let length = file.file_bytes.min(TAIL_BYTES);
+        let offset = file.file_bytes - length;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(FOOTER_BYTES)];
+        file.file.read_exact_at(&mut bytes, offset).context("read the end of a table", &file.path)?;
+        Ok(Self { bytes, offset })
+    }
+
+    fn footer(&self, file: &TableFile) -> Result<Footer> {
+        let offset = file.file_bytes - FOOTER_BYTES as u64;
+        let Some((_, footer)) = self.bytes.split_last_chunk::<FOOTER_BYTES>() else {
+            return Err(file.locate(Error::corruption("the table is too short for a footer"), offset));
+        };
+        Footer::decode(footer, file.identity, file.file_bytes).map_err(|error| file.locate(error, offset))
+    }
+
+    fn block(&self, file: &TableFile, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+        file.check_handle(handle)?;
+        let here = handle.offset.checked_sub(self.offset).and_then(|start| usize::try_from(start).ok());
+        match here.and_then(|start| self.bytes.get(start..start.checked_add(handle.bytes as usize)?)) {
+            Some(bytes) => crate::block::open(bytes.to_vec(), file.identity, handle.offset, kind)
+                .map_err(|error| file.locate(error, handle.offset)),
+            None => file.read(handle, kind),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Writing a table: blocks are laid out as entries come, and verified before they leave.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::block::{BlockBuilder, BlockKind, Compressor, PAYLOAD_BYTES_MAX, STAMP_LAST, seal, stamp_of_rank};
+use crate::checksum::Identity;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::filter;
+use crate::fs::{File, FileSystem, SyncSite};
+use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
+use crate::range::KeyRange;
+use crate::range_tombstone::{RangeTombstone, RangeTombstones};
+use crate::table::footer::{Directory, Footer};
+use crate::table::header::{Header, REQUIRED_ZSTD};
+use crate::table::index::{Handle, Partition, separator};
+use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOptions, TableSummary, properties};
+
+/// Written at once: large enough that the calls cost nothing beside the copying.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The sync that makes a table's contents durable before the manifest names it.
+const SYNC_CONTENTS: SyncSite = SyncSite::new("table-contents");
+
+/// Entries between restarts in an index: a lookup decodes half as many.
+const INDEX_RESTART_INTERVAL: usize = 4;
+
+/// A data block that was written and whose separator waits for the key after it.
+#[derive(Debug)]
+struct Pending {
+    handle: Handle,
+    last_user: Vec<u8>,
+    last_stamp: u64,
+}
+
+/// Writes a table, entry by entry, in order.
+#[derive(Debug)]
+pub struct TableWriter {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    options: TableOptions,
+    identity: Identity,
+    /// Sealed bytes not yet given to the file, and where they will stand.
+    out: Vec<u8>,
+    out_offset: u64,
+    compressor: Compressor,
+    data: BlockBuilder,
+    index: BlockBuilder,
+    top: BlockBuilder,
+    pending: Option<Pending>,
+    /// Of the user keys of this partition, each once.
+    hashes: Vec<u64>,
+    tombstones: Vec<RangeTombstone>,
+    tombstone_bytes: usize,
+    first_user: Option<Vec<u8>>,
+    /// User key and rank of the last entry.
+    last: (Vec<u8>, u64),
+    entries: u64,
+    deletions: u64,
+    blocks_entries: u64,
+    sequences: Option<(SequenceNumber, SequenceNumber)>,
+    key_bytes: u64,
+    value_bytes: u64,
+    data_blocks: u64,
+    partitions: u64,
+}
+
+impl TableWriter {
+    /// Starts a new file at `path`, which must not exist.
+    ///
+    /// # Errors
+    /// Io if it cannot be created; InvalidArgument if this build lacks the compression or an option makes no sense.
+    pub fn create(
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        identity: Identity,
+        database: Identity,
+        options: TableOptions,
+    ) -> Result<Self> {
+        if options.block_bytes == 0 || options.restart_interval == 0 || options.index_block_bytes == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("blocks and restart intervals cannot be empty: {options:?}"),
+            ));
+        }
+        let compressor = Compressor::new(options.compression)?;
+        let file = fs.create_new(path).context("create a table", path)?;
+        let zstd = matches!(options.compression, crate::block::Compression::Zstd(_));
+        let required = if zstd { REQUIRED_ZSTD } else { 0 };
+        let header = Header { required, optional: 0, identity, database };
+        let mut out = Vec::with_capacity(WRITE_BYTES + options.block_bytes * 2);
+        out.extend_from_slice(&header.encode());
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            identity,
+            out,
+            out_offset: 0,
+            compressor,
+            data: BlockBuilder::new(options.restart_interval),
+            index: BlockBuilder::new(INDEX_RESTART_INTERVAL),
+            top: BlockBuilder::new(INDEX_RESTART_INTERVAL),
+            options,
+            pending: None,
+            hashes: Vec::new(),
+            tombstones: Vec::new(),
+            tombstone_bytes: 0,
+            first_user: None,
+            last: (Vec::new(), 0),
+            entries: 0,
+            deletions: 0,
+            blocks_entries: 0,
+            sequences: None,
+            key_bytes: 0,
+            value_bytes: 0,
+            data_blocks: 0,
+            partitions: 0,
+        })
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Panics
+    /// If the key is not above the one before it, or a deletion has a value: a wrong table must never be written.
+    ///
+    /// # Errors
+    /// Io if a block cannot be written; InvalidArgument for a key or value above its limit, or no internal key.
+    pub fn add(&mut self, internal_key: &[u8], value: &[u8]) -> Result<()> {
+        let (user, trailer) = key::split(internal_key)?;
+        let (sequence, kind) = key::parse_trailer(trailer)?;
+        if user.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a key of {} and a value of {} bytes are above the limits", user.len(), value.len()),
+            ));
+        }
+        assert!(kind == Kind::Put || value.is_empty(), "a deletion has no value");
+        let rank = u64::from_be_bytes(trailer);
+        let new_user = self.entries == 0 || self.last.0 != user;
+        if self.entries > 0 {
+            let (last_user, last_rank) = &self.last;
+            let above = if new_user { last_user.as_slice() < user } else { *last_rank < rank };
+            assert!(above, "the entries of a table are added in ascending order");
+        }
+        let entry_bytes = user.len() + value.len() + 16;
+        if !self.data.is_empty() && self.data.payload_bytes() + entry_bytes > self.options.block_bytes {
+            self.finish_data_block()?;
+        }
+        if let Some(pending) = self.pending.take() {
+            self.index_block(&pending, Some(user));
+            if self.index.payload_bytes() >= self.options.index_block_bytes {
+                self.finish_partition()?;
+            }
+        }
+        if self.options.filter_bits_per_key > 0 && (new_user || self.hashes.is_empty()) {
+            self.hashes.push(filter::hash(user));
+        }
+        self.data.add(user, stamp_of_rank(rank), value);
+        if self.first_user.is_none() {
+            self.first_user = Some(user.to_vec());
+        }
+        if new_user {
+            self.last.0.clear();
+            self.last.0.extend_from_slice(user);
+        }
+        self.last.1 = rank;
+        self.entries += 1;
+        self.deletions += u64::from(kind == Kind::Delete);
+        self.key_bytes += user.len() as u64;
+        self.value_bytes += value.len() as u64;
+        self.see(sequence);
+        Ok(())
+    }
+
+    /// Adds a range tombstone; in any order, at any time. `end` is excluded; `None` deletes everything from `start` on.
+    ///
+    /// # Panics
+    /// If the range is empty, its sequence number is 0, or a bound is above the limit for keys.
+    pub fn add_range_tombstone(&mut self, start: &[u8], end: Option<&[u8]>, sequence: SequenceNumber) {
+        assert!(end.is_none_or(|end| start < end), "a range tombstone covers something");
+        assert!((1..=key::SEQUENCE_MAX).contains(&sequence), "a range tombstone was written once");
+        assert!(start.len().max(end.map_or(0, <[u8]>::len)) <= KEY_BYTES_MAX + 1, "its bounds are keys");
+        self.tombstone_bytes += start.len() + end.map_or(0, <[u8]>::len) + 12;
+        self.tombstones.push(RangeTombstone {
+            start: start.to_vec(),
+            end: end.map(<[u8]>::to_vec),
+            sequence,
+        });
+        self.see(sequence);
+    }
+
+    fn see(&mut self, sequence: SequenceNumber) {
+        let (min, max) = self.sequences.unwrap_or((sequence, sequence));
+        self.sequences = Some((min.min(sequence), max.max(sequence)));
+    }
+
+    /// About how long the file would be if it ended here (compression of the last block not counted).
+    pub fn estimated_bytes(&self) -> u64 {
+        let filter = self.hashes.len() * self.options.filter_bits_per_key as usize / 8;
+        let open = self.data.payload_bytes() + self.index.payload_bytes() + self.top.payload_bytes();
+        self.offset() + (open + filter + self.tombstone_bytes) as u64
+    }
+
+    /// How many entries were added, range tombstones not counted.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0 && self.tombstones.is_empty()
+    }
+
+    /// Where the next sealed byte will stand.
+    fn offset(&self) -> u64 {
+        self.out_offset + self.out.len() as u64
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
+        self.out_offset += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn finish_data_block(&mut self) -> Result<()> {
+        let (last_user, last_stamp) = self.data.last();
+        let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
+        self.blocks_entries += self.data.entries();
+        let place = Place { identity: self.identity, out_offset: self.out_offset };
+        let handle = place.put(&mut self.out, &mut self.compressor, BlockKind::Data, self.data.finish())?;
+        self.data.clear();
+        self.data_blocks += 1;
+        assert!(self.pending.is_none(), "the separator of a block is written when the next one begins");
+        self.pending = Some(Pending { handle, last_user, last_stamp });
+        if self.out.len() >= WRITE_BYTES {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    /// Enters a block in the index: `next` is the user key that follows it.
+    fn index_block(&mut self, pending: &Pending, next: Option<&[u8]>) {
+        let mut value = Vec::with_capacity(16);
+        pending.handle.encode(&mut value);
+        match next {
+            Some(next) if next == pending.last_user => {
+                self.index.add(&pending.last_user, pending.last_stamp, &value);
+            }
+            Some(next) => self.index.add(&separator(&pending.last_user, next), STAMP_LAST, &value),
+            None => self.index.add(&pending.last_user, STAMP_LAST, &value),
+        }
+    }
+
+    fn finish_partition(&mut self) -> Result<()> {
+        let place = Place { identity: self.identity, out_offset: self.out_offset };
+        let (last_user, last_stamp) = self.index.last();
+        let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
+        let index = place.put(&mut self.out, &mut self.compressor, BlockKind::Index, self.index.finish())?;
+        self.index.clear();
+        let mut filter_bytes = 0;
+        if !self.hashes.is_empty() {
+            let payload = filter::build(&self.hashes, self.options.filter_bits_per_key);
+            let filter = place.put_plain(&mut self.out, BlockKind::Filter, &payload);
+            assert!(filter.offset == index.end(), "the filter follows the index block");
+            filter_bytes = filter.bytes;
+            self.hashes.clear();
+        }
+        let mut value = Vec::with_capacity(16);
+        Partition { index, filter_bytes }.encode(&mut value);
+        self.top.add(&last_user, last_stamp, &value);
+        self.partitions += 1;
+        Ok(())
+    }
+
+    /// Writes what is left and makes the file's contents durable; its name is the caller's to sync.
+    ///
+    /// # Panics
+    /// If the blocks don't hold what was added.
+    ///
+    /// # Errors
+    /// Io; InvalidArgument if nothing was added.
+    pub fn finish(mut self) -> Result<TableSummary> {
+        let Some((sequence_min, sequence_max)) = self.sequences else {
+            return Err(
+                Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
+            );
+        };
+        if !self.data.is_empty() {
+            self.finish_data_block()?;
+        }
+        if let Some(pending) = self.pending.take() {
+            self.index_block(&pending, None);
+        }
+        if !self.index.is_empty() {
+            self.finish_partition()?;
+        }
+        assert!(self.blocks_entries == self.entries, "every entry is in one block");
+        assert!(self.partitions == self.top.entries(), "every partition is in the top index");
+
+        let place = Place { identity: self.identity, out_offset: self.out_offset };
+        let tombstones = RangeTombstones::new(std::mem::take(&mut self.tombstones));
+        let mut directory = Directory::default();
+        if !tombstones.is_empty() {
+            let mut payload = Vec::with_capacity(self.tombstone_bytes);
+            tombstones.encode(&mut payload);
+            if payload.len() > PAYLOAD_BYTES_MAX {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!("{} range tombstones are too many for one table", tombstones.len()),
+                )
+                .at(&self.path));
+            }
+            directory.tombstones =
+                Some(place.put(&mut self.out, &mut self.compressor, BlockKind::Tombstones, &payload)?);
+        }
+        if !self.top.is_empty() {
+            directory.top_index =
+                Some(place.put_plain(&mut self.out, BlockKind::TopIndex, self.top.finish()));
+        }
+        let points = self.first_user.take().map(|first| KeyRange::inclusive(first, self.last.0.clone()));
+        let bounds = match (points, tombstones.bounds()) {
+            (Some(points), Some(ranges)) => points.union(&ranges),
+            (Some(bounds), None) | (None, Some(bounds)) => bounds,
+            (None, None) => unreachable!("something was added"),
+        };
+        let mut summary = TableSummary {
+            identity: self.identity,
+            file_bytes: 0,
+            entries: self.entries,
+            deletions: self.deletions,
+            range_tombstones: tombstones.len() as u64,
+            bounds,
+            sequence_min,
+            sequence_max,
+            key_bytes: self.key_bytes,
+            value_bytes: self.value_bytes,
+            data_blocks: self.data_blocks,
+            partitions: self.partitions,
+        };
+        directory.properties =
+            Some(place.put_plain(&mut self.out, BlockKind::Properties, &properties::encode(&summary)));
+        let directory = place.put_plain(&mut self.out, BlockKind::Directory, &directory.encode());
+        summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
+        let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
+        self.out.extend_from_slice(&footer.encode());
+        self.write_out()?;
+        assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
+        assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
+        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        Ok(summary)
+    }
+}
+
+/// Where sealed blocks go.
+#[derive(Clone, Copy)]
+struct Place {
+    identity: Identity,
+    out_offset: u64,
+}
+
+impl Place {
+    /// Compresses and appends a block.
+    fn put(
+        self,
+        out: &mut Vec<u8>,
+        compressor: &mut Compressor,
+        kind: BlockKind,
+        payload: &[u8],
+    ) -> Result<Handle> {
+        let (codec, stored) = compressor.pack(payload)?;
+        Ok(self.seal(out, kind, codec, stored, payload.len()))
+    }
+
+    /// Appends a block as it is: filters don't compress, and what opening a table needs should not need a codec.
+    fn put_plain(self, out: &mut Vec<u8>, kind: BlockKind, payload: &[u8]) -> Handle {
+        self.seal(out, kind, crate::block::Codec::None, payload, payload.len())
+    }
+
+    fn seal(
+        self,
+        out: &mut Vec<u8>,
+        kind: BlockKind,
+        codec: crate::block::Codec,
+        stored: &[u8],
+        payload_bytes: usize,
+    ) -> Handle {
+        assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "a reader would refuse it");
+        let start = out.len();
+        let offset = self.out_offset + start as u64;
+        seal(out, self.identity, offset, kind, codec, stored, payload_bytes);
+        let bytes = u32::try_from(out.len() - start).expect("payloads are below 2^29 bytes");
+        Handle { offset, bytes }
+    }
+}
