@@ -82,6 +82,23 @@ impl Error {
         }
     }
 
+    /// The answer to everything after `first`, the failure that made the writer stop.
+    pub fn failed(first: &Self) -> Self {
+        if first.kind() == ErrorKind::Failed {
+            return first.clone();
+        }
+        Self {
+            inner: Arc::new(Inner {
+                kind: ErrorKind::Failed,
+                message: "an earlier write or sync failed, and nothing is acknowledged until the database is opened again"
+                    .to_owned(),
+                path: None,
+                offset: None,
+                source: Some(Box::new(first.clone())),
+            }),
+        }
+    }
+
     fn edit(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = match Arc::try_unwrap(self.inner) {
             Ok(inner) => inner,

@@ -5,10 +5,13 @@ pub mod cache;
 pub mod checksum;
 pub mod codec;
 pub mod error;
+pub mod filename;
 pub mod filter;
 pub mod fs;
 pub mod iter;
+pub mod journal;
 pub mod key;
+pub mod layout;
 pub mod merge;
 #[cfg(test)]
 mod model;
