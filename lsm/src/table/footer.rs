@@ -22,7 +22,7 @@ pub(super) struct Footer {
 }
 
 impl Footer {
-    fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         self.file_bytes.saturating_sub(FOOTER_BYTES as u64)
     }
 

@@ -22,11 +22,16 @@ use crate::range::KeyRange;
 use crate::value::Value;
 
 mod check;
+mod dump;
 mod file;
 mod footer;
+#[cfg(test)]
+mod golden;
 mod header;
 mod index;
 mod iter;
+#[cfg(test)]
+mod layout;
 mod properties;
 mod reader;
 #[cfg(test)]
