@@ -9,6 +9,8 @@ pub mod entry_key;
 pub mod envelope;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod id;
 pub mod metadata;
 pub mod monitor;
@@ -21,6 +23,8 @@ pub mod source;
 pub mod target;
 pub mod version;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -103,6 +103,18 @@ pub enum BoxKind {
     SegmentVersions = 5,
 }
 
+impl fmt::Display for BoxKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FrameHeader => "frame header",
+            Self::FrameBody => "frame body",
+            Self::PackTrailer => "trailer",
+            Self::SegmentIndex => "index part",
+            Self::SegmentVersions => "versions part",
+        })
+    }
+}
+
 /// The place of a box in its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BoxNumber(pub u64);
@@ -221,7 +233,7 @@ impl Sealer {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         self.try_open_into(number, kind, stored, out)
-            .ok_or_else(|| Error::damage(format!("{kind:?} {}: the seal is broken", number.0)))
+            .ok_or_else(|| Error::damage(format!("{kind}: the seal is broken")))
     }
 
     /// As [`Sealer::open_into`], for searches, which try at each byte and expect to fail: makes no error.

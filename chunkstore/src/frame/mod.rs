@@ -15,7 +15,7 @@ pub use reader::{DecodedFrame, Decompressor};
 pub use writer::{Builder, CompressedFrame, RawFrame};
 
 pub(crate) use header::{FrameHeader, FrameKind};
-pub(crate) use reader::decode;
+pub(crate) use reader::{decode, decode_plain};
 pub(crate) use seal::{
     FrameSize, header_box_bytes, open_body, open_header, seal_frame, seal_plain, try_open_header,
 };

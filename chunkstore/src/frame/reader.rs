@@ -5,7 +5,7 @@ use std::fmt;
 use zstd::zstd_safe::{DCtx, get_error_name};
 
 use super::Codec;
-use super::header::{FrameHeader, FrameKind};
+use super::header::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::chunk::Hasher;
 use crate::codec::Decoder;
 use crate::error::{Error, Result};
@@ -141,6 +141,16 @@ pub(crate) fn decode(
         }
     };
     Ok(DecodedFrame { data, data_start, ends })
+}
+
+/// Decodes `bytes` as the header and body of a frame that was opened: for the fuzzer.
+pub(crate) fn decode_plain(bytes: &[u8], decompressor: &mut Decompressor) {
+    let Some((header, body)) = bytes.split_at_checked(FRAME_HEADER_BYTES) else { return };
+    let Ok(header) = FrameHeader::decode(header) else { return };
+    if let Ok(frame) = decode(decompressor, &header, body.to_vec()) {
+        assert_eq!(frame.data().len(), header.raw_bytes as usize, "as long as the header says");
+        assert_eq!(frame.iter().map(<[u8]>::len).sum::<usize>(), frame.data().len(), "chunks fill it");
+    }
 }
 
 fn decode_table(table: &[u8], header: &FrameHeader) -> Result<Vec<u32>> {

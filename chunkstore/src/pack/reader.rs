@@ -284,6 +284,19 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         Ok(PackCheck { toc, bad_frames, faults })
     }
 
+    /// Header and body of each frame, opened but not decoded: for annotated dumps.
+    #[cfg(test)]
+    pub(crate) fn plaintexts(&self, toc: &Toc) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let open = |entry: &FrameEntry| {
+            let number = BoxNumber(entry.place.number.into());
+            let stored = self.read_exactly(entry.place.offset, entry.place.stored_bytes.into()).unwrap();
+            let (head, body) = stored.split_at(header_box_bytes(self.sealer.cipher()));
+            let head = self.sealer.open(number, BoxKind::FrameHeader, head).unwrap();
+            (head, open_body(&self.sealer, number, body).unwrap())
+        };
+        toc.frames.iter().map(open).collect()
+    }
+
     /// What stands between the last frame and the first table: nothing, or a frame of padding.
     fn check_padding(&self, start: u64, trailer: &Trailer) -> Result<()> {
         let [end, _] = trailer.contents_offsets;
