@@ -25,7 +25,7 @@ pub const FRAME_RAW_BYTES_MAX: u32 = 16 << 20;
 /// The most chunks of one frame.
 pub const FRAME_CHUNKS_MAX: u32 = 1 << 16;
 /// The raw size at which a frame of a new repository is full, in bytes.
-pub const FRAME_RAW_BYTES_DEFAULT: u32 = 1 << 20;
+pub const FRAME_RAW_BYTES_DEFAULT: u32 = 2 << 20;
 
 const _: () =
     assert!(crate::chunk::CHUNK_BYTES_MAX <= FRAME_RAW_BYTES_MAX, "a frame must hold the largest chunk");
