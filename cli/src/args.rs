@@ -3,6 +3,7 @@
 //! Where restic has a word for a thing it is used here too, as the name or as an alias (`check` for `verify`, `dump` for
 //! `cat`). Paths are taken as the bytes that they are; ids, patterns and tags are text.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -34,7 +35,7 @@ pub(crate) struct Global {
         global = true,
         visible_alias = "repository"
     )]
-    pub(crate) repo: Option<String>,
+    pub(crate) repo: Option<OsString>,
 
     /// Read the password from a file; the line's end does not count. Also $VERSIONS_PASSWORD_FILE; the password itself
     /// may stand in $VERSIONS_PASSWORD.
@@ -107,7 +108,7 @@ pub(crate) enum Command {
 pub(crate) struct NewTargets {
     /// A further target that everything is written to as well (repeatable).
     #[arg(long, value_name = "URL")]
-    pub(crate) mirror: Vec<String>,
+    pub(crate) mirror: Vec<OsString>,
 }
 
 /// `versions init`
@@ -233,8 +234,9 @@ pub(crate) struct Log {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    #[command(flatten)]
-    pub(crate) selection: Selection,
+    /// Only of this host (repeatable).
+    #[arg(short = 'H', long, value_name = "NAME")]
+    pub(crate) host: Vec<String>,
 }
 
 /// `versions cat`
@@ -258,7 +260,7 @@ pub(crate) struct Restore {
     /// A snapshot (an id, the beginning of one, or `latest`), a part of one (`ID:/path`: its contents go to the
     /// target's top), or a Version of a file (`ID:/path/of/file`, the id from `versions log`).
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = clap::builder::OsStringValueParser::new())]
-    pub(crate) snapshot: std::ffi::OsString,
+    pub(crate) snapshot: OsString,
 
     /// Where to: whole paths are put below it.
     #[arg(short, long, value_name = "DIR")]
@@ -306,7 +308,7 @@ pub(crate) struct Verify {
 pub(crate) struct Mirror {
     /// Only these targets [default: all].
     #[arg(value_name = "URL")]
-    pub(crate) targets: Vec<String>,
+    pub(crate) targets: Vec<OsString>,
 }
 
 /// `versions target`
@@ -323,7 +325,7 @@ pub(crate) enum TargetCommand {
     Add {
         /// The new target.
         #[arg(value_name = "URL")]
-        url: String,
+        url: OsString,
     },
     /// List the targets, and what each lacks.
     List,
@@ -331,7 +333,7 @@ pub(crate) enum TargetCommand {
     Remove {
         /// The target.
         #[arg(value_name = "URL")]
-        url: String,
+        url: OsString,
     },
 }
 
@@ -450,7 +452,7 @@ mod tests {
     fn global_flags_stand_before_and_after_the_verb() {
         for words in [["-r", "/x", "snapshots", "--json"], ["snapshots", "--json", "--repo", "/x"]] {
             let line = parse(&words).unwrap();
-            assert_eq!(line.global.repo.as_deref(), Some("/x"));
+            assert_eq!(line.global.repo, Some("/x".into()));
             assert!(line.global.json);
         }
     }

@@ -5,11 +5,14 @@
 mod args;
 mod commands;
 mod exit;
+mod input;
 mod interrupt;
 mod output;
 mod password;
+mod paths;
 mod render;
 mod reporter;
+mod selection;
 mod session;
 
 use std::process::ExitCode;

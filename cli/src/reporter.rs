@@ -89,8 +89,8 @@ impl Reporter {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Prints with the bar out of the way.
-    fn print(&self, print: impl FnOnce()) {
+    /// Does something that prints, or asks, with the bar out of the way.
+    pub(crate) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.above(print),
             None => print(),
@@ -170,7 +170,7 @@ impl Monitor for Reporter {
     fn fault(&self, fault: Fault) {
         self.state().tally.count(fault.side);
         let error = fault.error.to_string();
-        self.print(|| {
+        self.above(|| {
             if self.output.is_json() {
                 self.output.json_error(&json::Fault {
                     message_type: "error",
@@ -213,7 +213,7 @@ impl Monitor for Reporter {
                 if self.output.verbosity < wanted {
                     return;
                 }
-                self.print(|| {
+                self.above(|| {
                     if self.output.is_json() {
                         self.output.json_line(&json::VerboseStatus {
                             message_type: "verbose_status",
@@ -227,7 +227,7 @@ impl Monitor for Reporter {
                     }
                 });
             }
-            Event::Note(note) if self.output.verbosity >= Verbosity::Normal => self.print(|| {
+            Event::Note(note) if self.output.verbosity >= Verbosity::Normal => self.above(|| {
                 if self.output.is_json() {
                     self.output.json_error(&json::Note { message_type: "note", message: note });
                 } else {

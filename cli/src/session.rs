@@ -1,7 +1,17 @@
 //! What every verb needs before it can begin: which repository, which password, which place for this machine's state.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+use chunkstore::catalog::{Access, Catalog, CatalogOptions};
+use chunkstore::monitor::{Fault, FaultSide, Monitor};
+use chunkstore::repository::config::Mode;
+use chunkstore::repository::state::StateDirectory;
+use chunkstore::repository::{OpenOptions, Repository, Unlock};
+use chunkstore::seal::Cipher;
+use chunkstore::target::url::TargetUrl;
+use chunkstore::{Error, ErrorKind};
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -14,7 +24,7 @@ use crate::reporter::Reporter;
 #[derive(Debug)]
 pub(crate) struct Session {
     /// The target that was named.
-    repo: Option<String>,
+    repo: Option<OsString>,
     state_dir: Option<PathBuf>,
     /// Where the password is to be had.
     pub(crate) password: Source,
@@ -49,7 +59,7 @@ impl Session {
     ///
     /// # Errors
     /// If none was.
-    pub(crate) fn repo(&self) -> Result<&str, Failure> {
+    pub(crate) fn repo(&self) -> Result<&OsStr, Failure> {
         self.repo.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
             Failure::Usage("which repository? Say -r URL or set VERSIONS_REPO to one of its targets".into())
         })
@@ -63,9 +73,189 @@ impl Session {
         state_dir(self.state_dir.as_deref(), |name| env::var_os(name).map(PathBuf::from))
     }
 
+    /// How repositories are opened.
+    ///
+    /// # Errors
+    /// As [`Session::state_dir`].
+    pub(crate) fn open_options(&self) -> Result<OpenOptions, Failure> {
+        let mut options = OpenOptions::new(StateDirectory::new(self.state_dir()?));
+        // Whoever did not say that there is no password means a repository that has one: no other may take its place.
+        options.expect = Some(match self.password {
+            Source::None => Mode::Unencrypted,
+            _ => Mode::Encrypted,
+        });
+        Ok(options)
+    }
+
+    /// Opens the repository, with its password.
+    ///
+    /// # Errors
+    /// Those of the library; if the password cannot be had.
+    pub(crate) fn open_repository(&self, reporter: &Reporter) -> Result<Repository, Failure> {
+        let url = target_url(self.repo()?)?;
+        let options = self.open_options()?;
+        let mut failure = None;
+        let mut ask = |attempt: u32| {
+            // A person may mistype; a file says the same thing every time.
+            let attempts = if self.password == Source::Prompt { PROMPTS } else { 1 };
+            if attempt > attempts {
+                return Ok(None);
+            }
+            let prompt =
+                if attempt == 1 { "enter the repository's password: " } else { "wrong password; again: " };
+            reporter.above(|| self.password.get(prompt)).map_err(|why| {
+                let error = Error::new(ErrorKind::InvalidArgument, why.to_string());
+                failure = Some(why);
+                error
+            })
+        };
+        let opened = Repository::open(&url, &options, Unlock::Password(&mut ask), reporter);
+        match (opened, failure) {
+            (Ok(repository), _) => Ok(repository),
+            (Err(_), Some(failure)) => Err(failure),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// Opens the repository and its catalog for a verb that changes something, brought up to date with what its targets hold.
+    ///
+    /// # Errors
+    /// As [`Session::open_repository`]; locked, if another process has the catalog.
+    pub(crate) fn open_for_writing(&self, reporter: &Reporter) -> Result<Opened, Failure> {
+        let repository = self.open_repository(reporter)?;
+        self.open_catalog(repository, reporter)
+    }
+
+    /// The catalog of an open repository, brought up to date.
+    ///
+    /// # Errors
+    /// Locked, if another process has it; local; cancelled.
+    pub(crate) fn open_catalog(
+        &self,
+        repository: Repository,
+        reporter: &Reporter,
+    ) -> Result<Opened, Failure> {
+        repository.notice_ages(reporter)?;
+        let catalog = Catalog::open(&catalog_options(&repository, Access::Write)?)?;
+        catch_up(&repository, &catalog, reporter)?;
+        Ok(Opened { repository, catalog })
+    }
+
+    /// Opens the repository and its catalog for a verb that only looks: brought up to date if nobody else is at it, else as it was when the other
+    /// one opened it.
+    ///
+    /// # Errors
+    /// As [`Session::open_repository`]; local; cancelled.
+    pub(crate) fn open_for_reading(&self, reporter: &Reporter) -> Result<Opened, Failure> {
+        let repository = self.open_repository(reporter)?;
+        let catalog = match Catalog::open(&catalog_options(&repository, Access::Write)?) {
+            Ok(catalog) => {
+                catch_up(&repository, &catalog, reporter)?;
+                catalog
+            }
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                Catalog::open(&catalog_options(&repository, Access::Read)?)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Opened { repository, catalog })
+    }
+
+    /// The label of a key: who, where.
+    pub(crate) fn label(&self, user: Option<&str>, host: Option<&str>) -> String {
+        let user = user.map_or_else(user_name, ToOwned::to_owned);
+        let host = host.map_or_else(host_name, ToOwned::to_owned);
+        format!("{user}@{host}")
+    }
+
     /// One to watch an operation.
     pub(crate) fn reporter(&self) -> Reporter {
         Reporter::new(self.output, &self.interrupt)
+    }
+}
+
+/// How often a person is asked before a wrong password is final.
+const PROMPTS: u32 = 3;
+
+/// The one way to write the URL of the target that a person means.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn target_url(text: &OsStr) -> Result<String, Failure> {
+    Ok(TargetUrl::parse(text)?.to_string())
+}
+
+/// This machine's name.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The name of the one who runs the program; the number, where it has none.
+pub(crate) fn user_name() -> String {
+    let id = rustix::process::geteuid().as_raw();
+    uzers::get_user_by_uid(id)
+        .map_or_else(|| id.to_string(), |user| user.name().to_string_lossy().into_owned())
+}
+
+/// A repository and its catalog, open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The repository.
+    pub(crate) repository: Repository,
+    /// Its catalog.
+    pub(crate) catalog: Catalog,
+}
+
+/// What the engine may use for its own: enough for a million entries to be walked and looked up without waiting for the disk.
+const CATALOG_MEMORY_BYTES: usize = 64 << 20;
+
+fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOptions, Failure> {
+    let config = repository.config();
+    Ok(CatalogOptions {
+        dir: repository.state().path().to_owned(),
+        repository: repository.id(),
+        secrets: repository.secrets()?.clone(),
+        cipher: match config.mode {
+            Mode::Encrypted => Cipher::ChaCha20Poly1305,
+            Mode::Unencrypted => Cipher::None,
+        },
+        epoch: config.epoch,
+        access,
+        memory_bytes: CATALOG_MEMORY_BYTES,
+    })
+}
+
+/// Applies what other machines did, and everything where the catalog was lost. One target that answers is enough, but only all of them together
+/// know what was written while one of them was away.
+fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> Result<(), Failure> {
+    let mut last = None;
+    let mut answered = false;
+    for (entry, target) in repository.reachable() {
+        match catalog.catch_up(&**target, reporter) {
+            Ok(_) => answered = true,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Target | ErrorKind::TargetFull | ErrorKind::NotFound
+                ) =>
+            {
+                if entry.fail(error.clone()) {
+                    let item = entry.url().to_owned();
+                    reporter.fault(Fault {
+                        side: FaultSide::Target,
+                        item,
+                        during: "open",
+                        error: error.clone(),
+                    });
+                }
+                last = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match last {
+        Some(error) if !answered && catalog.is_empty() => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,13 @@
 //! The verbs, one a file: each turns arguments into a call of the library, and what comes back into output and an exit code.
 
-use crate::args::CommandLine;
+mod init;
+mod key;
+mod log;
+mod ls;
+mod snapshots;
+mod target;
+
+use crate::args::{Command, CommandLine};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -14,8 +21,13 @@ pub(crate) fn run(line: CommandLine, output: Output) -> Result<Exit, Failure> {
     let interrupt = Interrupt::install()
         .map_err(|error| Failure::Usage(format!("signals cannot be listened to: {error}")))?;
     let session = Session::new(&line.global, output, interrupt)?;
-    session.repo()?;
-    session.state_dir()?;
-    drop(session.reporter());
-    Err(Failure::Usage(format!("this build cannot do that yet: {:?}", line.command)))
+    match line.command {
+        Command::Init(args) => init::run(&session, &args),
+        Command::Key(args) => key::run(&session, &args),
+        Command::Target(args) => target::run(&session, &args),
+        Command::Snapshots(args) => snapshots::run(&session, &args),
+        Command::Ls(args) => ls::run(&session, &args),
+        Command::Log(args) => log::run(&session, &args),
+        other => Err(Failure::Usage(format!("this build cannot do that yet: {other:?}"))),
+    }
 }

@@ -45,6 +45,15 @@ pub(crate) fn show_path(path: &std::path::Path) -> Cow<'_, str> {
     show(path.as_os_str().as_bytes())
 }
 
+/// `bytes` in hexadecimal, for programs that must have them exactly.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
 /// Whether a character must not reach a terminal as it is: controls, and the marks that turn the writing direction around.
 fn unfit(c: char) -> bool {
     c.is_control()

@@ -1,0 +1,112 @@
+//! `versions key`: the passwords of a repository.
+
+use chunkstore::repository::key::PasswordCost;
+use chunkstore::repository::{KeyInfo, Repository};
+use serde::Serialize;
+
+use crate::args::{self, KeyCommand};
+use crate::exit::{Exit, Failure};
+use crate::password::{Password, Source};
+use crate::render::table::{Align, Table};
+use crate::render::{path, snapshot, time};
+use crate::reporter::Reporter;
+use crate::session::Session;
+
+pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> {
+    let reporter = session.reporter();
+    let mut repository = session.open_repository(&reporter)?;
+    match &args.command {
+        KeyCommand::List => list(session, &repository, &reporter)?,
+        KeyCommand::Add(new) => {
+            let password = new_password(new)?;
+            let label = session.label(new.user.as_deref(), new.host.as_deref());
+            let name = repository.add_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
+            session.output.summary(&format!("added key {} ({label})\n", snapshot::short(&name)));
+        }
+        KeyCommand::Passwd(new) => {
+            let password = new_password(new)?;
+            let label = session.label(new.user.as_deref(), new.host.as_deref());
+            let name = repository.change_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
+            session
+                .output
+                .summary(&format!("the password is changed: key {} ({label})\n", snapshot::short(&name)));
+        }
+        KeyCommand::Remove { key } => {
+            let keys = repository.keys(&reporter)?;
+            let chosen = choose(&keys, key)?;
+            repository.remove_key(&chosen.name, &reporter)?;
+            session.output.summary(&format!(
+                "removed key {} ({})\n",
+                snapshot::short(&chosen.name),
+                chosen.label
+            ));
+        }
+    }
+    Ok(reporter.exit())
+}
+
+fn new_password(new: &args::NewPassword) -> Result<Password, Failure> {
+    let source = new.new_password_file.clone().map_or(Source::Prompt, Source::File);
+    source.get_new("enter the new password: ")?.ok_or_else(|| Failure::Usage("a key needs a password".into()))
+}
+
+fn choose<'a>(keys: &'a [KeyInfo], id: &str) -> Result<&'a KeyInfo, Failure> {
+    let id = id.to_ascii_lowercase();
+    let matching: Vec<&KeyInfo> =
+        keys.iter().filter(|key| !id.is_empty() && key.name.to_string().starts_with(&id)).collect();
+    match matching.as_slice() {
+        [one] => Ok(one),
+        [] => Err(Failure::Usage(format!("there is no key {id:?}: `versions key list` lists them"))),
+        several => Err(Failure::Usage(format!("{} keys begin with {id:?}: give more digits", several.len()))),
+    }
+}
+
+/// restic's fields.
+#[derive(Serialize)]
+struct Json {
+    current: bool,
+    id: String,
+    #[serde(rename = "userName")]
+    user_name: String,
+    #[serde(rename = "hostName")]
+    host_name: String,
+    created: String,
+}
+
+fn list(session: &Session, repository: &Repository, reporter: &Reporter) -> Result<(), Failure> {
+    let keys = repository.keys(reporter)?;
+    reporter.finish();
+    // Labels are written by whoever made the key: fit for a terminal they are not.
+    let label = |key: &KeyInfo| path::show(key.label.as_bytes()).into_owned();
+    let mut page = session.output.page();
+    if session.output.is_json() {
+        let all: Vec<Json> = keys
+            .iter()
+            .map(|key| {
+                let label = label(key);
+                let (user, host) = label.rsplit_once('@').unwrap_or((&label, ""));
+                Json {
+                    current: key.current,
+                    id: key.name.to_string(),
+                    user_name: user.to_owned(),
+                    host_name: host.to_owned(),
+                    created: time::rfc3339(key.created),
+                }
+            })
+            .collect();
+        page.json(&all)?;
+    } else {
+        let mut table = Table::new(&[("ID", Align::Left), ("Label", Align::Left), ("Created", Align::Left)]);
+        for key in &keys {
+            // As restic marks the one in use.
+            let mark = if key.current { "*" } else { " " };
+            table.row(vec![
+                format!("{mark}{}", snapshot::short(&key.name)),
+                label(key),
+                time::show(key.created),
+            ]);
+        }
+        page.text(&table.show())?;
+    }
+    page.finish()
+}

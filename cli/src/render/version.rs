@@ -1,0 +1,130 @@
+//! The Versions of a file, as `log` shows them.
+
+use chunkstore::catalog::{Changed, LogEntry};
+use chunkstore::version::Marks;
+use serde::Serialize;
+
+use super::table::{Align, Table};
+use super::{mode, path, size, snapshot, time};
+
+/// What is different from the Version before, in words.
+pub(crate) fn words(changed: &Changed) -> Vec<&'static str> {
+    [
+        (changed.born, "new"),
+        (changed.gone, "removed"),
+        (changed.renamed, "renamed"),
+        (changed.kind, "kind"),
+        (changed.contents, "contents"),
+        (changed.mode, "mode"),
+        (changed.owner, "owner"),
+        (changed.mtime, "mtime"),
+        (changed.xattrs, "xattrs"),
+        (changed.other, "other"),
+    ]
+    .into_iter()
+    .filter_map(|(set, word)| set.then_some(word))
+    .collect()
+}
+
+fn mark_words(marks: Marks) -> Vec<&'static str> {
+    // That a timestamp was too young to be trusted matters to the next backup only.
+    [(Marks::CHANGED_WHILE_READ, "changed while it was read"), (Marks::NOT_READ, "could not be read")]
+        .into_iter()
+        .filter_map(|(mark, word)| marks.has(mark).then_some(word))
+        .collect()
+}
+
+/// The table of `versions log`.
+pub(crate) fn table(entries: &[LogEntry]) -> String {
+    let mut table = Table::new(&[
+        ("Version", Align::Left),
+        ("Snapshot", Align::Left),
+        ("Time", Align::Left),
+        ("Host", Align::Left),
+        ("Mode", Align::Left),
+        ("Size", Align::Right),
+        ("Modified", Align::Left),
+        ("Changed", Align::Left),
+    ]);
+    for entry in entries {
+        let mut changed = words(&entry.changed).join(", ");
+        if entry.changed.renamed {
+            changed.push_str(&format!("\nnow {}", path::show(&entry.key.path_bytes())));
+        }
+        let (mut id, mut permissions, mut bytes, mut modified) =
+            <(String, String, String, String)>::default();
+        if let Some(version) = &entry.version {
+            id = snapshot::short(&version.id.uuid());
+            permissions = mode::letters(&version.metadata);
+            bytes = size::show(version.metadata.size);
+            modified = time::show(version.metadata.mtime);
+            for mark in mark_words(version.marks) {
+                changed.push('\n');
+                changed.push_str(mark);
+            }
+        }
+        table.row(vec![
+            id,
+            snapshot::short(&entry.snapshot.id),
+            time::show(entry.snapshot.time),
+            path::show(&entry.snapshot.host).into_owned(),
+            permissions,
+            bytes,
+            modified,
+            changed,
+        ]);
+    }
+    table.show()
+}
+
+/// A Version for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Json {
+    message_type: &'static str,
+    /// Absent where the file was gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_id: Option<String>,
+    snapshot_id: String,
+    time: String,
+    hostname: String,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none", rename = "type")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime: Option<String>,
+    changed: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<&'static str>,
+}
+
+impl Json {
+    /// A line.
+    pub(crate) fn new(entry: &LogEntry) -> Self {
+        let version = entry.version.as_ref();
+        let metadata = version.map(|version| &version.metadata);
+        Self {
+            message_type: "version",
+            id: version.map(|version| version.id.uuid().to_string()),
+            file_id: version.map(|version| version.file.uuid().to_string()),
+            snapshot_id: entry.snapshot.id.to_string(),
+            time: time::rfc3339(entry.snapshot.time),
+            hostname: path::show(&entry.snapshot.host).into_owned(),
+            path: path::show(&entry.key.path_bytes()).into_owned(),
+            kind: metadata.map(|metadata| mode::word(metadata.kind)),
+            size: metadata.map(|metadata| metadata.size),
+            mode: metadata.map(mode::number),
+            permissions: metadata.map(mode::letters),
+            mtime: metadata.map(|metadata| time::rfc3339(metadata.mtime)),
+            changed: words(&entry.changed),
+            marks: version.map(|version| mark_words(version.marks)).unwrap_or_default(),
+        }
+    }
+}
