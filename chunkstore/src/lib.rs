@@ -2,6 +2,7 @@
 //!
 //! `docs/ARCHITECTURE.md` is the map, `docs/FORMAT.md` specifies every byte on a target.
 
+pub mod backup;
 pub mod catalog;
 pub mod chunk;
 pub mod codec;
@@ -15,6 +16,7 @@ pub mod id;
 pub mod metadata;
 pub mod monitor;
 pub mod pack;
+mod pipeline;
 pub mod repository;
 pub mod seal;
 pub mod secret;

@@ -1,0 +1,314 @@
+//! The committer: one thread that owns the run, hears what the other stages did, and makes segments of it.
+//!
+//! A pack is told of in a segment when the first target has acknowledged it, never before. When enough is told of, a piece goes to
+//! the outbox, to the targets behind the packs it names, and into the catalog: from then on its chunks are known, whatever
+//! becomes of the run. The last piece commits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, never, select};
+use parking_lot::Mutex;
+
+use super::BackupSummary;
+use super::prepare::{Destination, mark_complete, target_failed};
+use super::record::{Observed, Recorded, record};
+use crate::catalog::{Catalog, Holding, RunWriter, SnapshotSummary, Verdict};
+use crate::entry_key::EntryKey;
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, ObjectHash};
+use crate::monitor::{Event, Monitor};
+use crate::pack::Toc;
+use crate::pipeline::gather::Pending;
+use crate::pipeline::pack::no_target_left;
+use crate::pipeline::upload::{Acknowledgement, Outcome, Upload, Uploaders};
+use crate::repository::layout::ObjectName;
+use crate::segment::{PackContents, SegmentObject};
+use crate::target::ObjectKey;
+
+/// What the gatherer tells of an entry.
+pub(super) enum Finding {
+    /// It was looked at, and read if it is a file; these are its chunks.
+    Observed(Box<Observed>, Vec<ChunkId>),
+    /// It is gone.
+    Gone(EntryKey),
+    /// It could not be read, as was reported.
+    Failed,
+}
+
+/// What an uploaded object is.
+#[derive(Clone)]
+pub(super) enum Tag {
+    /// A pack and what it holds.
+    Pack(ObjectHash, Arc<Toc>),
+    /// A segment.
+    Segment(ObjectKey),
+}
+
+impl Tag {
+    fn key(&self) -> ObjectKey {
+        match self {
+            Self::Pack(name, _) => ObjectName::Pack(*name).key(),
+            Self::Segment(key) => key.clone(),
+        }
+    }
+}
+
+/// Word of one object, until every target has said what became of it.
+#[derive(Default)]
+struct InFlight {
+    heard: usize,
+    stored: bool,
+}
+
+/// The uploaders, shared by the packer and the committer; `None` when nothing more will be sent.
+pub(super) type SharedUploaders = Mutex<Option<Uploaders<Tag>>>;
+
+/// Sends an object to every target.
+pub(super) fn send(uploaders: &SharedUploaders, key: ObjectKey, bytes: Arc<Vec<u8>>, tag: Tag) {
+    if let Some(uploaders) = &mut *uploaders.lock() {
+        uploaders.send(Upload { key, bytes, tag });
+    }
+}
+
+fn send_segment(segment: &SegmentObject, uploaders: &SharedUploaders) {
+    let key = segment.name.key();
+    send(uploaders, key.clone(), segment.bytes.clone(), Tag::Segment(key));
+}
+
+/// The state of the committing thread.
+pub(super) struct Committer<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) destinations: &'a [Destination],
+    pub(super) pending: &'a Pending,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) has_parent: bool,
+    pub(super) summary: BackupSummary,
+    /// For each destination, whether it missed something in this run.
+    pub(super) lacking: Vec<bool>,
+    /// Objects of which some target has said something, but not yet all.
+    in_flight: HashMap<ObjectKey, InFlight>,
+    /// Objects known to be sent, less those that all targets have spoken of. An acknowledgement may overtake the packer's word, so
+    /// it can be below zero for a while.
+    outstanding: i64,
+    /// Packs told of in the piece that is being gathered: their chunks are pending until it is applied.
+    told: Vec<Arc<Toc>>,
+    holdings: BTreeMap<usize, Vec<(ObjectKey, Holding)>>,
+    last_error: Option<Error>,
+}
+
+impl<'a> Committer<'a> {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        destinations: &'a [Destination],
+        pending: &'a Pending,
+        monitor: &'a dyn Monitor,
+        has_parent: bool,
+    ) -> Self {
+        Self {
+            catalog,
+            destinations,
+            pending,
+            monitor,
+            has_parent,
+            summary: BackupSummary::default(),
+            lacking: vec![false; destinations.len()],
+            in_flight: HashMap::new(),
+            outstanding: 0,
+            told: Vec::new(),
+            holdings: BTreeMap::new(),
+            last_error: None,
+        }
+    }
+
+    /// Hears findings and acknowledgements until no more findings come and all that was sent is acknowledged.
+    ///
+    /// `findings` ends when the gatherer has ended; `packed`, which tells of each pack before it is sent, when the packer has.
+    ///
+    /// # Errors
+    /// The catalog's; target, if an object was stored nowhere.
+    pub(super) fn listen(
+        &mut self,
+        run: &mut RunWriter,
+        findings: &Receiver<Vec<Finding>>,
+        packed: &Receiver<()>,
+        acknowledgements: &Receiver<Acknowledgement<Tag>>,
+        uploaders: &SharedUploaders,
+    ) -> Result<()> {
+        let (no_findings, no_packed) = (never(), never());
+        let (mut findings, mut packed) = (Some(findings), Some(packed));
+        while findings.is_some() || packed.is_some() || self.outstanding != 0 {
+            select! {
+                recv(findings.unwrap_or(&no_findings)) -> batch => match batch {
+                    Ok(batch) => self.findings(run, batch)?,
+                    Err(_) => findings = None,
+                },
+                recv(packed.unwrap_or(&no_packed)) -> sent => match sent {
+                    Ok(()) => self.outstanding += 1,
+                    Err(_) => packed = None,
+                },
+                recv(acknowledgements) -> acknowledgement => match acknowledgement {
+                    Ok(acknowledgement) => self.acknowledged(Some(run), acknowledgement)?,
+                    // No uploader lives: nothing that is still in flight will be heard of.
+                    Err(_) => return Err(no_target_left(self.last_error.take())),
+                },
+            }
+            if run.is_full() {
+                self.flush(run, uploaders)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn findings(&mut self, run: &mut RunWriter, batch: Vec<Finding>) -> Result<()> {
+        for finding in batch {
+            match finding {
+                Finding::Observed(observed, chunks) => self.observed(run, &observed, &chunks)?,
+                Finding::Gone(key) => {
+                    self.summary.entries_gone += 1;
+                    run.gone(&key)?;
+                }
+                Finding::Failed => self.summary.source_faults += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn observed(&mut self, run: &mut RunWriter, observed: &Observed, chunks: &[ChunkId]) -> Result<()> {
+        let recorded = record(self.catalog, run, observed, chunks, self.has_parent)?;
+        self.summary.count(observed.metadata.kind, recorded, observed.metadata.size);
+        let action = match recorded {
+            Recorded::New => "new",
+            Recorded::Changed => "modified",
+            Recorded::Same => "unchanged",
+        };
+        let item = observed.key.path();
+        self.monitor.event(Event::Item {
+            action,
+            item: &item.to_string_lossy(),
+            bytes: observed.metadata.size,
+        });
+        Ok(())
+    }
+
+    fn acknowledged(
+        &mut self,
+        run: Option<&mut RunWriter>,
+        acknowledgement: Acknowledgement<Tag>,
+    ) -> Result<()> {
+        let Acknowledgement { target, tag, length, outcome } = acknowledgement;
+        let key = tag.key();
+        let in_flight = self.in_flight.entry(key.clone()).or_default();
+        in_flight.heard += 1;
+        let finished = in_flight.heard == self.destinations.len();
+        let first = matches!(outcome, Outcome::Stored) && !std::mem::replace(&mut in_flight.stored, true);
+        let stored = in_flight.stored;
+        match outcome {
+            Outcome::Stored => {
+                let holding = Holding { held: true, length, verified: 0, verdict: Verdict::Unverified };
+                self.holdings.entry(target).or_default().push((key.clone(), holding));
+            }
+            Outcome::Failed(error) => {
+                self.lack(target);
+                if let Some(destination) = self.destinations.get(target) {
+                    target_failed(&destination.entry, "put", &error, self.monitor);
+                }
+                self.last_error = Some(error);
+            }
+            Outcome::Skipped | Outcome::Lagging => self.lack(target),
+        }
+        if first {
+            self.summary.bytes_stored += length;
+            if let (Tag::Pack(name, toc), Some(run)) = (tag, run) {
+                run.pack(PackContents { name, stored_bytes: length, toc: (*toc).clone() })?;
+                self.told.push(toc);
+            }
+        }
+        if finished {
+            self.in_flight.remove(&key);
+            self.outstanding -= 1;
+            if !stored {
+                return Err(no_target_left(self.last_error.take()));
+            }
+        }
+        Ok(())
+    }
+
+    fn lack(&mut self, target: usize) {
+        if let Some(lacking) = self.lacking.get_mut(target) {
+            *lacking = true;
+        }
+    }
+
+    /// Makes a piece of what was told so far: into the outbox, to the targets, into the catalog.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub(super) fn flush(&mut self, run: &mut RunWriter, uploaders: &SharedUploaders) -> Result<()> {
+        // What targets hold comes first: a chunk whose pack no target is known to hold is not known.
+        self.note_holdings()?;
+        if let Some(segment) = run.flush()? {
+            self.outstanding += 1;
+            send_segment(&segment, uploaders);
+            self.catalog.apply(&segment)?;
+            for toc in self.told.drain(..) {
+                self.pending
+                    .settled(toc.frames.iter().flat_map(|frame| &frame.chunks).map(|chunk| &chunk.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the catalog what the targets have acknowledged.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub(super) fn note_holdings(&mut self) -> Result<()> {
+        for (target, holdings) in std::mem::take(&mut self.holdings) {
+            if let Some(destination) = self.destinations.get(target) {
+                self.catalog.record_holdings(destination.number, &holdings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Committer<'_> {
+    /// Commits: the last piece to every target, the mark of completeness where all of it is, then the catalog.
+    ///
+    /// # Errors
+    /// The catalog's; target, if the last piece was stored nowhere: then it waits in the outbox, and the next run brings it.
+    pub(super) fn finish(
+        mut self,
+        run: RunWriter,
+        summary: SnapshotSummary,
+        acknowledgements: &Receiver<Acknowledgement<Tag>>,
+        uploaders: &SharedUploaders,
+    ) -> Result<BackupSummary> {
+        self.note_holdings()?;
+        let committed = run.commit(summary)?;
+        self.outstanding += 1;
+        send_segment(&committed.segment, uploaders);
+        while self.outstanding != 0 {
+            match acknowledgements.recv() {
+                Ok(acknowledgement) => {
+                    self.acknowledged(None, acknowledgement)?;
+                }
+                Err(_) => return Err(no_target_left(self.last_error.take())),
+            }
+        }
+        self.note_holdings()?;
+        for (destination, lacking) in self.destinations.iter().zip(&self.lacking) {
+            if *lacking || !destination.whole {
+                continue;
+            }
+            match mark_complete(destination, &committed.segment) {
+                Ok(()) => self.summary.targets_complete.push(destination.entry.url().to_owned()),
+                Err(error) => target_failed(&destination.entry, "put", &error, self.monitor),
+            }
+        }
+        self.catalog.apply(&committed.segment)?;
+        self.summary.snapshot = Some(committed.snapshot.id);
+        Ok(self.summary)
+    }
+}

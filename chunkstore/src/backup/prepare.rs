@@ -1,0 +1,323 @@
+//! Before a run: what each target holds, what the writer left unfinished, and the intent.
+//!
+//! *Known* means present: a chunk counts as stored only while the target's own listing shows its pack. So each target's packs
+//! are listed first, and what is missing, or has another length, is not known there any more: the run stores it anew if it meets the
+//! bytes. Packs of an interrupted run of this writer that no segment names carry its intent; they are read and taken over, under
+//! the new intent, before the old one goes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Holding, RunWriter, TargetNumber, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Decompressor;
+use crate::id::{IntentId, ObjectHash};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
+use crate::pack::{ReadRanges, Reader};
+use crate::repository::complete::Complete;
+use crate::repository::intent::Intent;
+use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
+use crate::repository::{Repository, RepositoryTarget};
+use crate::segment::{PackContents, SegmentObject};
+use crate::target::{ObjectKey, Target};
+
+/// A target as this run sees it.
+pub(super) struct Destination {
+    /// Its place in the repository.
+    pub(super) entry: Arc<RepositoryTarget>,
+    /// Itself.
+    pub(super) target: Arc<dyn Target>,
+    /// Its number in the catalog.
+    pub(super) number: TargetNumber,
+    /// Its packs and their lengths.
+    packs: HashMap<ObjectHash, u64>,
+    /// Its segments.
+    segments: BTreeSet<ObjectKey>,
+    /// Whether it held everything that any target holds when the run began.
+    pub(super) whole: bool,
+}
+
+/// Reports that a target failed, once, and passes it over from now on.
+pub(super) fn target_failed(
+    entry: &RepositoryTarget,
+    during: &'static str,
+    error: &Error,
+    monitor: &dyn Monitor,
+) {
+    if entry.fail(error.clone()) {
+        let item = entry.url().to_owned();
+        monitor.fault(Fault { side: FaultSide::Target, item, during, error: error.clone() });
+    }
+}
+
+/// Lists what each reachable target holds, and tells the catalog.
+///
+/// # Errors
+/// Local, if the catalog fails; a target's fault is reported and passed over.
+pub(super) fn destinations(
+    repository: &Repository,
+    catalog: &Catalog,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Destination>> {
+    let mut destinations = Vec::new();
+    for entry in repository.targets() {
+        let Ok(target) = entry.get() else { continue };
+        let target = target.clone();
+        match list(&*target) {
+            Ok((packs, segments)) => {
+                let number = catalog.target(entry.url())?;
+                destinations.push(Destination {
+                    entry: entry.clone(),
+                    target,
+                    number,
+                    packs,
+                    segments,
+                    whole: true,
+                });
+            }
+            Err(error) => target_failed(entry, "list", &error, monitor),
+        }
+    }
+    let expected: HashMap<ObjectHash, u64> = catalog.packs()?.into_iter().collect();
+    for destination in &destinations {
+        reconcile(catalog, destination, &expected)?;
+    }
+    mark_whole(&mut destinations, &expected);
+    Ok(destinations)
+}
+
+type Listing = (HashMap<ObjectHash, u64>, BTreeSet<ObjectKey>);
+
+fn list(target: &dyn Target) -> Result<Listing> {
+    let pack = |object: &crate::target::ObjectInfo| match ObjectName::parse(&object.key) {
+        Some(ObjectName::Pack(name)) => Some((name, object.length)),
+        _ => None,
+    };
+    let packs = target.list(PACKS)?.iter().filter_map(pack).collect();
+    let segments = target.list(SEGMENTS)?.into_iter().map(|object| object.key).collect();
+    Ok((packs, segments))
+}
+
+/// Notes packs that are there and were not known to be, and packs that are gone or have another length.
+fn reconcile(
+    catalog: &Catalog,
+    destination: &Destination,
+    expected: &HashMap<ObjectHash, u64>,
+) -> Result<()> {
+    let known: HashMap<ObjectKey, Holding> =
+        catalog.holdings(destination.number, PACKS)?.into_iter().collect();
+    let mut news = Vec::new();
+    for (name, length) in expected {
+        let key = ObjectName::Pack(*name).key();
+        let there = destination.packs.get(name);
+        let holding = match (there, known.get(&key)) {
+            (Some(found), _) if found != length => {
+                Holding { held: true, length: *found, verified: 0, verdict: Verdict::Damaged }
+            }
+            (Some(_), Some(before)) if before.held && before.verdict != Verdict::Missing => continue,
+            (Some(_), _) => {
+                Holding { held: true, length: *length, verified: 0, verdict: Verdict::Unverified }
+            }
+            (None, Some(before)) if before.held || before.verdict != Verdict::Missing => {
+                Holding { held: false, length: 0, verified: before.verified, verdict: Verdict::Missing }
+            }
+            (None, _) => continue,
+        };
+        news.push((key, holding));
+    }
+    if news.is_empty() { Ok(()) } else { catalog.record_holdings(destination.number, &news) }
+}
+
+/// A target is whole if it has every pack that some target has, and every segment.
+fn mark_whole(destinations: &mut [Destination], expected: &HashMap<ObjectHash, u64>) {
+    let has = |destination: &Destination, name: &ObjectHash, length: u64| {
+        destination.packs.get(name) == Some(&length)
+    };
+    let existing: Vec<(&ObjectHash, u64)> = expected
+        .iter()
+        .map(|(name, length)| (name, *length))
+        .filter(|(name, length)| destinations.iter().any(|destination| has(destination, name, *length)))
+        .collect();
+    let segments: BTreeSet<ObjectKey> =
+        destinations.iter().flat_map(|destination| destination.segments.iter().cloned()).collect();
+    let whole: Vec<bool> = destinations
+        .iter()
+        .map(|destination| {
+            destination.segments.len() == segments.len()
+                && existing.iter().all(|(name, length)| has(destination, name, *length))
+        })
+        .collect();
+    for (destination, whole) in destinations.iter_mut().zip(whole) {
+        destination.whole = whole;
+    }
+}
+
+/// Puts on every target what the outbox still holds of earlier runs, and the marks of completeness of runs that were committed.
+///
+/// # Errors
+/// Local, if the catalog fails.
+pub(super) fn send_outbox(
+    catalog: &Catalog,
+    destinations: &mut [Destination],
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let waiting = catalog.outbox()?;
+    for destination in destinations.iter_mut() {
+        let missing: Vec<&SegmentObject> =
+            waiting.iter().filter(|segment| !destination.segments.contains(&segment.name.key())).collect();
+        if let Err(error) = put_segments(destination, &missing) {
+            target_failed(&destination.entry, "put", &error, monitor);
+        }
+    }
+    Ok(())
+}
+
+fn put_segments(destination: &mut Destination, segments: &[&SegmentObject]) -> Result<()> {
+    for segment in segments {
+        destination.target.put(&segment.name.key(), &[&segment.bytes])?;
+        destination.segments.insert(segment.name.key());
+    }
+    Ok(())
+}
+
+/// Puts the intent on every target, and says which ones an interrupted run of this writer left.
+///
+/// # Errors
+/// Target, if not one target took it.
+pub(super) fn announce(
+    intent: &Intent,
+    destinations: &mut Vec<Destination>,
+    monitor: &dyn Monitor,
+) -> Result<BTreeSet<IntentId>> {
+    let mut left = BTreeSet::new();
+    let mut last = None;
+    destinations.retain(|destination| {
+        let announced = intent.put(&*destination.target).and_then(|()| Intent::list(&*destination.target));
+        match announced {
+            Ok(intents) => {
+                left.extend(
+                    intents.iter().filter(|i| i.writer == intent.writer && i.id != intent.id).map(|i| i.id),
+                );
+                true
+            }
+            Err(error) => {
+                target_failed(&destination.entry, "put", &error, monitor);
+                last = Some(error);
+                false
+            }
+        }
+    });
+    if destinations.is_empty() {
+        return Err(crate::pipeline::pack::no_target_left(last));
+    }
+    Ok(left)
+}
+
+/// Takes over the packs of interrupted runs that no segment names. Returns how many there were.
+///
+/// # Errors
+/// Local, if the catalog fails; what cannot be read on a target is left alone.
+pub(super) fn adopt(
+    repository: &Repository,
+    catalog: &Catalog,
+    run: &mut RunWriter,
+    destinations: &[Destination],
+    left: &BTreeSet<IntentId>,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
+    let named: HashMap<ObjectHash, u64> = catalog.packs()?.into_iter().collect();
+    let mut orphans: BTreeMap<ObjectHash, u64> = BTreeMap::new();
+    for destination in destinations {
+        orphans.extend(destination.packs.iter().filter(|(name, _)| !named.contains_key(name)));
+    }
+    let mut decompressor = Decompressor::new();
+    let mut adopted = 0;
+    for (name, length) in orphans {
+        let holders: Vec<&Destination> =
+            destinations.iter().filter(|destination| destination.packs.get(&name) == Some(&length)).collect();
+        let contents = holders.iter().find_map(|holder| {
+            read_own(repository, &*holder.target, name, length, left, &mut decompressor).unwrap_or_default()
+        });
+        let Some(contents) = contents else { continue };
+        run.pack(contents)?;
+        let holding = Holding { held: true, length, verified: 0, verdict: Verdict::Unverified };
+        for holder in holders {
+            catalog.record_holdings(holder.number, &[(ObjectName::Pack(name).key(), holding)])?;
+        }
+        adopted += 1;
+    }
+    if adopted > 0 {
+        monitor.event(Event::Note(&format!(
+            "an interrupted backup goes on: {adopted} of its packs are taken over"
+        )));
+    }
+    Ok(adopted)
+}
+
+/// What a pack holds, if one of these intents wrote it.
+fn read_own(
+    repository: &Repository,
+    target: &dyn Target,
+    name: ObjectHash,
+    length: u64,
+    left: &BTreeSet<IntentId>,
+    decompressor: &mut Decompressor,
+) -> Result<Option<PackContents>> {
+    let key = ObjectName::Pack(name).key();
+    let source = ReadRanges { length, read: |offset, length| target.get_range(&key, offset, length) };
+    let reader = Reader::open(&source, repository.secrets()?)?;
+    if !left.contains(&reader.header().intent) {
+        return Ok(None);
+    }
+    let read = reader.toc(decompressor)?;
+    if read.faults.is_empty() {
+        Ok(Some(PackContents { name, stored_bytes: length, toc: read.toc }))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Puts a segment on every target.
+///
+/// # Errors
+/// Target, if it was stored nowhere.
+pub(super) fn put_everywhere(
+    destinations: &mut [Destination],
+    segment: &SegmentObject,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let (mut stored, mut last) = (false, None);
+    for destination in destinations {
+        match put_segments(destination, &[segment]) {
+            Ok(()) => stored = true,
+            Err(error) => {
+                destination.whole = false;
+                target_failed(&destination.entry, "put", &error, monitor);
+                last = Some(error);
+            }
+        }
+    }
+    if stored { Ok(()) } else { Err(crate::pipeline::pack::no_target_left(last)) }
+}
+
+/// Says that a target has everything up to this segment, on the target.
+///
+/// # Errors
+/// The target's.
+pub(super) fn mark_complete(destination: &Destination, segment: &SegmentObject) -> Result<()> {
+    let name = segment.name;
+    Complete { writer: name.writer, sequence: name.sequence.0, segment: name.hash }.put(&*destination.target)
+}
+
+/// Takes intents away where they are; what fails stays and only delays a later prune.
+pub(super) fn withdraw(destinations: &[Destination], intents: &[IntentId]) {
+    for destination in destinations.iter().filter(|destination| destination.entry.error().is_none()) {
+        for id in intents {
+            match destination.target.delete(&ObjectName::Intent(*id).key()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! One run, from the intent to the snapshot: wires the stages, and keeps the order of durability.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
+
+use super::commit::{Committer, SharedUploaders, Tag, send};
+use super::join::{Unchanged, join};
+use super::prepare::{self, Destination};
+use super::read::{Item, Job, JobBuilder, Reading, Stream, stream_metadata, work};
+use super::{BackupOptions, BackupSummary};
+use crate::catalog::{Catalog, NewRun, RunWriter, SnapshotSummary};
+use crate::chunk::{Cutter, Hasher};
+use crate::entry_key::EntryKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{ChunkId, IntentId};
+use crate::metadata::Timestamp;
+use crate::metadata::unix::Owners;
+use crate::monitor::Monitor;
+use crate::pipeline::gather::{Gathered, Gatherer, KnownChunks, Pending};
+use crate::pipeline::order::{InOrder, Submitter, ordered};
+use crate::pipeline::pack::{Sealing, compress, pack};
+use crate::pipeline::read::{Batch, stopped};
+use crate::pipeline::upload::Uploaders;
+use crate::repository::Repository;
+use crate::repository::intent::Intent;
+use crate::repository::layout::ObjectName;
+use crate::source::{Rules, ScanStart, Walk};
+use crate::version::Timeline;
+
+/// Objects that wait for each target besides the one that is being put. With the pack that is being filled, three packs are in memory.
+const UPLOADS_WAITING: usize = 1;
+
+/// Where entries come from.
+enum Origin {
+    /// A walk through the roots.
+    Tree,
+    /// One file, made of a stream.
+    Stream { name: EntryKey, reader: Box<dyn Read + Send> },
+}
+
+impl KnownChunks for Catalog {
+    fn known(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        Catalog::known(self, ids)
+    }
+}
+
+/// Backs up the roots: one more snapshot on every reachable target.
+///
+/// Faults of the source and of targets are reported to `monitor` and do not end it. Without `options.dry_run` the catalog must be open for writing, and
+/// up to date ([`Catalog::catch_up`]).
+///
+/// # Errors
+/// Invalid argument, for roots or rules that make no sense; target, if none is left; local, if the catalog fails; cancelled: what was
+/// stored by then is kept, and the next run goes on from there.
+pub fn backup(
+    repository: &Repository,
+    catalog: &Catalog,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<BackupSummary> {
+    run(repository, catalog, options, Origin::Tree, monitor)
+}
+
+/// Backs up what `reader` gives as the one file `path` (absolute), its only root; `options.roots` is not looked at.
+///
+/// # Errors
+/// As [`backup`].
+pub fn backup_stream(
+    repository: &Repository,
+    catalog: &Catalog,
+    options: &BackupOptions,
+    path: &std::path::Path,
+    reader: Box<dyn Read + Send>,
+    monitor: &dyn Monitor,
+) -> Result<BackupSummary> {
+    let name = EntryKey::from_path(path)?;
+    let options = BackupOptions { roots: vec![path.to_owned()], ..options.clone() };
+    run(repository, catalog, &options, Origin::Stream { name, reader }, monitor)
+}
+
+fn run(
+    repository: &Repository,
+    catalog: &Catalog,
+    options: &BackupOptions,
+    origin: Origin,
+    monitor: &dyn Monitor,
+) -> Result<BackupSummary> {
+    let begun = Instant::now();
+    let started = options.time.unwrap_or_else(std::time::SystemTime::now);
+    let start = ScanStart::now();
+    let rules = Rules::new(&options.rules)?;
+    let roots: Vec<Vec<u8>> = {
+        use std::os::unix::ffi::OsStrExt;
+        options.roots.iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect()
+    };
+    let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
+    let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
+    let mut summary = if options.dry_run {
+        stages.dry_run(rules, origin)?
+    } else {
+        stages.store(rules, origin, &roots, timestamp(started))?
+    };
+    summary.parent = match timeline.head {
+        Some(head) => catalog.snapshot_at(timeline.id, head)?.map(|snapshot| snapshot.id),
+        None => None,
+    };
+    summary.started = Some(started);
+    summary.duration = begun.elapsed();
+    Ok(summary)
+}
+
+fn timestamp(time: std::time::SystemTime) -> Timestamp {
+    let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => Timestamp { seconds: seconds(after), nanoseconds: after.subsec_nanos() },
+        Err(before) => Timestamp { seconds: -seconds(before.duration()) - 1, nanoseconds: 0 },
+    }
+}
+
+/// What all stages look at.
+struct Stages<'a> {
+    repository: &'a Repository,
+    catalog: &'a Catalog,
+    options: &'a BackupOptions,
+    start: ScanStart,
+    timeline: &'a Timeline,
+    monitor: &'a dyn Monitor,
+}
+
+impl Stages<'_> {
+    fn threads(&self) -> usize {
+        match self.options.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from).min(8),
+            given => given.min(64),
+        }
+    }
+
+    /// The first stage: walk and merge-join, or the stream as it is.
+    fn find(
+        &self,
+        rules: Rules,
+        origin: Origin,
+        jobs: &Submitter<Job, Batch<super::read::Ended>>,
+    ) -> Result<Unchanged> {
+        let known = self.catalog.current(self.timeline.id)?;
+        match origin {
+            Origin::Tree => {
+                let walk = Walk::new(&self.options.roots, rules)?;
+                let mut builder = JobBuilder::default();
+                let submit = |job: Job| jobs.submit(job).map_err(|_| stopped());
+                let unchanged = join(walk, known, self.options.force, self.monitor, |difference| {
+                    builder.add(difference).map_or(Ok(()), submit)
+                })?;
+                match builder.take() {
+                    last if last.is_empty() => {}
+                    last => submit(last)?,
+                }
+                Ok(unchanged)
+            }
+            Origin::Stream { name, reader } => {
+                let mut previous = None;
+                for entry in known {
+                    let entry = entry?;
+                    if entry.key == name {
+                        previous = Some(entry);
+                    }
+                }
+                let metadata = stream_metadata(&Owners::default(), crate::repository::now());
+                let stream = Item::Stream(Box::new(Stream { key: name, metadata, previous, reader }));
+                jobs.submit(vec![stream]).map_err(|_| stopped())?;
+                Ok(Unchanged::default())
+            }
+        }
+    }
+
+    fn dry_run(&self, rules: Rules, origin: Origin) -> Result<BackupSummary> {
+        let secrets = self.repository.secrets()?;
+        let cutter = Cutter::new(secrets, self.repository.config().chunk_sizes);
+        let (hasher, owners, pending) = (Hasher::new(secrets), Owners::default(), Pending::default());
+        let reading = Reading {
+            cutter: &cutter,
+            hasher: &hasher,
+            owners: &owners,
+            start: self.start,
+            monitor: self.monitor,
+        };
+        let (jobs, queue, batches) = ordered(2 * self.threads(), 2);
+        std::thread::scope(|scope| {
+            let found = scope.spawn(move || self.find(rules, origin, &jobs));
+            for _ in 0..self.threads() {
+                let (queue, reading) = (queue.clone(), &reading);
+                scope.spawn(move || work(reading, &queue));
+            }
+            drop(queue);
+            let mut summary = BackupSummary::default();
+            let mut gatherer =
+                Gatherer::new(self.catalog, &pending, None, self.repository.config().frame_bytes);
+            for batch in batches {
+                gatherer.batch(
+                    batch,
+                    |_| Ok(()),
+                    |ended| {
+                        summary.foresee(&ended);
+                        Ok(())
+                    },
+                )?;
+            }
+            let gathered = gatherer.finish()?;
+            summary.gathered(gathered);
+            summary.unchanged(joined(found)?);
+            Ok(summary)
+        })
+    }
+
+    fn store(
+        &self,
+        rules: Rules,
+        origin: Origin,
+        roots: &[Vec<u8>],
+        time: Timestamp,
+    ) -> Result<BackupSummary> {
+        let Self { repository, catalog, monitor, .. } = *self;
+        let mut destinations = prepare::destinations(repository, catalog, monitor)?;
+        prepare::send_outbox(catalog, &mut destinations, monitor)?;
+        let intent = IntentId::random()?;
+        let mut run = catalog.begin_run(NewRun {
+            host: self.options.host.clone().into_bytes(),
+            roots: roots.to_vec(),
+            intent,
+            time,
+        })?;
+        let writer = catalog.writer()?.ok_or_else(|| {
+            Error::new(ErrorKind::Local, "a run was begun, but the catalog does not say by which writer")
+        })?;
+        let intent = Intent { id: intent, ..Intent::new(writer, &self.options.host)? };
+        let left = prepare::announce(&intent, &mut destinations, monitor)?;
+        if !left.is_empty()
+            && prepare::adopt(repository, catalog, &mut run, &destinations, &left, monitor)? > 0
+            && let Some(segment) = run.flush()?
+        {
+            prepare::put_everywhere(&mut destinations, &segment, monitor)?;
+            catalog.apply(&segment)?;
+        }
+        let stored = self.pipeline(rules, origin, run, &destinations, &intent);
+        if stored.is_ok() {
+            let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
+            prepare::withdraw(&destinations, &ours);
+        }
+        let mut summary = stored?;
+        let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
+        summary.targets_behind = repository
+            .targets()
+            .iter()
+            .map(|target| target.url().to_owned())
+            .filter(|url| !complete(url))
+            .collect();
+        Ok(summary)
+    }
+
+    /// All stages but the first ones, on threads; the committer on this one.
+    fn pipeline(
+        &self,
+        rules: Rules,
+        origin: Origin,
+        mut run: RunWriter,
+        destinations: &[Destination],
+        intent: &Intent,
+    ) -> Result<BackupSummary> {
+        let config = self.repository.config();
+        let secrets = Arc::new(self.repository.secrets()?.clone());
+        let sealing = Sealing {
+            secrets: secrets.clone(),
+            epoch: config.epoch,
+            cipher: config.mode.cipher(),
+            intent: intent.id,
+            pack_bytes: config.pack_bytes as usize,
+        };
+        let (cutter, hasher) = (Cutter::new(&secrets, config.chunk_sizes), Hasher::new(&secrets));
+        let (owners, pending) = (Owners::default(), Pending::default());
+        let reading = Reading {
+            cutter: &cutter,
+            hasher: &hasher,
+            owners: &owners,
+            start: self.start,
+            monitor: self.monitor,
+        };
+        let targets: Vec<_> = destinations.iter().map(|destination| destination.target.clone()).collect();
+        let threads = self.threads();
+        let (jobs, queue, batches) = ordered(2 * threads, 2);
+        let (raw, raw_queue, compressed) = ordered(threads, 1);
+        let (findings_in, findings) = bounded(16);
+        let (packed_in, packed) = bounded(16);
+        let mut committer =
+            Committer::new(self.catalog, destinations, &pending, self.monitor, self.timeline.head.is_some());
+        std::thread::scope(|scope| {
+            let (uploaders, acknowledgements) = Uploaders::start(scope, &targets, UPLOADS_WAITING);
+            let uploaders: Arc<SharedUploaders> = Arc::new(Mutex::new(Some(uploaders)));
+            let found = scope.spawn(move || self.find(rules, origin, &jobs));
+            for _ in 0..threads {
+                let (queue, reading) = (queue.clone(), &reading);
+                scope.spawn(move || work(reading, &queue));
+                let raw_queue = raw_queue.clone();
+                scope.spawn(move || compress(&raw_queue, self.options.compression_level));
+            }
+            drop((queue, raw_queue));
+            let gatherer = Gatherer::new(self.catalog, &pending, Some(raw), config.frame_bytes);
+            let gathered = scope.spawn(move || gather(gatherer, batches, &findings_in));
+            let (sealing, packer_uploaders) = (&sealing, uploaders.clone());
+            let packing = scope.spawn(move || {
+                pack(compressed, sealing, |pack| {
+                    packed_in.send(()).map_err(|_| stopped())?;
+                    let tag = Tag::Pack(pack.name, Arc::new(pack.toc));
+                    send(&packer_uploaders, ObjectName::Pack(pack.name).key(), Arc::new(pack.bytes), tag);
+                    Ok(())
+                })
+            });
+            let heard = committer.listen(&mut run, &findings, &packed, &acknowledgements, &uploaders);
+            // Whoever still has something to hand on learns here that nobody takes it.
+            drop((findings, packed));
+            let outcomes = [
+                heard,
+                joined(packing),
+                joined(gathered).map(|gathered| committer.summary.gathered(gathered)),
+            ];
+            let found = joined(found).map(|unchanged| committer.summary.unchanged(unchanged));
+            let outcome = first_cause(outcomes.into_iter().chain([found]));
+            let outcome =
+                outcome.and_then(|()| if self.monitor.cancelled() { Err(stopped()) } else { Ok(()) });
+            let finished = match outcome {
+                Ok(()) => {
+                    let summary = self.snapshot_summary(&committer.summary);
+                    committer.finish(run, summary, &acknowledgements, &uploaders)
+                }
+                Err(error) => {
+                    // What is stored so far is told of, so that the next run need not store it again. The first error is the one to be told.
+                    let _ = committer.flush(&mut run, &uploaders);
+                    Err(error)
+                }
+            };
+            uploaders.lock().take();
+            finished
+        })
+    }
+}
+
+impl Stages<'_> {
+    fn snapshot_summary(&self, summary: &BackupSummary) -> SnapshotSummary {
+        let uid = rustix::process::getuid().as_raw();
+        let texts = |texts: &[String]| texts.iter().map(|text| text.clone().into_bytes()).collect();
+        SnapshotSummary {
+            end: crate::repository::now(),
+            user: Owners::default().user(uid),
+            program: concat!("versions ", env!("CARGO_PKG_VERSION")).into(),
+            tags: texts(&self.options.tags),
+            excludes: texts(&self.options.rules.exclude),
+            partial: summary.is_partial(),
+            stats: summary.stats(),
+        }
+    }
+}
+
+/// Of several stages' errors the one that made the others stop.
+fn first_cause(outcomes: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let mut worst: Result<()> = Ok(());
+    for outcome in outcomes {
+        if let Err(error) = outcome
+            && worst.as_ref().err().is_none_or(|before| before.kind() == ErrorKind::Cancelled)
+        {
+            worst = Err(error);
+        }
+    }
+    worst
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// The gathering stage: entries with their chunks to the committer, new chunks to the compressors.
+fn gather(
+    mut gatherer: Gatherer<'_>,
+    batches: InOrder<Batch<super::read::Ended>>,
+    findings: &Sender<Vec<super::commit::Finding>>,
+) -> Result<Gathered> {
+    let ids = std::cell::RefCell::new(Vec::new());
+    for batch in batches {
+        let mut found = Vec::new();
+        gatherer.batch(
+            batch,
+            |id| {
+                ids.borrow_mut().push(id);
+                Ok(())
+            },
+            |ended| {
+                found.push(ended.finding(ids.take()));
+                Ok(())
+            },
+        )?;
+        if !found.is_empty() {
+            findings.send(found).map_err(|_| stopped())?;
+        }
+    }
+    gatherer.finish()
+}
