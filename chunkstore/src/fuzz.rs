@@ -72,7 +72,7 @@ pub fn config(bytes: &[u8]) {
 pub fn pack(bytes: &[u8]) {
     let secrets = secrets();
     let hasher = Hasher::new(&secrets);
-    let cipher = if bytes.len() % 2 == 0 { Cipher::None } else { Cipher::ChaCha20Poly1305 };
+    let cipher = if bytes.len().is_multiple_of(2) { Cipher::None } else { Cipher::ChaCha20Poly1305 };
     let intent = IntentId::from_bytes([7; 16]);
     let Ok(mut writer) = pack::Writer::with_salt(&secrets, Epoch::FIRST, cipher, intent, [5; 32], Vec::new())
     else {

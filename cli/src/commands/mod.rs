@@ -1,5 +1,6 @@
 //! The verbs, one a file: each turns arguments into a call of the library, and what comes back into output and an exit code.
 
+mod backup;
 mod init;
 mod key;
 mod log;
@@ -23,6 +24,7 @@ pub(crate) fn run(line: CommandLine, output: Output) -> Result<Exit, Failure> {
     let session = Session::new(&line.global, output, interrupt)?;
     match line.command {
         Command::Init(args) => init::run(&session, &args),
+        Command::Backup(args) => backup::run(&session, &args),
         Command::Key(args) => key::run(&session, &args),
         Command::Target(args) => target::run(&session, &args),
         Command::Snapshots(args) => snapshots::run(&session, &args),
