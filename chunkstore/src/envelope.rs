@@ -5,6 +5,8 @@
 //! Magic, version and the hash's place are the same in every version: a flipped bit is never taken for a newer format.
 //! FORMAT.md, objects and names.
 
+use lsm::layout::{Field as Layout, FieldPlace, tiles};
+
 use crate::codec::{Decoder, put_slice, put_varint};
 use crate::error::{Error, Result};
 use crate::seal::newer;
@@ -16,7 +18,25 @@ pub const ENVELOPE_HEADER_BYTES: usize = 24;
 /// Length of the hash behind them.
 pub const ENVELOPE_HASH_BYTES: usize = 32;
 
-const VERSION: u16 = 1;
+const MAGIC: Layout<8> = Layout::new("magic", 0);
+const VERSION: Layout<2> = Layout::new("version", 8);
+const RESERVED: Layout<2> = Layout::new("reserved", 10);
+const REQUIRED: Layout<4> = Layout::new("required features", 12);
+const OPTIONAL: Layout<4> = Layout::new("optional features", 16);
+const BODY_BYTES: Layout<4> = Layout::new("body bytes", 20);
+
+/// The fields of the header in their order, as FORMAT.md has them.
+pub(crate) const ENVELOPE_FIELDS: [FieldPlace; 6] = [
+    MAGIC.place(),
+    VERSION.place(),
+    RESERVED.place(),
+    REQUIRED.place(),
+    OPTIONAL.place(),
+    BODY_BYTES.place(),
+];
+const _: () = assert!(tiles(&ENVELOPE_FIELDS, ENVELOPE_HEADER_BYTES));
+
+const VERSION_VALUE: u16 = 1;
 /// Required feature bits that this version knows: none.
 const REQUIRED_KNOWN: u32 = 0;
 
@@ -90,14 +110,11 @@ pub struct EnvelopeWriter {
 impl EnvelopeWriter {
     /// An envelope of this kind.
     pub fn new(kind: EnvelopeKind) -> Self {
-        let mut bytes = Vec::with_capacity(512);
-        bytes.extend_from_slice(kind.magic());
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 2]);
-        bytes.extend_from_slice(&REQUIRED_KNOWN.to_le_bytes());
-        bytes.extend_from_slice(&0u32.to_le_bytes());
-        bytes.extend_from_slice(&0u32.to_le_bytes());
-        Self { bytes, last: 0 }
+        let mut header = [0; ENVELOPE_HEADER_BYTES];
+        MAGIC.put(&mut header, *kind.magic());
+        VERSION.put(&mut header, VERSION_VALUE.to_le_bytes());
+        REQUIRED.put(&mut header, REQUIRED_KNOWN.to_le_bytes());
+        Self { bytes: header.to_vec(), last: 0 }
     }
 
     /// Adds a field.
@@ -139,9 +156,8 @@ impl EnvelopeWriter {
 
     fn set_body_length(&mut self, more: usize) {
         let body = self.bytes.len() + more - ENVELOPE_HEADER_BYTES;
-        let length = u32::try_from(body).unwrap_or(u32::MAX).to_le_bytes();
-        if let Some(place) = self.bytes.get_mut(ENVELOPE_HEADER_BYTES - 4..ENVELOPE_HEADER_BYTES) {
-            place.copy_from_slice(&length);
+        if let Some(header) = self.bytes.first_chunk_mut::<ENVELOPE_HEADER_BYTES>() {
+            BODY_BYTES.put(header, u32::try_from(body).unwrap_or(u32::MAX).to_le_bytes());
         }
     }
 
@@ -194,30 +210,27 @@ impl<'a> Envelope<'a> {
                 bytes.len()
             )));
         }
-        let (covered, hash) = bytes
-            .split_last_chunk::<ENVELOPE_HASH_BYTES>()
-            .filter(|(covered, _)| covered.len() >= ENVELOPE_HEADER_BYTES)
+        let (covered, hash) = bytes.split_last_chunk::<ENVELOPE_HASH_BYTES>().unwrap_or((&[], &[0; 32]));
+        let (header, body) = covered
+            .split_first_chunk::<ENVELOPE_HEADER_BYTES>()
             .ok_or_else(|| Error::damage(format!("cut short: only {} bytes are left", bytes.len())))?;
-        let mut decoder = Decoder::new(covered);
-        let magic: [u8; 8] = decoder.array("magic")?;
+        let magic = MAGIC.get(header);
         if magic != *kind.magic() {
             return Err(Error::damage(format!("it begins with {}, not as it should", magic.escape_ascii())));
         }
         if blake3::hash(covered) != blake3::Hash::from_bytes(*hash) {
             return Err(Error::damage("the hash of its bytes is wrong"));
         }
-        let version = decoder.u16("version")?;
-        if version != VERSION {
+        let version = u16::from_le_bytes(VERSION.get(header));
+        if version != VERSION_VALUE {
             return Err(newer(format!("version {version}")));
         }
-        let reserved = decoder.u16("reserved")?;
-        let required = decoder.u32("required features")?;
+        let required = u32::from_le_bytes(REQUIRED.get(header));
         if required & !REQUIRED_KNOWN != 0 {
-            return Err(newer(format!("required features {required:#x}")));
+            return Err(newer(format!("required feature {required:#x}")));
         }
-        let _optional = decoder.u32("optional features")?;
-        let length = decoder.u32("length of the body")?;
-        if reserved != 0 || length as usize != decoder.rest().len() {
+        let length = u32::from_le_bytes(BODY_BYTES.get(header));
+        if RESERVED.get(header) != [0; 2] || length as usize != body.len() {
             return Err(Error::damage(format!("a body of {length} bytes in {}", bytes.len())));
         }
         Ok(Self { kind, bytes: covered })

@@ -3,13 +3,42 @@
 //! Sealed, because lengths of chunks and frames are what the published attacks on keyed chunking read. In a box of its own, and of fixed
 //! length, so that a pack whose table of contents is lost can be walked from frame to frame.
 
+use lsm::layout::{Field, FieldPlace, tiles};
+
 use super::{Codec, FRAME_CHUNKS_MAX, FRAME_RAW_BYTES_MAX};
-use crate::codec::Decoder;
 use crate::error::{Error, Result};
 use crate::seal::newer;
 
 /// Length of an unsealed frame header.
 pub(crate) const FRAME_HEADER_BYTES: usize = 48;
+
+const KIND: Field<1> = Field::new("kind", 0);
+const CODEC: Field<1> = Field::new("codec", 1);
+const DEPTH: Field<2> = Field::new("depth", 2);
+const CHUNKS: Field<4> = Field::new("chunks", 4);
+const BASES: Field<4> = Field::new("bases", 8);
+const TABLE_BYTES: Field<4> = Field::new("table bytes", 12);
+const RAW_BYTES: Field<4> = Field::new("raw bytes", 16);
+const BODY_BYTES: Field<4> = Field::new("body bytes", 20);
+const CLOSURE_FRAMES: Field<4> = Field::new("closure frames", 24);
+const CLOSURE_BYTES: Field<8> = Field::new("closure bytes", 28);
+const RESERVED: Field<12> = Field::new("reserved", 36);
+
+/// The fields in their order, as FORMAT.md has them.
+pub(crate) const FRAME_HEADER_FIELDS: [FieldPlace; 11] = [
+    KIND.place(),
+    CODEC.place(),
+    DEPTH.place(),
+    CHUNKS.place(),
+    BASES.place(),
+    TABLE_BYTES.place(),
+    RAW_BYTES.place(),
+    BODY_BYTES.place(),
+    CLOSURE_FRAMES.place(),
+    CLOSURE_BYTES.place(),
+    RESERVED.place(),
+];
+const _: () = assert!(tiles(&FRAME_HEADER_FIELDS, FRAME_HEADER_BYTES));
 
 /// The longest plaintext of a frame's body: lengths of chunks (at most four bytes each: below 2^28), then data that is never longer than raw.
 /// Tables of contents are bounded apart, by [`crate::pack`].
@@ -47,22 +76,14 @@ impl FrameHeader {
     /// Its bytes: FORMAT.md, frame header.
     pub(crate) fn encode(&self) -> [u8; FRAME_HEADER_BYTES] {
         let mut out = [0; FRAME_HEADER_BYTES];
-        let fields: [(usize, &[u8]); 6] = [
-            (0, &[self.kind as u8, self.codec as u8]),
-            (4, &self.chunk_count.to_le_bytes()),
-            (12, &self.table_bytes.to_le_bytes()),
-            (16, &self.raw_bytes.to_le_bytes()),
-            (20, &self.body_bytes.to_le_bytes()),
-            (24, &1u32.to_le_bytes()),
-        ];
-        for (offset, bytes) in fields {
-            if let Some(place) = out.get_mut(offset..offset + bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
-        }
-        if let Some(place) = out.get_mut(28..36) {
-            place.copy_from_slice(&u64::from(self.raw_bytes).to_le_bytes());
-        }
+        KIND.put(&mut out, [self.kind as u8]);
+        CODEC.put(&mut out, [self.codec as u8]);
+        CHUNKS.put(&mut out, self.chunk_count.to_le_bytes());
+        TABLE_BYTES.put(&mut out, self.table_bytes.to_le_bytes());
+        RAW_BYTES.put(&mut out, self.raw_bytes.to_le_bytes());
+        BODY_BYTES.put(&mut out, self.body_bytes.to_le_bytes());
+        CLOSURE_FRAMES.put(&mut out, 1u32.to_le_bytes());
+        CLOSURE_BYTES.put(&mut out, u64::from(self.raw_bytes).to_le_bytes());
         out
     }
 
@@ -71,40 +92,35 @@ impl FrameHeader {
     /// # Errors
     /// Newer format for a kind, codec, base or closure that this version cannot decode; damage for what no version writes.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut decoder = Decoder::new(bytes);
-        let kind = match decoder.u8("frame kind")? {
-            1 => FrameKind::Solid,
-            3 => FrameKind::Padding,
-            4 => FrameKind::Contents,
-            0 => return Err(Error::damage("frame kind 0 is none")),
-            other => return Err(newer(format!("frame kind {other}"))),
+        let bytes: &[u8; FRAME_HEADER_BYTES] = bytes.try_into().map_err(|_| {
+            Error::damage(format!("frame header: {FRAME_HEADER_BYTES} bytes expected, {} found", bytes.len()))
+        })?;
+        let kind = match KIND.get(bytes) {
+            [1] => FrameKind::Solid,
+            [3] => FrameKind::Padding,
+            [4] => FrameKind::Contents,
+            [0] => return Err(Error::damage("frame kind 0 is none")),
+            [other] => return Err(newer(format!("frame kind {other}"))),
         };
-        let codec = match decoder.u8("frame codec")? {
-            1 => Codec::None,
-            2 => Codec::Zstd,
-            0 => return Err(Error::damage("frame codec 0 is none")),
-            other => return Err(newer(format!("frame codec {other}"))),
+        let codec = match CODEC.get(bytes) {
+            [1] => Codec::None,
+            [2] => Codec::Zstd,
+            [0] => return Err(Error::damage("frame codec 0 is none")),
+            [other] => return Err(newer(format!("frame codec {other}"))),
         };
-        let depth = decoder.u16("frame depth")?;
-        let chunk_count = decoder.u32("count of chunks")?;
-        let base_count = decoder.u32("count of bases")?;
         let header = Self {
             kind,
             codec,
-            chunk_count,
-            table_bytes: decoder.u32("length of the table")?,
-            raw_bytes: decoder.u32("raw length")?,
-            body_bytes: decoder.u32("length of the body")?,
+            chunk_count: u32::from_le_bytes(CHUNKS.get(bytes)),
+            table_bytes: u32::from_le_bytes(TABLE_BYTES.get(bytes)),
+            raw_bytes: u32::from_le_bytes(RAW_BYTES.get(bytes)),
+            body_bytes: u32::from_le_bytes(BODY_BYTES.get(bytes)),
         };
-        let closure_frames = decoder.u32("frames of the closure")?;
-        let closure_bytes = decoder.u64("bytes of the closure")?;
-        let reserved: [u8; 12] = decoder.array("reserved bytes")?;
-        decoder.finish("frame header")?;
-        if depth != 0
-            || base_count != 0
-            || closure_frames != 1
-            || closure_bytes != u64::from(header.raw_bytes)
-            || reserved != [0; 12]
+        if DEPTH.get(bytes) != [0; 2]
+            || BASES.get(bytes) != [0; 4]
+            || u32::from_le_bytes(CLOSURE_FRAMES.get(bytes)) != 1
+            || u64::from_le_bytes(CLOSURE_BYTES.get(bytes)) != u64::from(header.raw_bytes)
+            || RESERVED.get(bytes) != [0; 12]
         {
             return Err(newer("a frame that needs others to be decoded".to_owned()));
         }

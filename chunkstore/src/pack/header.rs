@@ -1,6 +1,7 @@
 //! The header of a pack: fixed length, in clear, checked by its own checksum and bound into every seal.
 
-use crate::codec::Decoder;
+use lsm::layout::{Field, FieldPlace, tiles};
+
 use crate::error::{Error, Result};
 use crate::id::IntentId;
 use crate::seal::{Cipher, KeyWrap, newer};
@@ -8,12 +9,41 @@ use crate::secret::Epoch;
 
 /// Length of a pack's header.
 pub(crate) const PACK_HEADER_BYTES: usize = 112;
+
+const MAGIC: Field<8> = Field::new("magic", 0);
+const VERSION: Field<2> = Field::new("version", 8);
+const CIPHER: Field<1> = Field::new("cipher", 10);
+const KEY_WRAP: Field<1> = Field::new("key wrap", 11);
+const REQUIRED: Field<4> = Field::new("required features", 12);
+const OPTIONAL: Field<4> = Field::new("optional features", 16);
+const EPOCH: Field<4> = Field::new("epoch", 20);
+const INTENT: Field<16> = Field::new("intent", 24);
+const SALT: Field<32> = Field::new("salt", 40);
+const COMMITMENT: Field<32> = Field::new("key commitment", 72);
+const CHECKSUM: Field<8> = Field::new("checksum", 104);
+
+/// The fields in their order, as FORMAT.md has them.
+pub(crate) const PACK_HEADER_FIELDS: [FieldPlace; 11] = [
+    MAGIC.place(),
+    VERSION.place(),
+    CIPHER.place(),
+    KEY_WRAP.place(),
+    REQUIRED.place(),
+    OPTIONAL.place(),
+    EPOCH.place(),
+    INTENT.place(),
+    SALT.place(),
+    COMMITMENT.place(),
+    CHECKSUM.place(),
+];
+const _: () = assert!(tiles(&PACK_HEADER_FIELDS, PACK_HEADER_BYTES));
+
 /// Where the key commitment begins: what stands before is hashed into the pack's key.
-pub(crate) const COMMITMENT_OFFSET: usize = 72;
+pub(crate) const COMMITMENT_OFFSET: usize = COMMITMENT.place().offset;
 /// Where the checksum begins.
-const CHECKSUM_OFFSET: usize = 104;
-const MAGIC: [u8; 8] = *b"VRSNPACK";
-const VERSION: u16 = 1;
+const CHECKSUM_OFFSET: usize = CHECKSUM.place().offset;
+const MAGIC_VALUE: [u8; 8] = *b"VRSNPACK";
+const VERSION_VALUE: u16 = 1;
 /// Required feature bits that this version knows: none.
 const REQUIRED_KNOWN: u32 = 0;
 
@@ -38,35 +68,26 @@ impl PackHeader {
     /// What the pack's key is made from: the header up to the commitment.
     pub(crate) fn bound(&self) -> [u8; COMMITMENT_OFFSET] {
         let mut out = [0; COMMITMENT_OFFSET];
-        let mut rest = &mut out[..];
-        let mut put = |bytes: &[u8]| {
-            let (place, after) = std::mem::take(&mut rest).split_at_mut(bytes.len());
-            place.copy_from_slice(bytes);
-            rest = after;
-        };
-        put(&MAGIC);
-        put(&VERSION.to_le_bytes());
-        put(&[self.cipher as u8, self.cipher.key_wrap() as u8]);
-        put(&REQUIRED_KNOWN.to_le_bytes());
-        put(&self.optional_features.to_le_bytes());
-        put(&self.epoch.number().to_le_bytes());
-        put(self.intent.as_bytes());
-        put(&self.salt);
+        MAGIC.put(&mut out, MAGIC_VALUE);
+        VERSION.put(&mut out, VERSION_VALUE.to_le_bytes());
+        CIPHER.put(&mut out, [self.cipher as u8]);
+        KEY_WRAP.put(&mut out, [self.cipher.key_wrap() as u8]);
+        REQUIRED.put(&mut out, REQUIRED_KNOWN.to_le_bytes());
+        OPTIONAL.put(&mut out, self.optional_features.to_le_bytes());
+        EPOCH.put(&mut out, self.epoch.number().to_le_bytes());
+        INTENT.put(&mut out, *self.intent.as_bytes());
+        SALT.put(&mut out, self.salt);
         out
     }
 
     /// Its bytes.
     pub(crate) fn encode(&self) -> [u8; PACK_HEADER_BYTES] {
         let mut out = [0; PACK_HEADER_BYTES];
-        let (bound, rest) = out.split_at_mut(COMMITMENT_OFFSET);
+        let (bound, _) = out.split_at_mut(COMMITMENT_OFFSET);
         bound.copy_from_slice(&self.bound());
-        let (commitment, checksum) = rest.split_at_mut(CHECKSUM_OFFSET - COMMITMENT_OFFSET);
-        commitment.copy_from_slice(&self.commitment);
-        let hash = xxhash_rust::xxh3::Xxh3Default::new();
-        let mut hash = hash;
-        hash.update(bound);
-        hash.update(commitment);
-        checksum.copy_from_slice(&hash.digest().to_le_bytes());
+        COMMITMENT.put(&mut out, self.commitment);
+        let checksum = checksum(&out);
+        CHECKSUM.put(&mut out, checksum);
         out
     }
 
@@ -75,38 +96,48 @@ impl PackHeader {
     /// # Errors
     /// Damage if these are no header of a pack, or not the bytes that were written; newer format if a newer version wrote them.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut decoder = Decoder::new(bytes);
-        let header = decoder.bytes(PACK_HEADER_BYTES, "header of a pack")?;
-        let mut decoder = Decoder::new(header);
-        let magic: [u8; 8] = decoder.array("magic")?;
-        if magic != MAGIC {
-            return Err(Error::damage(format!("no pack: it begins with {magic:02x?}")));
+        let header: &[u8; PACK_HEADER_BYTES] = bytes.first_chunk().ok_or_else(|| {
+            Error::damage(format!(
+                "header of a pack: {PACK_HEADER_BYTES} bytes expected, {} found",
+                bytes.len()
+            ))
+        })?;
+        let magic = MAGIC.get(header);
+        if magic != MAGIC_VALUE {
+            return Err(Error::damage(format!("no pack: it begins with {}", magic.escape_ascii())));
         }
         // Magic, version, and the checksum's place are the same in every version: so a flipped bit is never taken for a newer format.
-        let (covered, stored) = header.split_at(CHECKSUM_OFFSET);
-        let checksum = xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes();
-        if stored != checksum {
+        if CHECKSUM.get(header) != checksum(header) {
             return Err(Error::damage("header of a pack: its checksum is wrong"));
         }
-        let version = decoder.u16("version")?;
-        if version != VERSION {
+        let version = u16::from_le_bytes(VERSION.get(header));
+        if version != VERSION_VALUE {
             return Err(newer(format!("version {version} of a pack")));
         }
-        let (cipher, wrap) = (decoder.u8("cipher")?, decoder.u8("key wrap")?);
-        let required = decoder.u32("required features")?;
+        let required = u32::from_le_bytes(REQUIRED.get(header));
         if required & !REQUIRED_KNOWN != 0 {
-            return Err(newer(format!("required features {required:#x} of a pack")));
+            return Err(newer(format!("required feature {required:#x} of a pack")));
         }
+        let ([cipher], [wrap]) = (CIPHER.get(header), KEY_WRAP.get(header));
         let (cipher, wrap) = (Cipher::from_number(cipher)?, KeyWrap::from_number(wrap)?);
         if wrap != cipher.key_wrap() {
             return Err(Error::damage(format!("header of a pack: {cipher:?} does not go with {wrap:?}")));
         }
-        let optional_features = decoder.u32("optional features")?;
-        let epoch = decoder.u32("epoch")?;
-        let epoch = Epoch::new(epoch).ok_or_else(|| Error::damage("header of a pack: epoch 0 is none"))?;
-        let intent = IntentId::from_bytes(decoder.array("intent")?);
-        let salt = decoder.array("salt")?;
-        let commitment = decoder.array("commitment")?;
-        Ok(Self { cipher, optional_features, epoch, intent, salt, commitment })
+        let epoch = Epoch::new(u32::from_le_bytes(EPOCH.get(header)));
+        let epoch = epoch.ok_or_else(|| Error::damage("header of a pack: epoch 0 is none"))?;
+        Ok(Self {
+            cipher,
+            optional_features: u32::from_le_bytes(OPTIONAL.get(header)),
+            epoch,
+            intent: IntentId::from_bytes(INTENT.get(header)),
+            salt: SALT.get(header),
+            commitment: COMMITMENT.get(header),
+        })
     }
+}
+
+/// XXH3-64 of the header before its checksum.
+fn checksum(header: &[u8; PACK_HEADER_BYTES]) -> [u8; 8] {
+    let (covered, _) = header.split_at(CHECKSUM_OFFSET);
+    xxhash_rust::xxh3::xxh3_64(covered).to_le_bytes()
 }

@@ -8,6 +8,7 @@
 mod header;
 mod reader;
 mod toc;
+mod trailer;
 mod walk;
 mod writer;
 

@@ -5,10 +5,9 @@ use std::fmt;
 
 use super::header::{PACK_HEADER_BYTES, PackHeader};
 use super::toc::{FrameEntry, FramePlace, Toc};
-use super::writer::{TRAILER_BYTES, Trailer};
+use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{CONTENTS, PACK_BYTES_MAX, TRAILER};
 use crate::chunk::Hasher;
-use crate::codec::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{
     DecodedFrame, Decompressor, FrameHeader, FrameKind, FrameSize, decode, header_box_bytes, open_body,
@@ -339,27 +338,11 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
         let box_bytes = (TRAILER_BYTES + self.sealer.cipher().overhead()) as u64;
         let offset = self.source.length().saturating_sub(box_bytes + PACK_HEADER_BYTES as u64);
         let stored = self.read_exactly(offset, box_bytes).map_err(|error| error.at("trailer"))?;
-        let plain = self.sealer.open(TRAILER, BoxKind::PackTrailer, &stored)?;
-        let mut decoder = Decoder::new(&plain);
-        let trailer = Trailer {
-            pack_bytes: decoder.u64("length of the pack")?,
-            contents_offsets: [decoder.u64("first table")?, decoder.u64("second table")?],
-            contents_stored_bytes: decoder.u32("length of a table")?,
-            frame_count: decoder.u32("count of frames")?,
-        };
-        let reserved = decoder.u64("reserved")?;
-        decoder.finish("trailer")?;
-        let [first, second] = trailer.contents_offsets;
-        let contents = u64::from(trailer.contents_stored_bytes);
-        let adjacent =
-            first.checked_add(contents) == Some(second) && second.checked_add(contents) == Some(offset);
-        if reserved != 0 || trailer.pack_bytes != self.source.length() || !adjacent {
-            return Err(Error::damage(format!(
-                "trailer: {trailer:?} in a pack of {} bytes",
-                self.source.length()
-            )));
-        }
-        Ok(trailer)
+        Trailer::decode(
+            &self.sealer.open(TRAILER, BoxKind::PackTrailer, &stored)?,
+            offset,
+            self.source.length(),
+        )
     }
 
     fn contents(&self, number: BoxNumber, offset: u64, stored_bytes: u32, trailer: &Trailer) -> Result<Toc> {

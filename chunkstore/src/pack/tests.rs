@@ -159,7 +159,7 @@ fn each_cut_is_found_and_keeps_the_frames_before_it() {
 
 /// Where the parts of a small pack begin: frames, padding or first table, first table, second table, trailer, last header.
 fn parts(pack: &FinishedPack, cipher: Cipher) -> [usize; 3] {
-    let trailer = pack.bytes.len() - PACK_HEADER_BYTES - writer::TRAILER_BYTES - cipher.overhead();
+    let trailer = pack.bytes.len() - PACK_HEADER_BYTES - trailer::TRAILER_BYTES - cipher.overhead();
     let contents = 48 + 2 * cipher.overhead() + pack.toc.encode().len();
     [trailer - 2 * contents, trailer - contents, trailer]
 }

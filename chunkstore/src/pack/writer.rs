@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::header::{PACK_HEADER_BYTES, PackHeader};
 use super::toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
+use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{CONTENTS, PACK_BYTES_MAX, TRAILER, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{CompressedFrame, FrameKind, FrameSize, seal_frame, seal_plain};
@@ -13,36 +14,6 @@ use crate::secret::{Epoch, Purpose, Secrets, fill_random};
 
 /// Encrypted packs shorter than this are padded: their number and sizes would tell what changed. Longer ones are as long as a full pack is.
 const PADDED_BYTES_MAX: usize = 4 << 20;
-
-/// Length of a trailer's plaintext.
-pub(super) const TRAILER_BYTES: usize = 40;
-
-/// Where the two tables of contents of a pack are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trailer {
-    pub(super) pack_bytes: u64,
-    pub(super) contents_offsets: [u64; 2],
-    /// Length of each of the two, as a frame in the pack.
-    pub(super) contents_stored_bytes: u32,
-    pub(super) frame_count: u32,
-}
-
-impl Trailer {
-    fn encode(&self) -> [u8; TRAILER_BYTES] {
-        let mut out = [0; TRAILER_BYTES];
-        let [first, second] = self.contents_offsets;
-        for (place, value) in out.as_chunks_mut::<8>().0.iter_mut().zip([
-            self.pack_bytes,
-            first,
-            second,
-            u64::from(self.contents_stored_bytes) | u64::from(self.frame_count) << 32,
-            0,
-        ]) {
-            *place = value.to_le_bytes();
-        }
-        out
-    }
-}
 
 /// A pack that is whole.
 pub struct FinishedPack {
