@@ -12,8 +12,10 @@ pub mod error;
 pub mod frame;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod heal;
 pub mod id;
 pub mod metadata;
+pub mod mirror;
 pub mod monitor;
 pub mod pack;
 mod pipeline;
@@ -23,6 +25,7 @@ pub mod secret;
 pub mod segment;
 pub mod source;
 pub mod target;
+pub mod verify;
 pub mod version;
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl Intent {
         Ok(Self { id: IntentId::random()?, writer, started: super::now(), host })
     }
 
+    /// One of which nothing is known but its id: takes the place of one that is damaged everywhere, and counts as it did.
+    pub(crate) fn unknown(id: IntentId) -> Self {
+        Self { id, writer: WriterId::from_bytes([0; 16]), started: Timestamp::default(), host: String::new() }
+    }
+
     /// Its name on a target.
     pub fn name(&self) -> ObjectName {
         ObjectName::Intent(self.id)

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::id::{IntentId, ObjectHash, WriterId};
-use crate::target::{ObjectKey, within_prefix};
+use crate::target::{ASIDE_PREFIX, ObjectKey, within_prefix};
 
 /// Prefix of the wrapped keys and their removal records.
 pub const KEYS: &str = "keys";
@@ -140,6 +140,18 @@ impl ObjectName {
         (name.to_string() == key.as_str()).then_some(name)
     }
 
+    /// Which object was set aside under that key (see [`ObjectKey::aside`]); `None` if it is no such key.
+    pub fn parse_aside(key: &ObjectKey) -> Option<Self> {
+        let flat = key.as_str().strip_prefix(ASIDE_PREFIX)?.strip_prefix('/')?;
+        // No name has an underscore of its own.
+        let name = |flat: &str| Self::parse(&ObjectKey::new(flat.replace('_', "/")).ok()?);
+        name(flat).or_else(|| {
+            let (flat, number) = flat.rsplit_once('.')?;
+            number.parse::<u32>().ok()?;
+            name(flat)
+        })
+    }
+
     fn parse_text(text: &str) -> Option<Self> {
         let mut segments = text.split('/');
         let (first, second, third) = (segments.next()?, segments.next(), segments.next());
@@ -234,7 +246,9 @@ mod tests {
         #[test]
         fn names_come_back(name in names()) {
             prop_assert_eq!(ObjectName::parse(&name.key()), Some(name));
-            name.key().aside(u32::MAX).unwrap();
+            for number in [0, 1, u32::MAX] {
+                prop_assert_eq!(ObjectName::parse_aside(&name.key().aside(number).unwrap()), Some(name));
+            }
         }
     }
 

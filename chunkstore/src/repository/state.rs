@@ -3,7 +3,7 @@
 //! ```text
 //! STATE/REPOSITORY-ID/repository   what is remembered: mode, epoch, targets, how far each had come (FORMAT.md, local state)
 //!                     lock         held for the moment in which `repository` is changed
-//!                     engine/      the catalog
+//!                     catalog/     the engine, and in it the catalog
 //!                     outbox/      segments that are durable here and not yet everywhere
 //! ```
 //!
@@ -116,8 +116,8 @@ impl RepositoryState {
     }
 
     /// Where the catalog's engine lives.
-    pub fn engine_path(&self) -> PathBuf {
-        self.path.join("engine")
+    pub fn catalog_path(&self) -> PathBuf {
+        self.path.join("catalog")
     }
 
     /// Where segments wait until they are on every target.

@@ -1,6 +1,7 @@
 //! The targets of a repository as a client's list: adding, removing, and noticing one that went back in time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::complete::Complete;
 use super::layout::{ObjectName, PACKS, SEGMENTS};
@@ -36,6 +37,18 @@ pub struct Age {
     pub seen: u64,
     /// How far it is now; `None` if nothing of that writer is.
     pub found: Option<u64>,
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.found.map_or_else(|| "nothing".to_owned(), |found| format!("segment {found}"));
+        write!(
+            f,
+            "target {}: it serves an older state than was seen there: writer {} was whole up to segment {}, now up to {found} (was it \
+             restored from a copy, or is it another disk?); `mirror` or `verify --heal` brings it up to date",
+            self.url, self.writer, self.seen
+        )
+    }
 }
 
 impl Repository {
@@ -180,6 +193,20 @@ impl Repository {
     /// # Errors
     /// Local. Faults of targets are reported.
     pub fn notice_ages(&self, monitor: &dyn Monitor) -> Result<Vec<Age>> {
+        let ages = self.ages(monitor)?;
+        self.report_ages(&ages, monitor);
+        Ok(ages)
+    }
+
+    pub(crate) fn report_ages(&self, ages: &[Age], monitor: &dyn Monitor) {
+        for age in ages {
+            let error = Error::new(ErrorKind::NotTheSame, age.to_string());
+            let item = format!("{}/complete/{}", age.url, age.writer);
+            monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
+        }
+    }
+
+    pub(crate) fn ages(&self, monitor: &dyn Monitor) -> Result<Vec<Age>> {
         let memory = self.state.remembered()?;
         let mut ages = Vec::new();
         let mut seen_now = Vec::new();
@@ -203,17 +230,6 @@ impl Repository {
                 ages.push(Age { url: target.url().to_owned(), writer: *writer, seen: *seen, found });
             }
             seen_now.push((target.url().to_owned(), heads));
-        }
-        for age in &ages {
-            let found = age.found.map_or_else(|| "nothing".to_owned(), |found| format!("segment {found}"));
-            let message = format!(
-                "target {}: it serves an older state than was seen there: writer {} was whole up to segment {}, now {found} is (was it restored \
-                 from a copy, or is it another disk?); `mirror` or `verify --heal` brings it up to date",
-                age.url, age.writer, age.seen
-            );
-            let error = Error::new(ErrorKind::NotTheSame, message);
-            let item = format!("{}/complete/{}", age.url, age.writer);
-            monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
         }
         self.remember_heads(seen_now.into_iter().flat_map(|(url, heads)| {
             heads.into_iter().map(move |(writer, sequence)| (url.clone(), writer, sequence))
