@@ -6,6 +6,7 @@ pub mod backup;
 pub mod catalog;
 pub mod chunk;
 pub mod codec;
+mod directory;
 pub mod entry_key;
 pub mod envelope;
 pub mod error;

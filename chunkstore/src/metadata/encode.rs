@@ -423,7 +423,7 @@ pub(crate) mod tests {
             "64",                                       // gid 100
             "03616461",                                 // "ada"
             "057573657273",                             // "users"
-            "80e2ced50c95 9aef3a",                      // mtime
+            "80c49fd50c 959aef3a",                      // mtime
             "0205",                                     // ctime: one second later, 5 ns
             "ff83af5f00",                               // birth: 100,000,000 seconds before mtime
             "80fc03",                                   // device

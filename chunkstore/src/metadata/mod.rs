@@ -1,9 +1,14 @@
 //! What a Version keeps of an entry besides its contents.
 //!
-//! The types stand here, free of any system; [`encode`] is their bytes, [`unix`] how a Unix system fills and applies them.
+//! The types stand here, free of any system. Their bytes, where the contents lie in a sparse file, how a Unix system fills the
+//! types and how it puts them back are in the modules below.
 
-pub(crate) mod encode;
+pub mod apply;
+mod encode;
+mod extents;
 pub mod unix;
+
+pub use extents::{Extent, Extents};
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,4 +1,4 @@
-//! Metadata of a Unix file system: what one `statx` says, what is read besides it.
+//! Metadata of a Unix file system: what one `statx` says, what is read besides it. [`apply`](super::apply) puts both back.
 //!
 //! Everything goes by an open directory and a name, never by a path from `/`: no limit on a path's length, and nothing that is
 //! swapped for a link in the meantime is followed. Extended attributes have no such call before Linux 6.13, but
@@ -197,6 +197,8 @@ pub enum Place<'a> {
     Named(BorrowedFd<'a>, &'a CStr),
     /// What the entry `name` in a directory leads to, if it is a link.
     Followed(BorrowedFd<'a>, &'a CStr),
+    /// What a path below `/proc/self/fd` leads to.
+    Path(&'a CStr),
 }
 
 /// `/proc/self/fd/N/NAME`: the entry as the calls see it that know no open directories.
@@ -312,6 +314,7 @@ impl<'a> XattrCalls<'a> {
             Place::Open(file) => Self::Open(file),
             Place::Named(directory, name) => Self::Named(proc_path(directory, name)),
             Place::Followed(directory, name) => Self::Followed(proc_path(directory, name)),
+            Place::Path(path) => Self::Followed(path.to_owned()),
         }
     }
 

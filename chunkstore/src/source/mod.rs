@@ -3,9 +3,10 @@
 //! [`Walk`] lists and stats, [`Rules`] say what is left out, [`Entry::open`] gives a file's bytes between its holes. Nothing here
 //! follows a link, waits for a pipe, or takes what could not be seen for gone.
 
-mod directory;
 mod open;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use open::{ReadOutcome, SourceFile};
@@ -57,21 +58,5 @@ impl ScanStart {
             Timestamp { seconds: seconds.saturating_sub(1), nanoseconds }
         };
         ctime >= oldest
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn only_the_scans_own_tick_is_racy() {
-        let start = ScanStart::at(UNIX_EPOCH + Duration::new(1000, 5_000_000));
-        let racy = |seconds, nanoseconds| start.is_racy(Timestamp { seconds, nanoseconds });
-        assert!(racy(1000, 5_000_001) && racy(1001, 1) && racy(1000, 1));
-        assert!(racy(999, 985_000_000), "within a tick before the start");
-        assert!(!racy(999, 984_999_999) && !racy(0, 1) && !racy(-5, 1));
-        assert!(racy(998, 0) && !racy(997, 0), "whole seconds are a coarse clock's");
     }
 }

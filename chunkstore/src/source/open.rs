@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::directory::{no_atime, open_at};
+use crate::directory::{no_atime, open_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::unix::{Captured, Owners, Place, Stat, capture, source_error};
 use crate::metadata::{Hole, Kind, Metadata};

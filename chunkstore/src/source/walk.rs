@@ -22,9 +22,9 @@ use std::sync::Arc;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
-use super::directory::{Directory, Opening};
 use super::open::{self, SourceFile};
 use super::rules::{Mark, Rules};
+use crate::directory::{Directory, Opening};
 use crate::entry_key::{ENTRY_KEY_BYTES_MAX, EntryKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Kind;
@@ -441,6 +441,14 @@ impl Walk {
         if !present.is_empty() {
             names.retain(|name| present.iter().any(|mark| mark.name == name));
         }
+    }
+}
+
+#[cfg(test)]
+impl Walk {
+    /// Whether a subdirectory of this name waits to be entered.
+    pub(super) fn is_to_enter(&self, name: &[u8]) -> bool {
+        self.frames.iter().flat_map(|frame| &frame.pending).any(|pending| pending.name.to_bytes() == name)
     }
 }
 

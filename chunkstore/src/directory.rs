@@ -65,11 +65,17 @@ pub(crate) struct Directory {
 impl Directory {
     /// `/`.
     pub(crate) fn root(opening: Opening) -> rustix::io::Result<Arc<Self>> {
-        let open = rustix::fs::open(c"/", flags(opening, None), Mode::empty())?;
+        Self::at(c"/", opening)
+    }
+
+    /// The directory that `path` leads to, through links too, to be the top of others; it stays open.
+    pub(crate) fn at(path: &CStr, opening: Opening) -> rustix::io::Result<Arc<Self>> {
+        let flags = flags(opening, None) & !OFlags::NOFOLLOW;
+        let open = rustix::fs::open(path, flags, Mode::empty())?;
         let seen = Stat::of(&open)?;
         let root = Self {
             parent: None,
-            name: c"/".to_owned(),
+            name: path.to_owned(),
             seen,
             opening,
             open: Mutex::new(Some(Arc::new(open))),
