@@ -30,6 +30,8 @@ pub mod verify;
 pub mod version;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -107,6 +107,12 @@ impl Cutter {
         self.sizes
     }
 
+    /// The strict and the lax mask.
+    #[cfg(test)]
+    pub(crate) fn masks(&self) -> (u64, u64) {
+        (self.mask_strict, self.mask_lax)
+    }
+
     /// The length of the chunk at the front of `window`, when more bytes may follow: `None` if the window is shorter than the greatest
     /// length, so that the next cut would depend on how much was read at once.
     pub fn cut(&self, window: &[u8]) -> Option<usize> {

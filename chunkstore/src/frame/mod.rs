@@ -14,7 +14,9 @@ pub use compress::Compressor;
 pub use reader::{DecodedFrame, Decompressor};
 pub use writer::{Builder, CompressedFrame, RawFrame};
 
-pub(crate) use header::{FrameHeader, FrameKind};
+#[cfg(test)]
+pub(crate) use header::FRAME_HEADER_FIELDS;
+pub(crate) use header::{FRAME_BODY_BYTES_MAX, FrameHeader, FrameKind};
 pub(crate) use reader::{decode, decode_plain};
 pub(crate) use seal::{
     FrameSize, header_box_bytes, open_body, open_header, seal_frame, seal_plain, try_open_header,

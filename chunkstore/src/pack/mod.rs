@@ -12,9 +12,13 @@ mod trailer;
 mod walk;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use header::PACK_HEADER_FIELDS;
 pub use header::PackHeader;
 pub use reader::{PackCheck, ReadAt, ReadRanges, Reader, TocOrigin, TocRead};
 pub use toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
+#[cfg(test)]
+pub(crate) use trailer::TRAILER_FIELDS;
 pub use writer::{FinishedPack, Writer};
 
 /// The longest pack, in bytes: what a reader must be ready to take.

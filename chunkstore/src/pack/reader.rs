@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::header::{PACK_HEADER_BYTES, PackHeader};
-use super::toc::{FrameEntry, FramePlace, Toc};
+use super::toc::{FRAME_STORED_BYTES_MAX, FrameEntry, FramePlace, Toc};
 use super::trailer::{TRAILER_BYTES, Trailer};
 use super::{CONTENTS, PACK_BYTES_MAX, TRAILER};
 use crate::chunk::Hasher;
@@ -194,6 +194,9 @@ impl<'a, S: ReadAt + ?Sized> Reader<'a, S> {
     /// Damage if it is not what was written there; newer format; those of the target.
     pub fn read_frame(&self, place: &FramePlace, decompressor: &mut Decompressor) -> Result<DecodedFrame> {
         let what = || format!("frame {} at offset {}", place.number, place.offset);
+        if place.stored_bytes > FRAME_STORED_BYTES_MAX {
+            return Err(Error::damage(format!("{}: no frame has {} bytes", what(), place.stored_bytes)));
+        }
         let stored = self
             .read_exactly(place.offset, u64::from(place.stored_bytes))
             .map_err(|error| error.at(what()))?;

@@ -4,14 +4,17 @@ use super::header::PACK_HEADER_BYTES;
 use crate::chunk::CHUNK_BYTES_MAX;
 use crate::codec::{Decoder, put_varint};
 use crate::error::{Error, Result};
-use crate::frame::{FRAME_CHUNKS_MAX, FRAME_RAW_BYTES_MAX};
+use crate::frame::{FRAME_BODY_BYTES_MAX, FRAME_CHUNKS_MAX, FRAME_RAW_BYTES_MAX, FrameSize};
 use crate::id::ChunkId;
-use crate::seal::newer;
+use crate::seal::{Cipher, newer};
 
 /// The fewest bytes that a chunk takes in a table: its id, one byte of length.
 const CHUNK_ENTRY_BYTES_MIN: usize = 33;
 /// The fewest bytes that a frame takes in a table: kind, three lengths, a chunk.
 const FRAME_ENTRY_BYTES_MIN: usize = 4 + CHUNK_ENTRY_BYTES_MIN;
+/// The longest frame of chunks in a pack: the longest body, its header, two seals.
+pub(super) const FRAME_STORED_BYTES_MAX: u32 = FRAME_BODY_BYTES_MAX + 256;
+const _: () = assert!(FrameSize::of(Cipher::ChaCha20Poly1305, 0) <= 256);
 /// Kind of a frame's entry: its chunks need no others.
 const SOLID: u8 = 1;
 
@@ -106,6 +109,11 @@ impl Toc {
                 kind => return Err(newer(format!("kind {kind} of a frame in a table of contents"))),
             }
             let stored_bytes = decoder.varint_u32("stored length of a frame")?;
+            if stored_bytes > FRAME_STORED_BYTES_MAX {
+                return Err(Error::damage(format!(
+                    "table of contents: a frame of {stored_bytes} stored bytes"
+                )));
+            }
             let raw_bytes = decoder.varint_u32("raw length of a frame")?;
             let chunks = decode_chunks(&mut decoder, raw_bytes)?;
             let number =
