@@ -15,6 +15,19 @@ pub fn successor(key: &[u8]) -> Vec<u8> {
     next
 }
 
+/// The first key after all those that start with `prefix`; `None` where there is none (the prefix is empty, or all 255s).
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if let Some(next) = last.checked_add(1) {
+            *last = next;
+            return Some(end);
+        }
+        end.pop();
+    }
+    None
+}
+
 /// Orders two upper bounds by where they end: one that includes its key ends after one that excludes it.
 pub fn compare_upper(a: Bound<&[u8]>, b: Bound<&[u8]>) -> Ordering {
     match (a, b) {
@@ -126,6 +139,14 @@ mod tests {
         assert!(!excluded.overlaps(&after));
         assert!(included.overlaps(&after));
         assert_eq!(included.intersection(&after), Some(range("m", Bound::Included("m"))));
+    }
+
+    #[test]
+    fn a_prefix_ends_before_the_next_key_without_it() {
+        assert_eq!(prefix_end(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"\xff"), None);
+        assert_eq!(prefix_end(b""), None);
     }
 
     #[test]

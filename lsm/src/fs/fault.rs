@@ -72,6 +72,10 @@ impl FileSystem for FaultFs {
     fn try_lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn Lock>>> {
         self.inner.try_lock(path, mode)
     }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        self.inner.lock_holder(path)
+    }
 }
 
 #[derive(Debug)]

@@ -76,6 +76,12 @@ pub trait FileSystem: Send + Sync + std::fmt::Debug + 'static {
     /// to the handle: a second one in the same process conflicts too.
     fn try_lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn Lock>>>;
 
+    /// The process that holds a lock on the file exclusively, if the system tells. For messages.
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        let _ = path;
+        None
+    }
+
     /// Creates a directory and its parents; an existing one is fine. The names are durable when it returns.
     fn create_dir_all(&self, path: &Path, site: SyncSite) -> io::Result<()> {
         let parent = path.parent();

@@ -86,6 +86,18 @@ impl FileSystem for OsFs {
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
     }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        use std::os::unix::fs::MetadataExt;
+        // Linux lists `1: FLOCK  ADVISORY  WRITE 12345 fe:01:678 0 EOF`: process, then device and inode.
+        let inode = fs::metadata(path).ok()?.ino();
+        fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, "FLOCK", _, "WRITE", pid, file, ..] = fields.as_slice() else { return None };
+            let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
+            is_it.then(|| pid.parse().ok()).flatten()
+        })
+    }
 }
 
 /// The empty path is the current directory, as the parent of a bare name.

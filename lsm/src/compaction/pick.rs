@@ -1,0 +1,187 @@
+//! Which tables to merge next: a pure function of a tree and the limits.
+//!
+//! Leveled: level 0 is merged into level 1 when it has too many tables, all of it at once (so that what is left in level 0 is always newer than
+//! all below); a level below when it has too many bytes, one table at a time: the one that costs least, by the bytes that it overlaps in the
+//! next level for each of its own. A table that overlaps nothing moves down by an edit alone.
+
+use std::sync::Arc;
+
+use crate::levels::{LEVEL_COUNT, TableReference, Tree};
+use crate::options::Tuning;
+use crate::range::KeyRange;
+
+/// Inputs of a merge, and where its output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// The tables, each with its level.
+    pub inputs: Vec<(usize, Arc<TableReference>)>,
+    /// The level of the output; that of the deepest inputs, or one below.
+    pub output_level: usize,
+}
+
+impl Pick {
+    /// Whether the one input can go down as it is: it overlaps nothing in the level that it goes to.
+    pub fn is_move(&self) -> bool {
+        match self.inputs.as_slice() {
+            [(level, _)] => *level > 0 && *level < self.output_level,
+            _ => false,
+        }
+    }
+
+    /// Bytes of the inputs.
+    pub fn bytes(&self) -> u64 {
+        self.inputs.iter().map(|(_, table)| table.file_bytes).sum()
+    }
+
+    /// The smallest range that encloses all inputs.
+    pub fn bounds(&self) -> Option<KeyRange> {
+        let bounds = self.inputs.iter().map(|(_, table)| table.bounds.clone());
+        bounds.reduce(|all, one| all.union(&one))
+    }
+}
+
+/// The bytes that a level may hold.
+pub fn level_bytes_max(level: usize, tuning: &Tuning) -> u64 {
+    let exponent = u32::try_from(level.saturating_sub(1)).unwrap_or(u32::MAX);
+    tuning.level1_bytes.saturating_mul(tuning.level_growth.saturating_pow(exponent))
+}
+
+/// How much a level is over its limit, in thousandths: 1000 and above wants a merge.
+fn score(tree: &Tree, level: usize, tuning: &Tuning) -> u64 {
+    match level {
+        0 => tree.level(0).len() as u64 * 1000 / tuning.level0_tables as u64,
+        _ => {
+            let bytes = u128::from(tree.level_bytes(level)) * 1000;
+            u64::try_from(bytes / u128::from(level_bytes_max(level, tuning))).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// How urgently a tree wants a merge, in thousandths; below 1000 it does not.
+pub fn urgency(tree: &Tree, tuning: &Tuning) -> u64 {
+    (0..LEVEL_COUNT - 1).map(|level| score(tree, level, tuning)).max().unwrap_or(0)
+}
+
+/// The next merge of a tree, if it wants one.
+pub fn pick(tree: &Tree, tuning: &Tuning) -> Option<Pick> {
+    // The upper level of two equally urgent: it is the one that slows readers and writers.
+    let (score, level) = (0..LEVEL_COUNT - 1)
+        .rev()
+        .map(|level| (score(tree, level, tuning), level))
+        .max_by_key(|(score, _)| *score)?;
+    if score < 1000 {
+        return None;
+    }
+    if level == 0 {
+        return Some(with_overlapping(
+            tree,
+            tree.level(0).iter().map(|table| (0, Arc::clone(table))).collect(),
+            1,
+        ));
+    }
+    let cost = |table: &TableReference| {
+        let below: u64 = tree.overlapping(level + 1, &table.bounds).map(|below| below.file_bytes).sum();
+        u128::from(below) * 1000 / u128::from(table.file_bytes.max(1))
+    };
+    let cheapest = tree.level(level).iter().min_by_key(|table| cost(table))?;
+    Some(with_overlapping(tree, vec![(level, Arc::clone(cheapest))], level + 1))
+}
+
+/// A merge of everything, into the deepest level that holds anything (level 1 at least). `None` if there is nothing to gain: all is in one run
+/// without deletions.
+pub fn pick_all(tree: &Tree) -> Option<Pick> {
+    let output_level = tree.deepest()?.max(1);
+    let inputs: Vec<_> = tree.tables().map(|(level, table)| (level, Arc::clone(table))).collect();
+    let is_one_clean_run = inputs.iter().all(|(level, table)| *level == output_level && table.deletions == 0);
+    (!is_one_clean_run).then_some(Pick { inputs, output_level })
+}
+
+/// Adds what the inputs overlap in the output level.
+fn with_overlapping(tree: &Tree, inputs: Vec<(usize, Arc<TableReference>)>, output_level: usize) -> Pick {
+    let mut pick = Pick { inputs, output_level };
+    if let Some(bounds) = pick.bounds() {
+        let below = tree.overlapping(output_level, &bounds).map(|table| (output_level, Arc::clone(table)));
+        pick.inputs.extend(below);
+    }
+    pick
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::Identity;
+
+    fn table(file: u64, lower: &str, upper: &str, sequence: u64, file_bytes: u64) -> Arc<TableReference> {
+        Arc::new(TableReference {
+            file,
+            identity: Identity::from_bytes([1; 16]),
+            file_bytes,
+            bounds: KeyRange::inclusive(lower, upper),
+            sequence_min: sequence,
+            sequence_max: sequence,
+            epoch: sequence,
+            entries: 10,
+            deletions: 0,
+        })
+    }
+
+    fn tuning() -> Tuning {
+        Tuning { level0_tables: 2, level1_bytes: 1000, level_growth: 10, ..Tuning::for_memory(1 << 20) }
+    }
+
+    fn tree(tables: &[(usize, Arc<TableReference>)]) -> Tree {
+        crate::levels::tests_tree(tables)
+    }
+
+    fn files(pick: &Pick) -> Vec<u64> {
+        pick.inputs.iter().map(|(_, table)| table.file).collect()
+    }
+
+    #[test]
+    fn all_of_level_0_goes_at_once() {
+        let tree = tree(&[
+            (0, table(1, "a", "c", 5, 10)),
+            (0, table(2, "x", "z", 6, 10)),
+            (1, table(3, "b", "d", 1, 10)),
+            (1, table(4, "e", "f", 1, 10)),
+        ]);
+        let pick = pick(&tree, &tuning()).unwrap();
+        assert_eq!((files(&pick), pick.output_level), (vec![2, 1, 3, 4], 1));
+        assert!(!pick.is_move());
+    }
+
+    #[test]
+    fn the_cheapest_table_goes_down() {
+        let tree = tree(&[
+            (1, table(1, "a", "c", 1, 600)),
+            (1, table(2, "d", "f", 1, 600)),
+            (2, table(3, "a", "b", 1, 900)),
+        ]);
+        let pick = pick(&tree, &tuning()).unwrap();
+        assert_eq!(files(&pick), [2]);
+        assert!(pick.is_move());
+    }
+
+    #[test]
+    fn a_tree_within_its_limits_is_left_alone() {
+        let tree = tree(&[(0, table(1, "a", "c", 5, 10)), (1, table(3, "b", "d", 1, 999))]);
+        assert_eq!(pick(&tree, &tuning()), None);
+        assert!(urgency(&tree, &tuning()) < 1000);
+    }
+
+    #[test]
+    fn a_merge_of_everything_ends() {
+        assert_eq!(pick_all(&Tree::default()), None);
+        let run = tree(&[(3, table(1, "a", "c", 1, 10)), (3, table(2, "d", "e", 1, 10))]);
+        assert_eq!(pick_all(&run), None);
+        let all = tree(&[(0, table(1, "a", "c", 5, 10)), (3, table(2, "d", "e", 1, 10))]);
+        assert_eq!(pick_all(&all).unwrap().output_level, 3);
+    }
+
+    #[test]
+    fn the_last_level_has_no_limit() {
+        assert!(level_bytes_max(LEVEL_COUNT, &tuning()) > 1000);
+        let tree = tree(&[(LEVEL_COUNT - 1, table(1, "a", "c", 1, u64::MAX / 2000))]);
+        assert_eq!(pick(&tree, &tuning()), None);
+    }
+}

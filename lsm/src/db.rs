@@ -1,0 +1,391 @@
+//! The database: opening, and the public face of what the other files do. Wiring and no more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::batch::{Encoder, KeyspaceId};
+use crate::check::{self, CheckReport};
+use crate::clock::Clock;
+use crate::engine::{Engine, Progress};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::FileSystem;
+use crate::journal::{Durability, RecoveryMode};
+use crate::key::SequenceNumber;
+use crate::keyspace::Keyspace;
+use crate::levels::{Change, Edit, KEYSPACE_NAME_BYTES_MAX, KeyspaceView};
+use crate::options::{Background, KeyspaceOptions, Options, Tuning};
+use crate::recover::{self, RecoveryReport};
+use crate::snapshot::Snapshot;
+use crate::stats::Stats;
+use crate::table::CheckLevel;
+use crate::worker::Workers;
+
+/// How a database is to be opened. [`Db::builder`] makes one.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    directory: PathBuf,
+    options: Options,
+}
+
+impl Builder {
+    /// All the memory that the database may take, in bytes: write buffers, cache, what open tables keep. More: larger write buffers (less merged),
+    /// more found in the cache. Default: 128 MiB; at least 1 MiB.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.options.memory_bytes = bytes;
+        self
+    }
+
+    /// Whether to open for reading alone: beside a live writer, as of now, writing nothing. Default: no.
+    #[must_use]
+    pub fn read_only(mut self, yes: bool) -> Self {
+        self.options.read_only = yes;
+        self
+    }
+
+    /// The file system to work on. Default: the operating system's.
+    #[must_use]
+    pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
+        self.options.fs = fs;
+        self
+    }
+
+    /// The clock to go by. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.options.clock = clock;
+        self
+    }
+
+    /// Who flushes and compacts. Default: threads.
+    #[must_use]
+    pub fn background(mut self, background: Background) -> Self {
+        self.options.background = background;
+        self
+    }
+
+    /// What to do about damage in the journal. Default: cut a torn tail, refuse anything else.
+    #[must_use]
+    pub fn recovery(mut self, mode: RecoveryMode) -> Self {
+        self.options.recovery = mode;
+        self
+    }
+
+    /// The sizes at which the engine acts, one by one. Default: what follows from the memory budget.
+    #[must_use]
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.options.tuning = Some(tuning);
+        self
+    }
+
+    /// Opens the database; makes it if there is none (but for a read-only opening).
+    ///
+    /// # Errors
+    /// Locked if another process writes to it; NotFound where there is none to read; Corruption, naming file and offset and what is lost;
+    /// NewerFormat; InvalidArgument for options that cannot be; Io.
+    pub fn open(self) -> Result<Db> {
+        let opened = recover::open(&self.directory, &self.options)?;
+        let workers = match (self.options.read_only, self.options.background) {
+            (false, Background::Threads) => Workers::start(&opened.engine)?,
+            _ => Workers::default(),
+        };
+        let handle = Handle { engine: opened.engine, workers: Mutex::new(workers), report: opened.report };
+        Ok(Db { handle: Arc::new(handle) })
+    }
+}
+
+/// What keeps a database open: the last one to go closes it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    engine: Arc<Engine>,
+    workers: Mutex<Workers>,
+    report: RecoveryReport,
+}
+
+impl Handle {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Stops the threads, ends the log, lets the next writer in.
+    fn close(&self) -> Result<()> {
+        if !self.engine.set_closed() {
+            return Ok(());
+        }
+        self.workers.lock().join();
+        let ended = self.engine.finish();
+        self.engine.unlock();
+        ended
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `Db::close`.
+        let _ = self.close();
+    }
+}
+
+/// An open database. Clones are handles to the same one; it closes with the last of them, keyspaces included, or by [`Db::close`].
+#[derive(Clone)]
+pub struct Db {
+    handle: Arc<Handle>,
+}
+
+impl Db {
+    /// Opens the database in a directory with all defaults; makes it if there is none.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(directory).open()
+    }
+
+    /// Options for opening the database in a directory.
+    pub fn builder(directory: impl AsRef<Path>) -> Builder {
+        Builder { directory: directory.as_ref().to_owned(), options: Options::default() }
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.handle.engine
+    }
+
+    /// The keyspace of a name; made if there is none. Its making is durable when this returns.
+    ///
+    /// # Errors
+    /// InvalidArgument for a name that is empty or longer than 255 bytes; NotFound if there is none and the database is read-only;
+    /// Closed; Failed and those of writing.
+    pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a keyspace's name has 1 to {KEYSPACE_NAME_BYTES_MAX} bytes, {name:?} has {}",
+                    name.len()
+                ),
+            ));
+        }
+        let engine = self.engine();
+        let (view, _) = engine.read()?;
+        let known = |view: &crate::levels::View| {
+            view.keyspaces.iter().find(|(_, keyspace)| &*keyspace.name == name).map(|(id, keyspace)| {
+                Keyspace::new(Arc::clone(&self.handle), *id, Arc::clone(&keyspace.name))
+            })
+        };
+        if let Some(keyspace) = known(&view) {
+            return Ok(keyspace);
+        }
+        if engine.read_only {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
+                .at(&engine.directory));
+        }
+        engine.check_writable()?;
+        let mut manifest = engine.manifest.lock();
+        // Another thread may have been quicker.
+        if let Some(keyspace) = known(&engine.view()) {
+            return Ok(keyspace);
+        }
+        let last = manifest.levels().keyspaces.last_key_value().map_or(0, |(id, _)| id.number());
+        let id = last
+            .checked_add(1)
+            .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "keyspaces are numbered up to 2^32 - 1"))?;
+        let (id, name) = (KeyspaceId::new(id)?, Arc::<str>::from(name));
+        let change = Change::Keyspace { id, name: Arc::clone(&name), kind: options.kind };
+        manifest.commit(Edit { changes: vec![change] }).map_err(|error| engine.fail(error))?;
+        engine.install(|view| {
+            let keyspace = KeyspaceView {
+                name: Arc::clone(&name),
+                active: Arc::default(),
+                frozen: Vec::new(),
+                tables: Arc::default(),
+            };
+            view.keyspaces.insert(id, Arc::new(keyspace));
+        });
+        Ok(Keyspace::new(Arc::clone(&self.handle), id, name))
+    }
+
+    /// The names of all keyspaces, sorted.
+    pub fn keyspace_names(&self) -> Vec<String> {
+        let view = self.engine().view();
+        let mut names: Vec<String> =
+            view.keyspaces.values().map(|keyspace| keyspace.name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    /// Commits a batch: all of it is visible, and survives, or nothing. Returns the sequence number of its last operation once it is
+    /// as durable as asked. Readers see it before that: as soon as it is applied.
+    ///
+    /// # Errors
+    /// InvalidArgument for a batch over keyspaces of another database, or with a key or value that is too long; ReadOnly; Closed; Failed and
+    /// those of writing: then it is unknown whether the batch survives.
+    #[expect(clippy::needless_pass_by_value, reason = "a batch is committed once")]
+    pub fn commit(&self, batch: Batch, durability: Durability) -> Result<SequenceNumber> {
+        if let Some(engine) = &batch.engine
+            && !Arc::ptr_eq(engine, self.engine())
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the batch writes to keyspaces of another database",
+            ));
+        }
+        self.engine().commit(&batch.encoder, durability)
+    }
+
+    /// Makes everything durable that was committed before the call.
+    ///
+    /// # Errors
+    /// ReadOnly; Closed; Failed and those of writing.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// What all keyspaces hold now, for as long as it is kept.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.engine())
+    }
+
+    /// Writes everything that is in memory to tables; when it returns, they are durable.
+    ///
+    /// # Errors
+    /// ReadOnly; Closed; Failed and those of writing.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush()
+    }
+
+    /// Flushes, then merges all tables of each keyspace into one run: reads are fastest then, and nothing deleted takes space (but for what
+    /// snapshots still see). Costs reading and writing everything.
+    ///
+    /// # Errors
+    /// ReadOnly; Closed; Failed and those of reading and writing.
+    pub fn compact(&self) -> Result<()> {
+        self.engine().flush()?;
+        self.engine().compact_all()
+    }
+
+    /// Runs one step of whatever there is to do in the background: a flush before a merge. For [`Background::Manual`].
+    ///
+    /// # Errors
+    /// ReadOnly; Closed; Failed and those of writing.
+    pub fn step(&self) -> Result<Progress> {
+        let engine = self.engine();
+        engine.check_writable()?;
+        match engine.flush_step()? {
+            Progress::Working => Ok(Progress::Working),
+            Progress::Idle => engine.compaction_step(),
+        }
+    }
+
+    /// Reads everything and proves that it is sound; see [`crate::check`]. Damage is in the report, not an error.
+    ///
+    /// # Errors
+    /// Closed; Io where the directory cannot be read at all.
+    pub fn check(&self) -> Result<CheckReport> {
+        self.check_at(CheckLevel::Full)
+    }
+
+    /// As [`Db::check`]; less than the full level does not read the data.
+    ///
+    /// # Errors
+    /// As [`Db::check`].
+    pub fn check_at(&self, level: CheckLevel) -> Result<CheckReport> {
+        check::check(self.engine(), level)
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// What opening found.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.handle.report
+    }
+
+    /// Closes the database in order: what is in memory is flushed or durable in the log, and the next opening needs no repair. Other handles
+    /// to it answer with Closed from then on; snapshots and scans live on.
+    ///
+    /// # Errors
+    /// Those of writing: then the next opening recovers, as after a crash.
+    pub fn close(self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let engine = self.engine();
+        f.debug_struct("Db")
+            .field("directory", &engine.directory)
+            .field("read_only", &engine.read_only)
+            .field("visible", &engine.visible())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes that become visible, and survive, together or not at all, over any keyspaces of one database. Later ones win.
+#[derive(Debug, Default)]
+pub struct Batch {
+    encoder: Encoder,
+    engine: Option<Arc<Engine>>,
+}
+
+impl Batch {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn to(&mut self, keyspace: &Keyspace) -> &mut Encoder {
+        match &self.engine {
+            None => self.engine = Some(Arc::clone(keyspace.engine())),
+            Some(engine) if Arc::ptr_eq(engine, keyspace.engine()) => {}
+            Some(_) => self.encoder.refuse(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a batch over two databases: keyspace {:?} is of the other", keyspace.name()),
+            )),
+        }
+        &mut self.encoder
+    }
+
+    /// Adds: the key gets this value. A key or value that is too long (1 MiB, 256 MiB) makes the commit fail.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.to(keyspace).put(keyspace.id(), key.as_ref(), value.as_ref());
+    }
+
+    /// Adds: the key is gone.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        self.to(keyspace).delete(keyspace.id(), key.as_ref());
+    }
+
+    /// Adds: the keys of this range are gone. One operation, however many they are; an empty range adds nothing.
+    pub fn delete_range<K: AsRef<[u8]>>(
+        &mut self,
+        keyspace: &Keyspace,
+        range: impl std::ops::RangeBounds<K>,
+    ) {
+        self.to(keyspace).delete_range(keyspace.id(), &range);
+    }
+
+    /// Adds: the keys that start with `prefix` are gone.
+    pub fn delete_prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) {
+        self.to(keyspace).delete_prefix(keyspace.id(), prefix.as_ref());
+    }
+
+    /// How many operations there are.
+    pub fn len(&self) -> usize {
+        self.encoder.operations() as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.encoder.operations() == 0
+    }
+
+    /// Bytes of the encoded batch: what the journal and the memtables will take for it, about.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoder.payload().len()
+    }
+}

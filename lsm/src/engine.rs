@@ -1,0 +1,331 @@
+//! The state that all parts of an open database share, and who locks what.
+//!
+//! In this order, a thread that holds one takes only later ones:
+//!
+//! 1. `flush_job`, `compaction_job`: the right to run a step. Held across I/O.
+//! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
+//!    of its log. Never across the sync of a commit.
+//! 3. `manifest`: the order of edits. Held across the sync of an edit.
+//! 4. `view`: the one pointer that readers load. Held to read, clone or swap a pointer, never across I/O: so no reader ever waits for a sync.
+//! 5. `snapshots`, `failure`, `obsolete`, `progress`: moments.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::budget::Budget;
+use crate::checksum::Identity;
+use crate::clock::Clock;
+use crate::compaction::CompactionState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
+use crate::flush::FlushJob;
+use crate::fs::{FileSystem, Lock, LockMode};
+use crate::key::SequenceNumber;
+use crate::levels::View;
+use crate::manifest::Manifest;
+use crate::options::{Background, Tuning};
+use crate::stats::Counters;
+use crate::write::CommitState;
+
+/// Each place where the database (and not the journal, a table or the manifest) makes something durable.
+pub mod sites {
+    use crate::fs::SyncSite;
+
+    /// The directory of a new database.
+    pub const DIRECTORY: SyncSite = SyncSite::new("database-directory");
+    /// The names of new tables, before an edit names them.
+    pub const TABLE_NAMES: SyncSite = SyncSite::new("table-names");
+    /// The names in `lost/`, before what is there now can be forgotten.
+    pub const LOST: SyncSite = SyncSite::new("database-lost");
+
+    /// All of them.
+    pub const ALL: [SyncSite; 3] = [DIRECTORY, TABLE_NAMES, LOST];
+}
+
+/// Whether a job has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There was nothing to do.
+    Idle,
+    /// A step was done; there may be more.
+    Working,
+}
+
+/// Who is registered as reading at which sequence number.
+#[derive(Debug, Default)]
+struct LiveSnapshots {
+    counts: BTreeMap<SequenceNumber, usize>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) directory: PathBuf,
+    pub(crate) database: Identity,
+    pub(crate) tuning: Tuning,
+    pub(crate) budget: Budget,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) background: Background,
+    pub(crate) read_only: bool,
+    pub(crate) counters: Counters,
+    pub(crate) flush_job: Mutex<Option<FlushJob>>,
+    pub(crate) compaction_job: Mutex<CompactionState>,
+    pub(crate) commit: Mutex<CommitState>,
+    pub(crate) manifest: Mutex<Manifest>,
+    view: RwLock<Arc<View>>,
+    /// The last sequence number that readers see. Changed under `commit` alone.
+    visible: AtomicU64,
+    snapshots: Mutex<LiveSnapshots>,
+    failure: Mutex<Option<Error>>,
+    failed: AtomicBool,
+    closed: AtomicBool,
+    /// Files that no edit names any more, to be removed when no reader is opening.
+    obsolete: Mutex<Vec<FileName>>,
+    /// Something happened that somebody may wait for.
+    progress: Mutex<()>,
+    happened: Condvar,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+/// What an engine begins with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) directory: PathBuf,
+    pub(crate) database: Identity,
+    pub(crate) tuning: Tuning,
+    pub(crate) budget: Budget,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) background: Background,
+    pub(crate) read_only: bool,
+    pub(crate) commit: CommitState,
+    pub(crate) manifest: Manifest,
+    pub(crate) view: View,
+    pub(crate) visible: SequenceNumber,
+    pub(crate) lock: Option<Box<dyn Lock>>,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let engine = Self {
+            fs: parts.fs,
+            directory: parts.directory,
+            database: parts.database,
+            tuning: parts.tuning,
+            budget: parts.budget,
+            clock: parts.clock,
+            background: parts.background,
+            read_only: parts.read_only,
+            counters: Counters::default(),
+            flush_job: Mutex::new(None),
+            compaction_job: Mutex::new(CompactionState::default()),
+            commit: Mutex::new(parts.commit),
+            manifest: Mutex::new(parts.manifest),
+            view: RwLock::new(Arc::new(parts.view)),
+            visible: AtomicU64::new(parts.visible),
+            snapshots: Mutex::new(LiveSnapshots::default()),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            obsolete: Mutex::new(Vec::new()),
+            progress: Mutex::new(()),
+            happened: Condvar::new(),
+            lock: Mutex::new(parts.lock),
+        };
+        engine.settle_memory(&engine.view());
+        engine
+    }
+
+    /// The View as of now.
+    #[inline]
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read())
+    }
+
+    /// The View, and what is visible in it: loaded in this order, never the reverse.
+    #[inline]
+    pub(crate) fn read(&self) -> Result<(Arc<View>, SequenceNumber)> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        let view = self.view();
+        Ok((view, self.visible()))
+    }
+
+    /// The last sequence number that readers see.
+    #[inline]
+    pub(crate) fn visible(&self) -> SequenceNumber {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// Shows what was applied. The caller holds `commit`.
+    pub(crate) fn publish(&self, _commit: &CommitState, through: SequenceNumber) {
+        debug_assert!(through >= self.visible(), "history grows");
+        self.visible.store(through, Ordering::Release);
+    }
+
+    /// Puts a changed View in the place of the current one.
+    pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
+        let view = {
+            let mut current = self.view.write();
+            let mut next = View::clone(&current);
+            change(&mut next);
+            let next = Arc::new(next);
+            *current = Arc::clone(&next);
+            next
+        };
+        self.settle_memory(&view);
+    }
+
+    fn settle_memory(&self, view: &View) {
+        let tables = view.keyspaces.values().flat_map(|keyspace| keyspace.tables.tables());
+        let table_bytes = tables.map(|open| open.table.memory_bytes()).sum();
+        let frozen: usize = view.frozen.iter().map(|generation| generation.memory_bytes()).sum();
+        self.budget.settle(table_bytes, frozen + self.tuning.write_buffer_bytes);
+    }
+
+    /// Registers a reader at the visible number and gives it the View, both as of one moment.
+    pub(crate) fn take_snapshot(&self) -> (Arc<View>, SequenceNumber) {
+        let view = self.view.read();
+        let sequence = self.visible();
+        *self.snapshots.lock().counts.entry(sequence).or_default() += 1;
+        (Arc::clone(&view), sequence)
+    }
+
+    /// Forgets a registered reader.
+    pub(crate) fn release_snapshot(&self, sequence: SequenceNumber) {
+        let mut snapshots = self.snapshots.lock();
+        if let Some(count) = snapshots.counts.get_mut(&sequence) {
+            *count -= 1;
+            if *count == 0 {
+                snapshots.counts.remove(&sequence);
+            }
+        }
+    }
+
+    /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.
+    pub(crate) fn read_sequences(&self) -> Vec<SequenceNumber> {
+        // Exclusive: no snapshot is between its number and its registration.
+        let _view = self.view.write();
+        let mut sequences: Vec<_> = self.snapshots.lock().counts.keys().copied().collect();
+        let visible = self.visible();
+        if sequences.last() != Some(&visible) {
+            sequences.push(visible);
+        }
+        sequences
+    }
+
+    /// How many snapshots are registered.
+    pub(crate) fn snapshot_count(&self) -> usize {
+        self.snapshots.lock().counts.values().sum()
+    }
+
+    /// Succeeds if writes are taken.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        if self.read_only {
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                "the database was opened read-only: open it without to write",
+            )
+            .at(&self.directory));
+        }
+        self.check_healthy()
+    }
+
+    /// Succeeds unless an earlier write or sync failed.
+    pub(crate) fn check_healthy(&self) -> Result<()> {
+        match self.failed.load(Ordering::Acquire) {
+            true => Err(self.failure().map_or_else(closed, |first| Error::failed(&first))),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers that a write or sync failed, if none did before: nothing is acknowledged any more.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        self.failure.lock().get_or_insert_with(|| error.clone());
+        self.failed.store(true, Ordering::Release);
+        self.notify();
+        error
+    }
+
+    /// The failure after which nothing is acknowledged.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more calls; whether this is the first time.
+    pub(crate) fn set_closed(&self) -> bool {
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        self.notify();
+        first
+    }
+
+    /// Lets the next writer in.
+    pub(crate) fn unlock(&self) {
+        self.lock.lock().take();
+    }
+
+    /// Wakes whoever waits for something to happen. Called without other locks.
+    pub(crate) fn notify(&self) {
+        let _progress = self.progress.lock();
+        self.happened.notify_all();
+    }
+
+    /// Waits until `is_done`, which takes no lock but `view`. Returns `false` if `limit` passed before.
+    pub(crate) fn wait_until(&self, mut is_done: impl FnMut() -> bool, limit: Option<Duration>) -> bool {
+        let mut progress = self.progress.lock();
+        while !is_done() {
+            match limit {
+                None => self.happened.wait(&mut progress),
+                Some(limit) => {
+                    if self.happened.wait_for(&mut progress, limit).timed_out() {
+                        return is_done();
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Files that no durable edit names any more.
+    pub(crate) fn add_obsolete(&self, files: impl IntoIterator<Item = FileName>) {
+        self.obsolete.lock().extend(files);
+    }
+
+    /// Removes files that nobody needs, unless a reader is opening: then another time. Whoever has one open can go on reading it. A
+    /// file that cannot be removed costs space and no more; the next opening tries again.
+    pub(crate) fn remove_obsolete(&self) {
+        let mut obsolete = self.obsolete.lock();
+        if obsolete.is_empty() {
+            return;
+        }
+        let readers = FileName::Readers.path(&self.directory);
+        let Ok(Some(_alone)) = self.fs.try_lock(&readers, LockMode::Exclusive) else { return };
+        obsolete.retain(|name| match self.fs.remove_file(&name.path(&self.directory)) {
+            Ok(()) => false,
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        });
+    }
+
+    /// How many files wait to be removed.
+    pub(crate) fn obsolete_count(&self) -> usize {
+        self.obsolete.lock().len()
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database was closed")
+}

@@ -1,0 +1,158 @@
+//! One tree of the database: a sorted map of its own, in the same journal, the same batches and snapshots as the others.
+
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use crate::batch::{Encoder, KeyspaceId};
+use crate::db::Handle;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::iterator::Iter;
+use crate::journal::Durability;
+use crate::key::SequenceNumber;
+use crate::range::{KeyRange, prefix_end, successor};
+use crate::value::Value;
+use crate::visible;
+
+/// A handle to one keyspace, cheap to clone; it keeps the database open.
+///
+/// Reads see everything that was committed before the call. A scan is a view of one moment: it does not see later writes.
+#[derive(Clone)]
+pub struct Keyspace {
+    handle: Arc<Handle>,
+    id: KeyspaceId,
+    name: Arc<str>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(handle: Arc<Handle>, id: KeyspaceId, name: Arc<str>) -> Self {
+        Self { handle, id, name }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        self.handle.engine()
+    }
+
+    pub(crate) fn id(&self) -> KeyspaceId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Io or Corruption, naming file and offset; Closed.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        let (view, sequence) = self.engine().read()?;
+        visible::get(view.keyspace(self.id)?, key.as_ref(), sequence)
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// The values of many keys, in their order, all as of one moment. Much cheaper than one by one where they are many: each table is asked
+    /// once, each block fetched once.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        let (view, sequence) = self.engine().read()?;
+        visible::multi_get(view.keyspace(self.id)?, keys, sequence)
+    }
+
+    /// All entries, in order of their keys.
+    pub fn iter(&self) -> Iter {
+        self.scan(KeyRange::all())
+    }
+
+    /// The entries of a range of keys: `keyspace.range("a".."c")`, or `keyspace.range::<&[u8]>(..)`.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        self.scan(key_range(&range))
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.scan(prefix_range(prefix.as_ref()))
+    }
+
+    fn scan(&self, range: KeyRange) -> Iter {
+        let read = self.engine().read();
+        match read.and_then(|(view, sequence)| Ok((Arc::clone(view.keyspace(self.id)?), sequence))) {
+            Ok((view, sequence)) => Iter::new(view, range, sequence),
+            Err(error) => Iter::failed(error),
+        }
+    }
+
+    /// Sets the value of a key, with [`Durability::System`]. Many writes at once go faster in a [`Batch`](crate::Batch).
+    ///
+    /// # Errors
+    /// InvalidArgument for a key or value that is too long; ReadOnly; Closed; Failed and those of writing.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SequenceNumber> {
+        self.write(|batch| batch.put(self.id, key.as_ref(), value.as_ref()))
+    }
+
+    /// Removes a key, with [`Durability::System`]. One that is not there is fine.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<SequenceNumber> {
+        self.write(|batch| batch.delete(self.id, key.as_ref()))
+    }
+
+    /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<SequenceNumber> {
+        self.write(|batch| batch.delete_range(self.id, &range))
+    }
+
+    /// Removes all keys that start with `prefix`, with [`Durability::System`].
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<SequenceNumber> {
+        self.write(|batch| batch.delete_prefix(self.id, prefix.as_ref()))
+    }
+
+    fn write(&self, build: impl FnOnce(&mut Encoder)) -> Result<SequenceNumber> {
+        let mut batch = Encoder::default();
+        build(&mut batch);
+        self.engine().commit(&batch, Durability::System)
+    }
+}
+
+impl std::fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyspace")
+            .field("name", &self.name)
+            .field("id", &self.id.number())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A caller's range as the engine's.
+pub(crate) fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyRange {
+    KeyRange {
+        lower: match range.start_bound() {
+            Bound::Included(key) => key.as_ref().to_vec(),
+            Bound::Excluded(key) => successor(key.as_ref()),
+            Bound::Unbounded => Vec::new(),
+        },
+        upper: range.end_bound().map(|key| key.as_ref().to_vec()),
+    }
+}
+
+/// The range of the keys that start with `prefix`.
+pub(crate) fn prefix_range(prefix: &[u8]) -> KeyRange {
+    KeyRange::until(prefix, prefix_end(prefix))
+}

@@ -1,0 +1,321 @@
+//! What a reader holds: memtables and open tables, all as of one moment.
+//!
+//! A View is one pointer. Whoever loads it *first* and the visible sequence number *after* sees all of history up to some moment, over all
+//! keyspaces: a flush or compaction in between cannot take away what the number promises, because the View holds the tables; a
+//! rotation in between hides what came after it, because the new memtable is not in the View.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::tree::{LEVEL_COUNT, TableReference, Tree};
+use crate::batch::KeyspaceId;
+use crate::error::{Error, Result};
+use crate::filename::FileNumber;
+use crate::iter::InternalIterator;
+use crate::key::SequenceNumber;
+use crate::memtable::Memtable;
+use crate::range::KeyRange;
+use crate::range_tombstone::RangeTombstones;
+use crate::table::{ReadMode, Table, TableIter};
+
+/// A reference and the open table that it refers to.
+#[derive(Clone, Debug)]
+pub struct OpenTable {
+    /// The reference.
+    pub reference: Arc<TableReference>,
+    /// The table.
+    pub table: Arc<Table>,
+    /// Its range tombstones within the reference's bounds; `None` where there are none.
+    pub tombstones: Option<Arc<RangeTombstones>>,
+}
+
+impl OpenTable {
+    /// The reference to `table`.
+    pub fn new(reference: Arc<TableReference>, table: Arc<Table>) -> Self {
+        let whole = table.range_tombstones();
+        let tombstones = if whole.is_empty() {
+            None
+        } else if reference.bounds.encloses(&table.summary().bounds) {
+            Some(Arc::clone(whole))
+        } else {
+            let clipped = whole.clipped(&reference.bounds);
+            (!clipped.is_empty()).then(|| Arc::new(clipped))
+        };
+        Self { reference, table, tombstones }
+    }
+
+    /// A cursor over the entries that lie both in the reference's bounds and in `range`; `None` where there can be none.
+    pub fn iter(&self, mode: ReadMode, range: &KeyRange) -> Option<TableIter> {
+        let both = self.reference.bounds.intersection(range)?;
+        Some(self.table.iter_within(mode, both))
+    }
+}
+
+/// One keyspace's tables, open.
+#[derive(Debug, Default)]
+pub struct OpenTree {
+    /// The tree.
+    pub tree: Arc<Tree>,
+    levels: [Arc<[OpenTable]>; LEVEL_COUNT],
+}
+
+impl OpenTree {
+    /// The tables of `tree`, of which `open` finds each.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn new(
+        tree: Arc<Tree>,
+        mut open: impl FnMut(&Arc<TableReference>) -> Result<Arc<Table>>,
+    ) -> Result<Self> {
+        let mut levels: [Arc<[OpenTable]>; LEVEL_COUNT] = Default::default();
+        for (tables, references) in levels.iter_mut().zip(tree.levels()) {
+            *tables = references
+                .iter()
+                .map(|reference| Ok(OpenTable::new(Arc::clone(reference), open(reference)?)))
+                .collect::<Result<_>>()?;
+        }
+        Ok(Self { tree, levels })
+    }
+
+    /// The tables of each level, in the tree's order.
+    pub fn levels(&self) -> &[Arc<[OpenTable]>; LEVEL_COUNT] {
+        &self.levels
+    }
+
+    /// Every table, from the newest to the oldest level.
+    pub fn tables(&self) -> impl Iterator<Item = &OpenTable> {
+        self.levels.iter().flat_map(|tables| tables.iter())
+    }
+
+    /// The open table of a file.
+    pub fn table(&self, file: FileNumber) -> Option<&Arc<Table>> {
+        self.tables().find(|open| open.reference.file == file).map(|open| &open.table)
+    }
+
+    /// The one table of a level below 0 whose bounds hold `key`.
+    pub fn find<'a>(level: &'a [OpenTable], key: &[u8]) -> Option<&'a OpenTable> {
+        let after = level.partition_point(|open| open.reference.bounds.lower.as_slice() <= key);
+        let open = level.get(after.checked_sub(1)?)?;
+        open.reference.bounds.is_before_end(key).then_some(open)
+    }
+}
+
+/// One keyspace, as of one moment.
+#[derive(Debug)]
+pub struct KeyspaceView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is being written.
+    pub active: Arc<Memtable>,
+    /// What waits to be flushed, newest first.
+    pub frozen: Vec<Arc<Memtable>>,
+    /// Its tables.
+    pub tables: Arc<OpenTree>,
+}
+
+impl KeyspaceView {
+    /// The memtables, newest first.
+    pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.frozen)
+    }
+}
+
+/// All that was written between two rotations: the memtables that were frozen together, and the logs that hold the same.
+#[derive(Debug)]
+pub struct Generation {
+    /// The memtables that hold something.
+    pub memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
+    /// The logs, which end durably.
+    pub logs: Vec<FileNumber>,
+    /// The last sequence number in it.
+    pub last_sequence: SequenceNumber,
+}
+
+impl Generation {
+    /// About how many bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memtables.values().map(|memtable| memtable.memory_bytes()).sum()
+    }
+}
+
+/// Everything a reader needs. Immutable (but for the active memtables, which grow).
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The keyspaces by number.
+    pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
+    /// The frozen generations, oldest first.
+    pub frozen: Vec<Arc<Generation>>,
+}
+
+impl View {
+    /// A keyspace.
+    ///
+    /// # Errors
+    /// NotFound if it did not exist then.
+    pub fn keyspace(&self, id: KeyspaceId) -> Result<&Arc<KeyspaceView>> {
+        self.keyspaces.get(&id).ok_or_else(|| {
+            Error::new(
+                crate::ErrorKind::NotFound,
+                format!("keyspace {} did not exist when this snapshot was taken", id.number()),
+            )
+        })
+    }
+}
+
+/// A cursor over one run: tables in order of their keys, opened for reading one at a time.
+pub struct RunIter {
+    level: Arc<[OpenTable]>,
+    mode: ReadMode,
+    range: KeyRange,
+    index: usize,
+    current: Option<TableIter>,
+}
+
+impl RunIter {
+    /// A cursor over the entries of a level below 0 that lie in `range`.
+    pub fn new(level: Arc<[OpenTable]>, mode: ReadMode, range: KeyRange) -> Self {
+        Self { level, mode, range, index: 0, current: None }
+    }
+
+    /// Stands before (or behind) the entries of the table at `index`; whether there is such a table.
+    fn open(&mut self, index: usize) -> bool {
+        self.index = index;
+        self.current = self.level.get(index).and_then(|open| open.iter(self.mode, &self.range));
+        self.current.is_some()
+    }
+
+    fn skip_forward(&mut self) -> Result<()> {
+        while !self.valid() && self.index + 1 < self.level.len() {
+            if self.open(self.index + 1)
+                && let Some(current) = &mut self.current
+            {
+                current.seek_to_first()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_backward(&mut self) -> Result<()> {
+        while !self.valid() && self.index > 0 {
+            if self.open(self.index - 1)
+                && let Some(current) = &mut self.current
+            {
+                current.seek_to_last()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first table that may hold `user` or a larger key.
+    fn table_at_or_after(&self, user: &[u8]) -> usize {
+        self.level.partition_point(|open| !open.reference.bounds.is_before_end(user))
+    }
+}
+
+impl InternalIterator for RunIter {
+    fn seek_to_first(&mut self) -> Result<()> {
+        let first = self.table_at_or_after(&self.range.lower);
+        if self.open(first)
+            && let Some(current) = &mut self.current
+        {
+            current.seek_to_first()?;
+            self.skip_forward()?;
+        }
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        let after = match &self.range.upper {
+            Bound::Unbounded => self.level.len(),
+            Bound::Included(key) => self.level.partition_point(|open| open.reference.bounds.lower <= *key),
+            Bound::Excluded(key) => self.level.partition_point(|open| open.reference.bounds.lower < *key),
+        };
+        self.current = None;
+        let Some(last) = after.checked_sub(1) else { return Ok(()) };
+        if self.open(last)
+            && let Some(current) = &mut self.current
+        {
+            current.seek_to_last()?;
+            self.skip_backward()?;
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, internal: &[u8]) -> Result<()> {
+        let (user, _) = crate::key::split(internal)?;
+        let first = self.table_at_or_after(user.max(&self.range.lower));
+        if self.open(first)
+            && let Some(current) = &mut self.current
+        {
+            current.seek(internal)?;
+            self.skip_forward()?;
+        }
+        Ok(())
+    }
+
+    fn seek_for_prev(&mut self, internal: &[u8]) -> Result<()> {
+        let (user, _) = crate::key::split(internal)?;
+        if !self.range.is_before_end(user) {
+            return self.seek_to_last();
+        }
+        let after = self.level.partition_point(|open| open.reference.bounds.lower.as_slice() <= user);
+        self.current = None;
+        let Some(last) = after.checked_sub(1) else { return Ok(()) };
+        if self.open(last)
+            && let Some(current) = &mut self.current
+        {
+            current.seek_for_prev(internal)?;
+            self.skip_backward()?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        if let Some(current) = &mut self.current {
+            let was_valid = current.valid();
+            current.next()?;
+            if was_valid {
+                self.skip_forward()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        if let Some(current) = &mut self.current {
+            let was_valid = current.valid();
+            current.prev()?;
+            if was_valid {
+                self.skip_backward()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn valid(&self) -> bool {
+        self.current.as_ref().is_some_and(InternalIterator::valid)
+    }
+
+    fn key(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], InternalIterator::key)
+    }
+
+    fn value(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], InternalIterator::value)
+    }
+
+    fn owned_value(&self) -> crate::value::Value {
+        self.current.as_ref().map(InternalIterator::owned_value).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for RunIter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunIter")
+            .field("tables", &self.level.len())
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}

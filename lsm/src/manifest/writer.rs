@@ -1,0 +1,272 @@
+//! Writing edits: the state as of the last one, and the file that says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::sites;
+use crate::error::{Error, IoContext, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::fs::FileSystem;
+use crate::journal::{LogKind, RecordKind, RecordWriter, random_identity};
+use crate::key::SequenceNumber;
+use crate::levels::{Change, Edit, Levels};
+
+/// File numbers that an edit sets aside for files not yet made: so that what a crash leaves of one has a number that the manifest has
+/// given out, and is known for a leftover.
+const NUMBERS_AHEAD: FileNumber = 16;
+
+/// The state of the database as the manifest has it, and the way to change it. One at a time, under a lock that no reader takes.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    levels: Arc<Levels>,
+    /// This session's file; `None` before the first edit.
+    writer: Option<RecordWriter>,
+    /// Where its first record ends.
+    fresh_bytes: u64,
+    edit_count: u64,
+    /// The next number to give out; below `levels.next_file`.
+    next_file: FileNumber,
+    /// Everything up to this sequence number is durable in the journal.
+    journal_durable: SequenceNumber,
+    bytes_max: u64,
+    failed: Option<Error>,
+}
+
+impl Manifest {
+    /// Goes on from `levels`. Numbers below `next_file` are in use as file names, whoever gave them.
+    pub(crate) fn new(
+        fs: Arc<dyn FileSystem>,
+        directory: &Path,
+        levels: Levels,
+        next_file: FileNumber,
+        bytes_max: u64,
+    ) -> Self {
+        Self {
+            fs,
+            directory: directory.to_owned(),
+            next_file: next_file.max(levels.next_file),
+            levels: Arc::new(levels),
+            writer: None,
+            fresh_bytes: 0,
+            edit_count: 0,
+            journal_durable: 0,
+            bytes_max,
+            failed: None,
+        }
+    }
+
+    /// The state as of the last edit.
+    pub(crate) fn levels(&self) -> &Arc<Levels> {
+        &self.levels
+    }
+
+    /// Whether this session has written anything.
+    pub(crate) fn has_written(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Says that the journal is durable through a sequence number, so that edits may build on it.
+    pub(crate) fn journal_is_durable(&mut self, through: SequenceNumber) {
+        self.journal_durable = self.journal_durable.max(through);
+    }
+
+    /// A number for a new file.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]: now and then an edit is needed.
+    pub(crate) fn next_file(&mut self) -> Result<FileNumber> {
+        if self.next_file >= self.levels.next_file {
+            self.commit(Edit::default())?;
+        }
+        let number = self.next_file;
+        self.next_file += 1;
+        Ok(number)
+    }
+
+    /// Makes an edit durable. When it returns, the state is the new one.
+    ///
+    /// # Errors
+    /// Corruption if the edit does not fit: nothing happened. Otherwise those of writing: it is unknown whether the edit is there, and no
+    /// other will be written.
+    ///
+    /// # Panics
+    /// If the edit makes a write visible that the journal might lose: a batch over two keyspaces would survive by half.
+    pub(crate) fn commit(&mut self, mut edit: Edit) -> Result<Arc<Levels>> {
+        if let Some(first) = &self.failed {
+            return Err(Error::failed(first));
+        }
+        if self.next_file + NUMBERS_AHEAD / 2 > self.levels.next_file {
+            edit.changes.insert(0, Change::NextFile(self.next_file + NUMBERS_AHEAD));
+        }
+        for change in &edit.changes {
+            let visible = match change {
+                Change::TableAdded { table, .. } => table.sequence_max,
+                Change::Flushed { through, .. } => *through,
+                _ => 0,
+            };
+            assert!(
+                visible <= self.journal_durable,
+                "an edit must not overtake the journal: it shows sequence number {visible}, durable is {}",
+                self.journal_durable
+            );
+        }
+        let next = self.levels.apply(&edit)?;
+        let written = self.write(&edit, &next);
+        if let Err(error) = written {
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        self.levels = Arc::new(next);
+        Ok(Arc::clone(&self.levels))
+    }
+
+    fn write(&mut self, edit: &Edit, next: &Levels) -> Result<()> {
+        match &mut self.writer {
+            Some(writer) if writer.position() <= self.bytes_max.max(4 * self.fresh_bytes) => {
+                self.edit_count += 1;
+                writer.append(RecordKind::Batch, true, self.edit_count, 1, &edit.encode())?;
+                writer.sync(sites::EDIT)
+            }
+            Some(_) => self.begin(next),
+            None => {
+                // The edit goes behind a manifest that says what the last session's says: two steps, so that what a crash leaves
+                // is the state before, or the state after.
+                self.begin(&Arc::clone(&self.levels))?;
+                self.write(edit, next)
+            }
+        }
+    }
+
+    /// Writes a manifest that says `levels`, and lets it take over.
+    fn begin(&mut self, levels: &Levels) -> Result<()> {
+        let aside = FileName::ManifestNew.path(&self.directory);
+        let path = FileName::Manifest.path(&self.directory);
+        match self.fs.remove_file(&aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove an unfinished manifest", error).at(&aside));
+            }
+            _ => {}
+        }
+        let mut writer =
+            RecordWriter::create(self.fs.as_ref(), &aside, LogKind::Manifest, random_identity()?)?;
+        writer.append(RecordKind::Batch, true, 1, 1, &levels.to_edit().encode())?;
+        writer.sync(sites::FRESH)?;
+        self.fs.rename(&aside, &path).context("let a fresh manifest take over", &path)?;
+        self.fs
+            .sync_dir(&self.directory, sites::FRESH_DIRECTORY)
+            .context("sync the directory", &self.directory)?;
+        self.fresh_bytes = writer.position();
+        self.edit_count = 1;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Writes a first manifest, for a database that has none.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub(crate) fn create(&mut self) -> Result<()> {
+        self.begin(&Arc::clone(&self.levels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+    use crate::batch::KeyspaceId;
+    use crate::checksum::Identity;
+    use crate::fs::{CrashPolicy, MemFs};
+    use crate::levels::KeyspaceKind;
+
+    fn keyspace(number: u32) -> Change {
+        let id = KeyspaceId::new(number).unwrap();
+        Change::Keyspace { id, name: format!("keyspace {number}").into(), kind: KeyspaceKind::Sorted }
+    }
+
+    fn start(fs: &MemFs, bytes_max: u64) -> Manifest {
+        let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+        let found = read(&fs, Path::new("/")).unwrap();
+        let levels = found.map_or_else(|| Levels::new(Identity::from_bytes([3; 16])), |found| found.levels);
+        Manifest::new(fs, Path::new("/"), levels, 1, bytes_max)
+    }
+
+    fn on_disk(fs: &MemFs) -> Levels {
+        let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+        read(&fs, Path::new("/")).unwrap().unwrap().levels
+    }
+
+    #[test]
+    fn edits_are_there_after_a_power_loss() {
+        let fs = MemFs::new();
+        let mut manifest = start(&fs, 1 << 20);
+        for number in 1..20 {
+            manifest.commit(Edit { changes: vec![keyspace(number)] }).unwrap();
+            let crashed = fs.crash(CrashPolicy::SyncedOnly, u64::from(number));
+            assert_eq!(on_disk(&crashed), **manifest.levels());
+        }
+        let mut manifest = start(&fs, 1 << 20);
+        assert!(!manifest.has_written());
+        manifest.commit(Edit { changes: vec![keyspace(30)] }).unwrap();
+        assert_eq!(on_disk(&fs), **manifest.levels());
+    }
+
+    #[test]
+    fn a_long_manifest_is_replaced() {
+        let fs = MemFs::new();
+        let mut manifest = start(&fs, 1000);
+        for number in 1..200 {
+            manifest.commit(Edit { changes: vec![keyspace(number)] }).unwrap();
+            assert_eq!(on_disk(&fs.crash(CrashPolicy::SyncedOnly, 1)), **manifest.levels());
+        }
+        let bytes = fs.open_read(Path::new("/MANIFEST")).unwrap().len().unwrap();
+        assert!(bytes < 60_000, "{bytes}");
+    }
+
+    #[test]
+    fn file_numbers_are_set_aside_durably() {
+        let fs = MemFs::new();
+        let mut manifest = start(&fs, 1 << 20);
+        for _ in 0..100 {
+            let number = manifest.next_file().unwrap();
+            assert!(number < on_disk(&fs.crash(CrashPolicy::SyncedOnly, 1)).next_file);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "overtake the journal")]
+    fn an_edit_that_overtakes_the_journal_is_a_bug() {
+        let mut manifest = start(&MemFs::new(), 1 << 20);
+        manifest.commit(Edit { changes: vec![keyspace(1)] }).unwrap();
+        manifest.journal_is_durable(4);
+        let flushed = |through| Change::Flushed { keyspace: KeyspaceId::new(1).unwrap(), through };
+        manifest.commit(Edit { changes: vec![flushed(4)] }).unwrap();
+        let _ = manifest.commit(Edit { changes: vec![flushed(5)] });
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_or_harmless() {
+        let fs = MemFs::new();
+        let mut manifest = start(&fs, 1 << 20);
+        manifest.commit(Edit { changes: vec![keyspace(1)] }).unwrap();
+        manifest.commit(Edit { changes: vec![keyspace(2)] }).unwrap();
+        let file = fs.open_read(Path::new("/MANIFEST")).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        for index in 0..bytes.len() {
+            let damaged = MemFs::new();
+            let mut copy = bytes.clone();
+            copy[index] ^= 0x10;
+            damaged.create_new(Path::new("/MANIFEST")).unwrap().write_all_at(&copy, 0).unwrap();
+            let damaged: Arc<dyn FileSystem> = Arc::new(damaged);
+            match read(&damaged, Path::new("/")) {
+                Err(error) => assert_eq!(error.path(), Some(Path::new("/MANIFEST")), "{error}"),
+                // Only the last edit can be taken for torn; and that is said.
+                Ok(Some(report)) if report.ends_clean => assert_eq!(report.levels, **manifest.levels()),
+                Ok(report) => assert_eq!(report.unwrap().edits, 2),
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Every knob, with its unit, what more of it does and what less, and its default.
+
+use std::sync::Arc;
+
+use crate::block::Compression;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{FileSystem, OsFs};
+use crate::journal::{JournalOptions, RecoveryMode};
+use crate::levels::KeyspaceKind;
+use crate::table::TableOptions;
+
+/// Least memory that a database can work with, in bytes.
+pub const MEMORY_BYTES_MIN: usize = 1 << 20;
+
+/// Who flushes and compacts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// One thread that flushes, one that compacts. The default.
+    #[default]
+    Threads,
+    /// Nobody: the caller runs steps with [`Db::step`](crate::Db::step), and a writer that would have to wait runs them itself. For
+    /// tests that must be repeatable, and for programs that lend their own threads.
+    Manual,
+}
+
+/// How one keyspace keeps its entries.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyspaceOptions {
+    pub(crate) kind: KeyspaceKind,
+}
+
+impl KeyspaceOptions {
+    /// Keys of any kind, in order.
+    pub fn sorted() -> Self {
+        Self { kind: KeyspaceKind::Sorted }
+    }
+}
+
+/// The sizes at which the engine acts. All of them follow from the memory budget; tests and measurements set them one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// Bytes of all memtables together at which they are frozen and flushed. More: fewer, larger tables, less merged in total; less: less
+    /// memory, less replayed after a crash. Default: an eighth of the budget, at most 64 MiB.
+    pub write_buffer_bytes: usize,
+    /// Frozen generations that may wait before writers do. Default: 2.
+    pub frozen_max: usize,
+    /// Tables in level 0 from which on they are merged. More: less merging, slower reads. Default: 4.
+    pub level0_tables: usize,
+    /// Tables in level 0 from which on writers are slowed. Default: 12.
+    pub level0_tables_slow: usize,
+    /// Bytes of level 1; each further level has ten times more. Default: four write buffers.
+    pub level1_bytes: u64,
+    /// How many times larger each level is than the one above. Default: 10.
+    pub level_growth: u64,
+    /// Bytes at which a merge starts its next table. Default: 32 MiB.
+    pub table_bytes: u64,
+    /// Raw bytes of a block in level 0 and 1. Below it is four times that. Default: 4 KiB.
+    pub block_bytes: usize,
+    /// Entries between two whole keys in a block. Default: 16.
+    pub restart_interval: usize,
+    /// Bits of filter a key. Default: 10.
+    pub filter_bits_per_key: u32,
+    /// The zstd level of levels 2 and below; `None`: not compressed. Default: 1 where the feature `zstd` is on.
+    pub compression: Option<i32>,
+    /// Entries that one step of a flush or a merge handles. Default: 4,096.
+    pub step_entries: usize,
+    /// Bytes of a manifest from which on a fresh one is begun, if it is also four times as long as that. Default: 1 MiB.
+    pub manifest_bytes: u64,
+    /// The knobs of the journal.
+    pub journal: JournalTuning,
+}
+
+/// The knobs of the journal's logs; see [`JournalOptions`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalTuning {
+    /// What a killed process may lose at [`Durability::Process`](crate::Durability::Process), in bytes.
+    pub buffer_bytes: usize,
+    /// How far ahead of synced commits zeros are written, in bytes.
+    pub zero_ahead_bytes_max: u64,
+    /// What each sync is filled up to, in bytes; 0: not.
+    pub pad_synced_bytes: u64,
+}
+
+impl JournalTuning {
+    pub(crate) fn options(&self) -> JournalOptions {
+        JournalOptions {
+            buffer_bytes: self.buffer_bytes,
+            zero_ahead_bytes_max: self.zero_ahead_bytes_max,
+            pad_synced_bytes: self.pad_synced_bytes,
+        }
+    }
+}
+
+impl Tuning {
+    /// What follows from a memory budget.
+    pub fn for_memory(memory_bytes: usize) -> Self {
+        let write_buffer_bytes = (memory_bytes / 8).clamp(128 << 10, 64 << 20);
+        let journal = JournalOptions::default();
+        Self {
+            write_buffer_bytes,
+            frozen_max: 2,
+            level0_tables: 4,
+            level0_tables_slow: 12,
+            level1_bytes: 4 * write_buffer_bytes as u64,
+            level_growth: 10,
+            table_bytes: 32 << 20,
+            block_bytes: 4 << 10,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+            compression: cfg!(feature = "zstd").then_some(1),
+            step_entries: 4096,
+            manifest_bytes: 1 << 20,
+            journal: JournalTuning {
+                buffer_bytes: journal.buffer_bytes,
+                zero_ahead_bytes_max: journal.zero_ahead_bytes_max,
+                pad_synced_bytes: journal.pad_synced_bytes,
+            },
+        }
+    }
+
+    /// How tables of a level are written.
+    pub(crate) fn table_options(&self, level: usize) -> TableOptions {
+        let deep = level >= 2;
+        TableOptions {
+            block_bytes: if deep { self.block_bytes * 4 } else { self.block_bytes },
+            restart_interval: self.restart_interval,
+            compression: match self.compression {
+                Some(zstd_level) if deep => Compression::Zstd(zstd_level),
+                _ => Compression::None,
+            },
+            filter_bits_per_key: self.filter_bits_per_key,
+            ..TableOptions::default()
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let at_least_one = [
+            ("write_buffer_bytes", self.write_buffer_bytes as u64),
+            ("frozen_max", self.frozen_max as u64),
+            ("level0_tables", self.level0_tables as u64),
+            ("level1_bytes", self.level1_bytes),
+            ("table_bytes", self.table_bytes),
+            ("block_bytes", self.block_bytes as u64),
+            ("restart_interval", self.restart_interval as u64),
+            ("step_entries", self.step_entries as u64),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!("{name} is 0: at least 1 is needed"),
+                ));
+            }
+        }
+        if self.level_growth < 2 || self.level0_tables_slow < self.level0_tables {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "level_growth must be 2 or more, level0_tables_slow no less than level0_tables",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// All options of a database.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) memory_bytes: usize,
+    pub(crate) read_only: bool,
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) background: Background,
+    pub(crate) recovery: RecoveryMode,
+    pub(crate) tuning: Option<Tuning>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 128 << 20,
+            read_only: false,
+            fs: Arc::new(OsFs),
+            clock: Arc::new(SystemClock::new()),
+            background: Background::Threads,
+            recovery: RecoveryMode::default(),
+            tuning: None,
+        }
+    }
+}
+
+impl Options {
+    /// The tuning in force, checked.
+    pub(crate) fn checked_tuning(&self) -> Result<Tuning> {
+        if self.memory_bytes < MEMORY_BYTES_MIN {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{} bytes of memory: at least {MEMORY_BYTES_MIN} are needed", self.memory_bytes),
+            ));
+        }
+        let tuning = self.tuning.clone().unwrap_or_else(|| Tuning::for_memory(self.memory_bytes));
+        tuning.check()?;
+        Ok(tuning)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_from_any_budget_is_allowed() {
+        for shift in 20..40 {
+            let options = Options { memory_bytes: 1 << shift, ..Options::default() };
+            let tuning = options.checked_tuning().unwrap();
+            let write_buffers = tuning.write_buffer_bytes * (tuning.frozen_max + 1);
+            assert!(write_buffers <= options.memory_bytes / 2, "the cache has the other half");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        let refused = |change: fn(&mut Tuning)| {
+            let mut tuning = Tuning::for_memory(1 << 20);
+            change(&mut tuning);
+            let options = Options { tuning: Some(tuning), ..Options::default() };
+            options.checked_tuning().unwrap_err()
+        };
+        assert!(refused(|tuning| tuning.frozen_max = 0).to_string().contains("frozen_max"));
+        assert_eq!(refused(|tuning| tuning.level_growth = 1).kind(), ErrorKind::InvalidArgument);
+        assert!(Options { memory_bytes: 5, ..Options::default() }.checked_tuning().is_err());
+    }
+}

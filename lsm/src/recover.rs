@@ -1,0 +1,388 @@
+//! Opening: what the manifest says, what the logs add, and what is put in order before the first write.
+//!
+//! 1. Lock; read the manifest; open every table it names.
+//! 2. Replay its logs into memtables ([`crate::journal::recover`] gives the verdicts). Operations that a keyspace's tables have already are passed over.
+//! 3. After a clean end that is all: nothing is written, and the first commit makes the next log. Otherwise where each log was cut becomes an
+//!    edit, durable before any further log exists.
+//! 4. What earlier sessions left is removed when the session first writes: files that the manifest has given a number and does not name. Only
+//!    if nothing was lost; files it knows nothing of, or of a lossy recovery, are moved to `lost/`.
+//!
+//! A read-only opening does 1 and 2 beside a live writer, with a shared lock on `READERS` while it does: the writer removes files only when it has that
+//! lock alone.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::KeyspaceId;
+use crate::budget::Budget;
+use crate::engine::{Engine, Parts, sites};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::fs::{FileSystem, Lock, LockMode};
+use crate::journal::{
+    Access, ExpectedLog, Flushed, JournalRecovery, LogReport, RecoverOptions, Verdict, random_identity,
+    recover,
+};
+use crate::key::SequenceNumber;
+use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
+use crate::manifest::{self, Manifest};
+use crate::options::{Options, Tuning};
+use crate::table::{ExpectedTable, Table};
+use crate::write::{CommitState, apply_to};
+
+/// How often, and how long, a reader asks for the lock that a writer holds while it removes files.
+const READERS_TRIES: u32 = 2000;
+const READERS_WAIT: Duration = Duration::from_millis(1);
+
+/// What opening found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether this opening made the database.
+    pub is_new: bool,
+    /// The logs that were read, each with its verdict.
+    pub logs: Vec<LogReport>,
+    /// Batches that were replayed from logs.
+    pub batches: u64,
+    /// The last sequence number that counts.
+    pub last_sequence: SequenceNumber,
+    /// Whether something may be lost that had been acknowledged as durable; only in the recovery modes that allow it.
+    pub is_lossy: bool,
+    /// Whether the manifest ends right behind an edit.
+    pub manifest_ends_clean: bool,
+}
+
+impl RecoveryReport {
+    /// Whether the last session closed the database in order.
+    pub fn is_clean(&self) -> bool {
+        self.manifest_ends_clean
+            && self.logs.iter().all(|log| log.verdict == Verdict::CleanEnd && log.holes.is_empty())
+    }
+}
+
+/// An engine, opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Opens the database in `directory`.
+pub(crate) fn open(directory: &Path, options: &Options) -> Result<Opened> {
+    let tuning = options.checked_tuning()?;
+    if options.read_only {
+        open_read_only(directory, options, tuning)
+    } else {
+        open_to_write(directory, options, tuning)
+    }
+}
+
+fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<Opened> {
+    let fs = &options.fs;
+    let manifest_path = FileName::Manifest.path(directory);
+    let exists = fs.exists(&manifest_path).context("look for the manifest", &manifest_path)?;
+    if !exists {
+        fs.create_dir_all(directory, sites::DIRECTORY).context("create the directory", directory)?;
+    }
+    let lock = lock(fs, directory)?;
+    let is_new = !fs.exists(&manifest_path).context("look for the manifest", &manifest_path)?;
+    let found = match manifest::read(fs, directory)? {
+        Some(found) => found,
+        None => create(fs, directory, &tuning)?,
+    };
+    let names = list(fs, directory)?;
+    let next_file = names.iter().filter_map(|name| name.number()).max().unwrap_or(0) + 1;
+    let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::Write)?;
+    let Replayed { view, recovery } = replayed;
+    let mut manifest =
+        Manifest::new(Arc::clone(fs), directory, found.levels.clone(), next_file, tuning.manifest_bytes);
+    // What was visited lies in logs that are durable through it: those with a recorded or a last record's end always were, the newest was
+    // synced before it was read.
+    manifest.journal_is_durable(recovery.last_sequence);
+    let report = RecoveryReport {
+        is_new,
+        batches: recovery.logs.iter().map(|log| log.batches).sum(),
+        last_sequence: recovery.last_sequence,
+        is_lossy: recovery.is_lossy,
+        manifest_ends_clean: found.ends_clean,
+        logs: recovery.logs.clone(),
+    };
+    let never_begun: Vec<FileNumber> =
+        recovery.logs.iter().filter(|log| log.verdict == Verdict::NeverBegun).map(|log| log.number).collect();
+    let leftovers = leftovers(&names, &found.levels, &never_begun, found.ends_clean && !recovery.is_lossy);
+    if !recovery.cuts.is_empty() || !never_begun.is_empty() {
+        let mut changes: Vec<Change> =
+            recovery.cuts.iter().map(|(number, cut)| Change::LogCut { number: *number, cut: *cut }).collect();
+        changes.extend(never_begun.iter().map(|number| Change::LogRemoved(*number)));
+        changes.push(Change::NextSequence(recovery.next_sequence));
+        manifest.commit(Edit { changes })?;
+    }
+    let commit = CommitState {
+        journal: None,
+        logs: manifest.levels().logs.keys().copied().collect(),
+        previous: recovery.end,
+        next_sequence: recovery.next_sequence.max(found.levels.next_sequence),
+    };
+    let has_written = manifest.has_written();
+    let engine = Engine::new(Parts {
+        fs: Arc::clone(fs),
+        directory: directory.to_owned(),
+        database: found.levels.database,
+        tuning,
+        budget,
+        clock: Arc::clone(&options.clock),
+        background: options.background,
+        read_only: false,
+        commit,
+        manifest,
+        view,
+        visible: recovery.last_sequence,
+        lock: Some(lock),
+    });
+    set_aside(fs, directory, &leftovers.unknown)?;
+    engine.add_obsolete(leftovers.obsolete);
+    if has_written {
+        engine.remove_obsolete();
+    }
+    Ok(Opened { engine: Arc::new(engine), report })
+}
+
+fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result<Opened> {
+    let fs = &options.fs;
+    let _opening = lock_readers(options, directory)?;
+    let Some(found) = manifest::read(fs, directory)? else {
+        return Err(Error::new(ErrorKind::NotFound, "there is no database here").at(directory));
+    };
+    let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::ReadOnly)?;
+    let Replayed { view, recovery } = replayed;
+    let report = RecoveryReport {
+        is_new: false,
+        batches: recovery.logs.iter().map(|log| log.batches).sum(),
+        last_sequence: recovery.last_sequence,
+        is_lossy: recovery.is_lossy,
+        manifest_ends_clean: found.ends_clean,
+        logs: recovery.logs,
+    };
+    let engine = Engine::new(Parts {
+        fs: Arc::clone(fs),
+        directory: directory.to_owned(),
+        database: found.levels.database,
+        commit: CommitState {
+            journal: None,
+            logs: Vec::new(),
+            previous: None,
+            next_sequence: recovery.next_sequence,
+        },
+        manifest: Manifest::new(Arc::clone(fs), directory, found.levels, 0, tuning.manifest_bytes),
+        tuning,
+        budget,
+        clock: Arc::clone(&options.clock),
+        background: options.background,
+        read_only: true,
+        view,
+        visible: recovery.last_sequence,
+        lock: None,
+    });
+    Ok(Opened { engine: Arc::new(engine), report })
+}
+
+/// The right to write, or an error that names who has it.
+fn lock(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Box<dyn Lock>> {
+    let path = FileName::Lock.path(directory);
+    if let Some(lock) = fs.try_lock(&path, LockMode::Exclusive).context("lock the database", &path)? {
+        return Ok(lock);
+    }
+    let holder = match fs.lock_holder(&path) {
+        Some(pid) => format!("process {pid} has"),
+        None => "another process, or another handle in this one, has".to_owned(),
+    };
+    Err(Error::new(
+        ErrorKind::Locked,
+        format!("{holder} the database open for writing: close it there first, or open it read-only"),
+    )
+    .at(&path))
+}
+
+/// Keeps the writer from removing files. `None` where nothing can be locked: on a medium that nobody can write to.
+fn lock_readers(options: &Options, directory: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = FileName::Readers.path(directory);
+    if !options.fs.exists(&path).context("look for the readers' lock", &path)? {
+        // Only a writer makes it: a reader writes nothing.
+        return Ok(None);
+    }
+    for _ in 0..READERS_TRIES {
+        if let Some(lock) =
+            options.fs.try_lock(&path, LockMode::Shared).context("lock against removals", &path)?
+        {
+            return Ok(Some(lock));
+        }
+        options.clock.sleep(READERS_WAIT);
+    }
+    Err(Error::new(ErrorKind::Locked, "the writer has been removing files for seconds: try again").at(&path))
+}
+
+/// A new database.
+fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result<manifest::ManifestReport> {
+    if let Some(data) = list(fs, directory)?.into_iter().find(|name| name.number().is_some()) {
+        return Err(Error::corruption(format!(
+            "there is {data} here but no MANIFEST: the directory is damaged. Restore it from a copy; or, if what it held can \
+             be had elsewhere, remove the directory"
+        ))
+        .at(directory));
+    }
+    let levels = Levels::new(random_identity()?);
+    let readers = FileName::Readers.path(directory);
+    fs.try_lock(&readers, LockMode::Shared).context("create the readers' lock", &readers)?;
+    Manifest::new(Arc::clone(fs), directory, levels.clone(), 1, tuning.manifest_bytes).create()?;
+    Ok(manifest::ManifestReport { levels, edits: 1, ends_clean: true })
+}
+
+/// What is in the directory, of what has a meaning there.
+fn list(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Vec<FileName>> {
+    let names = fs.read_dir(directory).context("list the directory", directory)?;
+    Ok(names.iter().filter_map(|name| FileName::parse(Path::new(name.file_name()?))).collect())
+}
+
+/// The state in memory.
+struct Replayed {
+    view: View,
+    recovery: JournalRecovery,
+}
+
+/// Opens the tables, and replays the logs.
+fn replay(
+    directory: &Path,
+    options: &Options,
+    tuning: &Tuning,
+    levels: &Levels,
+    access: Access,
+) -> Result<(Replayed, Budget)> {
+    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max + 1);
+    let budget = Budget::new(options.memory_bytes, write_bytes_max);
+    let mut view = View::default();
+    for (id, record) in &levels.keyspaces {
+        let tree = OpenTree::new(Arc::clone(&record.tree), |reference| {
+            let expected = ExpectedTable {
+                identity: reference.identity,
+                database: levels.database,
+                file_bytes: reference.file_bytes,
+            };
+            let path = FileName::Table(reference.file).path(directory);
+            Table::open(&options.fs, &path, expected, budget.cache()).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => Error::corruption(format!(
+                    "a table of keyspace {:?} is missing: the manifest names it. Restore it from a copy",
+                    record.name
+                ))
+                .at(&path),
+                _ => error,
+            })
+        })?;
+        view.keyspaces.insert(
+            *id,
+            Arc::new(KeyspaceView {
+                name: Arc::clone(&record.name),
+                active: Arc::default(),
+                frozen: Vec::new(),
+                tables: Arc::new(tree),
+            }),
+        );
+    }
+    let marks: BTreeMap<KeyspaceId, SequenceNumber> =
+        levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
+    let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
+    let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
+    let every = marks.values().copied().min().unwrap_or(0);
+    let any = in_tables.max(marks.values().copied().max().unwrap_or(0));
+    let expected: Vec<ExpectedLog> = levels
+        .logs
+        .iter()
+        .map(|(number, log)| ExpectedLog { number: *number, identity: Some(log.identity), cut: log.cut })
+        .collect();
+    let recover_options = RecoverOptions {
+        database: levels.database,
+        flushed: Flushed { every, any },
+        mode: options.recovery,
+        access,
+    };
+    let mut recovery = recover(&options.fs, directory, &expected, &recover_options, &mut |batch| {
+        let payload: Arc<[u8]> = batch.payload.into();
+        let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| {
+            marks.get(&keyspace).is_none_or(|mark| sequence > *mark)
+        };
+        apply_to(&view, &payload, batch.first_sequence, wanted)
+            .map_err(|error| error.at(FileName::Log(batch.log).path(directory)).at_offset(batch.offset))
+    })?;
+    recovery.last_sequence = recovery.last_sequence.max(any);
+    recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(levels.sequence_max() + 1);
+    Ok((Replayed { view, recovery }, budget))
+}
+
+/// Files that the manifest does not name.
+#[derive(Debug, Default)]
+struct Leftovers {
+    /// It gave them a number, and whatever needed them is gone or never was.
+    obsolete: Vec<FileName>,
+    /// Nobody knows what they are worth.
+    unknown: Vec<FileName>,
+}
+
+fn leftovers(
+    names: &[FileName],
+    levels: &Levels,
+    never_begun: &[FileNumber],
+    nothing_lost: bool,
+) -> Leftovers {
+    let mut leftovers = Leftovers::default();
+    for name in names {
+        let named = match name {
+            FileName::Log(number) => levels.logs.contains_key(number) && !never_begun.contains(number),
+            FileName::Table(number) => {
+                let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
+                tables.into_iter().any(|(_, table)| table.file == *number)
+            }
+            FileName::ManifestNew => {
+                leftovers.obsolete.push(*name);
+                continue;
+            }
+            _ => continue,
+        };
+        let Some(number) = name.number() else { continue };
+        if named {
+            continue;
+        }
+        if nothing_lost && number < levels.next_file {
+            leftovers.obsolete.push(*name);
+        } else {
+            leftovers.unknown.push(*name);
+        }
+    }
+    leftovers
+}
+
+/// Moves files to `lost/`.
+fn set_aside(fs: &Arc<dyn FileSystem>, directory: &Path, files: &[FileName]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let lost = FileName::Lost.path(directory);
+    fs.create_dir_all(&lost, sites::LOST).context("create the directory", &lost)?;
+    for file in files {
+        let from = file.path(directory);
+        let to = free_name(fs, &lost, *file)?;
+        fs.rename(&from, &to).context("set aside an unknown file", &from)?;
+    }
+    fs.sync_dir(&lost, sites::LOST).context("sync the directory", &lost)?;
+    fs.sync_dir(directory, sites::LOST).context("sync the directory", directory)
+}
+
+fn free_name(fs: &Arc<dyn FileSystem>, lost: &Path, file: FileName) -> Result<PathBuf> {
+    let mut path = file.path(lost);
+    let mut copy = 0u32;
+    while fs.exists(&path).context("look for a free name", &path)? {
+        copy += 1;
+        path = lost.join(format!("{file}.{copy}"));
+    }
+    Ok(path)
+}

@@ -1,0 +1,111 @@
+//! A point in time of the whole database.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::iterator::Iter;
+use crate::key::SequenceNumber;
+use crate::keyspace::{Keyspace, key_range, prefix_range};
+use crate::levels::{KeyspaceView, View};
+use crate::value::Value;
+use crate::visible;
+
+/// What all keyspaces held at one moment, between two batches. Clones share it.
+///
+/// A snapshot keeps the memtables and tables alive that it reads; merges keep the versions that it sees. So hold it as long as it is
+/// needed and no longer.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    held: Arc<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    engine: Arc<Engine>,
+    view: Arc<View>,
+    sequence: SequenceNumber,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.engine.release_snapshot(self.sequence);
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: &Arc<Engine>) -> Self {
+        let (view, sequence) = engine.take_snapshot();
+        Self { held: Arc::new(Held { engine: Arc::clone(engine), view, sequence }) }
+    }
+
+    /// The last sequence number in it.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.held.sequence
+    }
+
+    /// The view of a keyspace; `None` if it was made after the snapshot was taken: it was empty then.
+    fn view(&self, keyspace: &Keyspace) -> Result<Option<&Arc<KeyspaceView>>> {
+        if !Arc::ptr_eq(&self.held.engine, keyspace.engine()) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("keyspace {:?} belongs to another database than the snapshot", keyspace.name()),
+            ));
+        }
+        Ok(self.held.view.keyspaces.get(&keyspace.id()))
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's.
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        match self.view(keyspace)? {
+            Some(view) => visible::get(view, key.as_ref(), self.held.sequence),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn contains(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(keyspace, key)?.is_some())
+    }
+
+    /// The values of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        match self.view(keyspace)? {
+            Some(view) => visible::multi_get(view, keys, self.held.sequence),
+            None => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    /// All entries.
+    pub fn iter(&self, keyspace: &Keyspace) -> Iter {
+        self.scan(keyspace, crate::range::KeyRange::all())
+    }
+
+    /// The entries of a range of keys.
+    pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter {
+        self.scan(keyspace, key_range(&range))
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Iter {
+        self.scan(keyspace, prefix_range(prefix.as_ref()))
+    }
+
+    fn scan(&self, keyspace: &Keyspace, range: crate::range::KeyRange) -> Iter {
+        match self.view(keyspace) {
+            Ok(Some(view)) => Iter::new(Arc::clone(view), range, self.held.sequence),
+            Ok(None) => Iter::empty(),
+            Err(error) => Iter::failed(error),
+        }
+    }
+}

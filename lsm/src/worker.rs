@@ -1,0 +1,108 @@
+//! The only place that starts threads: one that flushes, one that compacts. They stop in order when the database closes.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::{Engine, Progress};
+use crate::error::{Error, ErrorKind, Result};
+
+/// After so long without a synced commit the journal says how much of it is durable.
+const MARK_AFTER: Duration = Duration::from_millis(50);
+
+/// The two threads.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// Io if the system has no thread to give.
+    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
+        let mut workers = Self::default();
+        workers.spawn("lsm-flush", engine, flush)?;
+        workers.spawn("lsm-compact", engine, compact)?;
+        Ok(workers)
+    }
+
+    fn spawn(&mut self, name: &str, engine: &Arc<Engine>, run: fn(&Engine)) -> Result<()> {
+        let engine = Arc::clone(engine);
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let handle = thread
+            .spawn(move || {
+                // A panic is a bug of ours; it must not leave writers waiting for a thread that is no more.
+                let _guard = FailOnPanic(&engine);
+                run(&engine);
+            })
+            .map_err(|error| Error::io("start a thread", error))?;
+        self.handles.push(handle);
+        Ok(())
+    }
+
+    /// Waits until they have stopped, which they do once the engine is closed.
+    pub(crate) fn join(&mut self) {
+        for handle in self.handles.drain(..) {
+            // Its panic is the engine's failure already.
+            let _ = handle.join();
+        }
+    }
+}
+
+struct FailOnPanic<'a>(&'a Engine);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Error::new(ErrorKind::Failed, "a background thread panicked: a bug of this crate"));
+        }
+    }
+}
+
+fn may_stop(engine: &Engine) -> bool {
+    engine.is_closed() || engine.check_healthy().is_err()
+}
+
+/// Flushes while there is something to flush; between, says what is durable.
+fn flush(engine: &Engine) {
+    while !may_stop(engine) {
+        match engine.flush_step() {
+            // Only a failure: it is remembered, and everybody is told.
+            Err(_) => return,
+            Ok(Progress::Working) => continue,
+            Ok(Progress::Idle) => {}
+        }
+        let has_work = || may_stop(engine) || !engine.view().frozen.is_empty();
+        if engine.counters.is_mark_due() {
+            if !engine.wait_until(has_work, Some(MARK_AFTER)) {
+                engine.counters.marked();
+                let journal = engine.commit.lock().journal.clone();
+                if let Some(journal) = journal
+                    && let Err(error) = journal.mark()
+                    && error.kind() != ErrorKind::Closed
+                {
+                    engine.fail(error);
+                }
+            }
+        } else {
+            engine.wait_until(|| has_work() || engine.counters.is_mark_due(), None);
+        }
+    }
+}
+
+/// Compacts while there is something to compact.
+fn compact(engine: &Engine) {
+    while !may_stop(engine) {
+        match engine.compaction_step() {
+            Err(_) => return,
+            Ok(Progress::Working) => {}
+            Ok(Progress::Idle) => {
+                // Whatever happens may have changed what is wanted: a flush, a merge given up.
+                let view = engine.view();
+                engine.wait_until(|| may_stop(engine) || !Arc::ptr_eq(&view, &engine.view()), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The commit path: append, apply, show, and then wait for what was asked.
+//!
+//! 1. Under the commit lock a batch gets its sequence numbers, is appended to the journal's buffer and applied to the memtables; then it is
+//!    visible. One after the other: history is one line.
+//! 2. Without the lock the caller waits until its batch is as durable as it asked. Whoever comes first writes or syncs for
+//!    all who wait (the journal's group commit). Readers see the batch before: they may see what a crash then takes, and that is
+//!    what [`Durability::Process`] means to everybody.
+//!
+//! When the memtables are full they are frozen together, for all keyspaces, with the log that holds the same: a *generation*. So a log is needed
+//! exactly as long as its generation, a flush edit moves all marks at once, and a batch over two keyspaces is never flushed by half.
+//! The log is ended, and durable, before anything of its generation is flushed.
+//!
+//! The first commit of a session, and the first after a rotation, creates the log: its number is set aside in the manifest, it is created
+//! durably, and the manifest names it, before anything in it is acknowledged.
+
+use std::sync::Arc;
+
+use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
+use crate::compaction::pace;
+use crate::engine::{Engine, Progress};
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::journal::{BatchRecord, Durability, Journal, LogEnd, Start, random_identity};
+use crate::key::{SEQUENCE_MAX, SequenceNumber};
+use crate::levels::{Change, Edit, Generation, KeyspaceView, View};
+use crate::memtable::Memtable;
+use crate::options::Background;
+
+/// What the commit lock guards.
+#[derive(Debug)]
+pub(crate) struct CommitState {
+    /// The open log; `None` before the first commit of a session and after a rotation.
+    pub(crate) journal: Option<Arc<Journal>>,
+    /// The logs that hold what the active memtables hold.
+    pub(crate) logs: Vec<FileNumber>,
+    /// The end of the newest log that was ended or cut.
+    pub(crate) previous: Option<LogEnd>,
+    /// The next sequence number to give out.
+    pub(crate) next_sequence: SequenceNumber,
+}
+
+/// Memtables of more bytes than this are flushed by a close: so that the next opening need not replay them.
+const REPLAYED_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of all active memtables.
+fn active_bytes(view: &View) -> usize {
+    view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum()
+}
+
+impl Engine {
+    /// Commits a batch; returns its last sequence number once it is as durable as asked.
+    pub(crate) fn commit(&self, batch: &Encoder, durability: Durability) -> Result<SequenceNumber> {
+        self.check_writable()?;
+        if let Some(fault) = batch.fault() {
+            return Err(fault.clone());
+        }
+        if batch.operations() == 0 {
+            return Ok(self.visible());
+        }
+        self.admit(batch.payload().len())?;
+        let payload: Arc<[u8]> = batch.payload().into();
+        let (journal, position, last) = {
+            let mut state = self.commit.lock();
+            self.check_writable()?;
+            self.make_room(&mut state)?;
+            let first = state.next_sequence;
+            let last = first + u64::from(batch.operations()) - 1;
+            if last > SEQUENCE_MAX {
+                return Err(Error::new(ErrorKind::InvalidArgument, "sequence numbers are used up"));
+            }
+            let journal = self.open_log(&mut state)?;
+            let record = BatchRecord {
+                first_sequence: first,
+                op_count: batch.operations(),
+                sync: durability == Durability::Synced,
+                payload: &payload,
+            };
+            let position = journal.append(record).map_err(|error| self.fail(error))?;
+            state.next_sequence = last + 1;
+            self.apply(&payload, first)?;
+            self.publish(&state, last);
+            (journal, position, last)
+        };
+        self.counters.committed(batch.operations(), payload.len());
+        match durability {
+            Durability::Process => Ok(()),
+            Durability::System => journal.write_through(position),
+            Durability::Synced => {
+                let synced = journal.sync_through(position);
+                self.counters.mark_due(self);
+                synced
+            }
+        }
+        .map_err(|error| self.fail(error))?;
+        Ok(last)
+    }
+
+    /// Puts the operations of a batch into the active memtables. The caller holds the commit lock, or is alone.
+    fn apply(&self, payload: &Arc<[u8]>, first: SequenceNumber) -> Result<()> {
+        let view = self.view();
+        apply_to(&view, payload, first, |_, _| true)
+    }
+
+    /// Makes everything durable that was committed before the call.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_writable()?;
+        let journal = self.commit.lock().journal.clone();
+        // Without an open log everything lies in logs that ended durably, and in tables.
+        match journal {
+            Some(journal) => journal.sync_through(journal.position()).map_err(|error| self.fail(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Before a commit: slows the writer as the debt demands, and waits while as many generations wait as may.
+    fn admit(&self, batch_bytes: usize) -> Result<()> {
+        let view = self.view();
+        let debt = pace::Debt::of(&view, &self.tuning);
+        match self.background {
+            Background::Threads => {
+                let delay = debt.delay(batch_bytes);
+                if !delay.is_zero() {
+                    self.counters.delayed(delay);
+                    self.clock.sleep(delay);
+                }
+            }
+            Background::Manual => {
+                if debt.is_felt() {
+                    self.compaction_step()?;
+                }
+            }
+        }
+        let must_wait = |engine: &Self| {
+            let view = engine.view();
+            view.frozen.len() >= engine.tuning.frozen_max
+                && active_bytes(&view) >= engine.tuning.write_buffer_bytes
+        };
+        while must_wait(self) {
+            match self.background {
+                Background::Manual => {
+                    self.flush_step()?;
+                }
+                Background::Threads => {
+                    self.counters.stalled();
+                    let done = || !must_wait(self) || self.check_writable().is_err();
+                    self.wait_until(done, None);
+                }
+            }
+            self.check_writable()?;
+        }
+        Ok(())
+    }
+
+    /// Rotates when the memtables are full and there is room for one more generation.
+    fn make_room(&self, state: &mut CommitState) -> Result<()> {
+        let view = self.view();
+        if active_bytes(&view) < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max
+        {
+            return Ok(());
+        }
+        self.rotate(state)
+    }
+
+    /// Freezes the active memtables, whatever is in them, and ends their log. Nothing happens where nothing was written.
+    pub(crate) fn rotate(&self, state: &mut CommitState) -> Result<()> {
+        let view = self.view();
+        if view.keyspaces.values().all(|keyspace| keyspace.active.is_empty()) {
+            return Ok(());
+        }
+        self.end_log(state)?;
+        let last_sequence = state.next_sequence - 1;
+        let memtables = view
+            .keyspaces
+            .iter()
+            .filter(|(_, keyspace)| !keyspace.active.is_empty())
+            .map(|(id, keyspace)| (*id, Arc::clone(&keyspace.active)))
+            .collect();
+        let generation =
+            Arc::new(Generation { memtables, logs: std::mem::take(&mut state.logs), last_sequence });
+        self.install(|view| {
+            for id in generation.memtables.keys() {
+                if let Some(keyspace) = view.keyspaces.get_mut(id) {
+                    let mut frozen = Vec::with_capacity(keyspace.frozen.len() + 1);
+                    frozen.push(Arc::clone(&keyspace.active));
+                    frozen.extend(keyspace.frozen.iter().cloned());
+                    *keyspace = Arc::new(KeyspaceView {
+                        name: Arc::clone(&keyspace.name),
+                        active: Arc::default(),
+                        frozen,
+                        tables: Arc::clone(&keyspace.tables),
+                    });
+                }
+            }
+            view.frozen.push(generation);
+        });
+        self.notify();
+        Ok(())
+    }
+
+    /// Ends the open log, if there is one: all of it is durable then, and the manifest may build on it.
+    pub(crate) fn end_log(&self, state: &mut CommitState) -> Result<()> {
+        let last_sequence = state.next_sequence - 1;
+        if let Some(journal) = &state.journal {
+            let end = journal.end(last_sequence).map_err(|error| self.fail(error))?;
+            state.previous = Some(end);
+            state.journal = None;
+        }
+        self.manifest.lock().journal_is_durable(last_sequence);
+        Ok(())
+    }
+
+    /// The open log; created where there is none.
+    fn open_log(&self, state: &mut CommitState) -> Result<Arc<Journal>> {
+        if let Some(journal) = &state.journal {
+            return Ok(Arc::clone(journal));
+        }
+        let created = self.create_log(state);
+        let journal = created.map_err(|error| self.fail(error))?;
+        state.logs.push(journal.number());
+        state.journal = Some(Arc::clone(&journal));
+        Ok(journal)
+    }
+
+    fn create_log(&self, state: &CommitState) -> Result<Arc<Journal>> {
+        let mut manifest = self.manifest.lock();
+        let number = manifest.next_file()?;
+        let identity = random_identity()?;
+        let start = Start {
+            number,
+            identity,
+            database: self.database,
+            previous: state.previous,
+            next_sequence: state.next_sequence,
+        };
+        let path = FileName::Log(number).path(&self.directory);
+        let journal = Journal::create(&self.fs, &path, start, self.tuning.journal.options())?;
+        manifest.commit(Edit { changes: vec![Change::LogAdded { number, identity }] })?;
+        Ok(Arc::new(journal))
+    }
+
+    /// Writes everything that is in memtables to tables.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        {
+            let mut state = self.commit.lock();
+            self.rotate(&mut state)?;
+        }
+        match self.background {
+            Background::Manual => while self.flush_step()? == Progress::Working {},
+            Background::Threads => {
+                let target = self.view().frozen.last().map(|generation| generation.last_sequence);
+                let is_flushed = || {
+                    let view = self.view();
+                    view.frozen.first().is_none_or(|oldest| Some(oldest.last_sequence) > target)
+                };
+                self.wait_until(|| is_flushed() || self.check_writable().is_err(), None);
+                if !is_flushed() {
+                    self.check_writable()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the operations of a batch into the active memtables of a view, those that `wanted` lets through.
+///
+/// # Errors
+/// Corruption if the batch is damaged, or has operations for a keyspace that is not there.
+pub(crate) fn apply_to(
+    view: &View,
+    payload: &Arc<[u8]>,
+    first: SequenceNumber,
+    mut wanted: impl FnMut(KeyspaceId, SequenceNumber) -> bool,
+) -> Result<()> {
+    // Most batches stay in one keyspace for long stretches.
+    let mut last: Option<(KeyspaceId, &Arc<Memtable>)> = None;
+    for (sequence, operation) in (first..).zip(Operations::new(payload)) {
+        let (keyspace, operation): (KeyspaceId, Operation) = operation?;
+        if !wanted(keyspace, sequence) {
+            continue;
+        }
+        let memtable = match last {
+            Some((id, memtable)) if id == keyspace => memtable,
+            _ => {
+                let found = view.keyspaces.get(&keyspace).ok_or_else(|| {
+                    Error::corruption(format!(
+                        "a batch writes to keyspace {}, which the manifest does not have",
+                        keyspace.number()
+                    ))
+                })?;
+                &found.active
+            }
+        };
+        last = Some((keyspace, memtable));
+        memtable.apply(payload, operation, sequence);
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Before closing: much is flushed, little stays in the log, which ends in order.
+    pub(crate) fn finish(&self) -> Result<()> {
+        if self.read_only || self.check_healthy().is_err() {
+            return Ok(());
+        }
+        let mut state = self.commit.lock();
+        let view = self.view();
+        if active_bytes(&view) > REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes) {
+            self.rotate(&mut state)?;
+        } else {
+            self.end_log(&mut state)?;
+        }
+        while self.flush_step()? == Progress::Working {}
+        self.remove_obsolete();
+        Ok(())
+    }
+}

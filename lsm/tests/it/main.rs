@@ -1,0 +1,3 @@
+//! The engine as its users see it: one binary, a module a subject.
+
+mod basics;
