@@ -9,7 +9,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
@@ -64,7 +63,7 @@ impl Hasher for Hashed {
 
 #[derive(Debug)]
 struct Slot {
-    block: Arc<Block>,
+    block: Block,
     bytes: usize,
     count: AtomicU8,
     in_main: bool,
@@ -87,7 +86,7 @@ impl Shard {
         self.small_bytes + self.main_bytes
     }
 
-    fn insert(&mut self, key: Key, block: Arc<Block>, bytes: usize, capacity: usize) {
+    fn insert(&mut self, key: Key, block: Block, bytes: usize, capacity: usize) {
         let in_main = self.ghost_counts.contains_key(&key.hash());
         if in_main {
             self.main.push_back(key);
@@ -242,7 +241,7 @@ impl BlockCache {
     }
 
     /// The block at `offset` of a table, if it is here.
-    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Arc<Block>> {
+    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Block> {
         let key = Key { table, offset };
         let padded = self.shard(key);
         let shard = padded.shard.read();
@@ -252,14 +251,14 @@ impl BlockCache {
                 slot.count.store(count + 1, Ordering::Relaxed);
             }
             padded.hits.fetch_add(1, Ordering::Relaxed);
-            return Some(Arc::clone(&slot.block));
+            return Some(slot.block.clone());
         }
         padded.misses.fetch_add(1, Ordering::Relaxed);
         None
     }
 
     /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
-    pub(crate) fn insert(&self, table: u64, offset: u64, block: Arc<Block>) -> Arc<Block> {
+    pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) -> Block {
         let key = Key { table, offset };
         let bytes = block.memory_bytes() + OVERHEAD_BYTES;
         let capacity = self.capacity.load(Ordering::Relaxed) / SHARDS;
@@ -268,19 +267,21 @@ impl BlockCache {
         }
         let mut shard = self.shard(key).shard.write();
         if let Some(slot) = shard.slots.get(&key) {
-            return Arc::clone(&slot.block);
+            return slot.block.clone();
         }
-        shard.insert(key, Arc::clone(&block), bytes, capacity);
+        shard.insert(key, block.clone(), bytes, capacity);
         block
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
-    fn block(bytes: usize) -> Arc<Block> {
-        Arc::new(Block::opaque(vec![0; bytes]))
+    fn block(bytes: usize) -> Block {
+        Block::opaque(vec![0; bytes])
     }
 
     #[test]
@@ -288,8 +289,8 @@ mod tests {
         let cache = BlockCache::new(1 << 20);
         assert!(cache.get(1, 0).is_none());
         let first = cache.insert(1, 0, block(100));
-        assert!(Arc::ptr_eq(&first, &cache.get(1, 0).unwrap()));
-        assert!(Arc::ptr_eq(&first, &cache.insert(1, 0, block(100))), "the first stays");
+        assert!(Arc::ptr_eq(&first.share(), &cache.get(1, 0).unwrap().share()));
+        assert!(Arc::ptr_eq(&first.share(), &cache.insert(1, 0, block(100)).share()), "the first stays");
         assert!(cache.get(2, 0).is_none() && cache.get(1, 1).is_none());
         assert_eq!((cache.stats().hits, cache.stats().misses, cache.stats().blocks), (1, 3, 1));
     }

@@ -246,8 +246,6 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::block::{Block, BlockBuilder, BlockIter, BlockKind, stamp_of_rank};
     use crate::error::ErrorKind;
@@ -256,14 +254,14 @@ mod tests {
 
     fn source(entries: &[(Vec<u8>, Vec<u8>)]) -> Box<dyn InternalIterator> {
         if entries.is_empty() {
-            return Box::new(BlockIter::new(Arc::new(Block::opaque(Vec::new()))));
+            return Box::new(BlockIter::new(Block::opaque(Vec::new())));
         }
         let mut builder = BlockBuilder::new(4);
         for (key, value) in entries {
             let (user, trailer) = key::split(key).unwrap();
             builder.add(user, stamp_of_rank(u64::from_be_bytes(trailer)), value);
         }
-        Box::new(BlockIter::new(Arc::new(Block::sorted(builder.finish().to_vec(), BlockKind::Data).unwrap())))
+        Box::new(BlockIter::new(Block::sorted(builder.finish(), BlockKind::Data).unwrap()))
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! A key or value handed to the caller: immutable, cheap to clone, free of lifetimes.
 //!
-//! Short ones (22 bytes) lie in the handle itself. Longer ones are copied to an allocation of their own or, where they are a good part of
+//! Short ones (30 bytes) lie in the handle itself. Longer ones are copied to an allocation of their own or, where they are a good part of
 //! a decoded block, share the block: a caller who keeps a thousand small values must not keep a thousand blocks alive with them.
 
 use std::borrow::Borrow;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use crate::block::Block;
 
-const INLINE_BYTES_MAX: usize = 22;
+const INLINE_BYTES_MAX: usize = 30;
 
 /// A value below this part of its block (one in so many) is copied out rather than shared.
 const SHARED_PART: usize = 8;
 
-/// Immutable bytes; a clone costs no copy (or one of at most 22 bytes).
+/// Immutable bytes; a clone costs no copy (or one of at most 30 bytes).
 #[derive(Clone)]
 pub struct Value {
     repr: Repr,
@@ -27,10 +27,10 @@ pub struct Value {
 enum Repr {
     Inline { length: u8, bytes: [u8; INLINE_BYTES_MAX] },
     Heap(Arc<[u8]>),
-    Shared { block: Arc<Block>, start: u32, length: u32 },
+    Shared { block: Arc<[u8]>, start: u32, length: u32 },
 }
 
-const _: () = assert!(size_of::<Value>() == 24, "three words");
+const _: () = assert!(size_of::<Value>() == 32, "four words");
 
 impl Value {
     /// No bytes.
@@ -39,7 +39,7 @@ impl Value {
     }
 
     /// The bytes of `range` in `block`, which the value keeps alive if it shares it; a range beyond its end gives none.
-    pub fn from_block(block: &Arc<Block>, range: Range<usize>) -> Self {
+    pub fn from_block(block: &Block, range: Range<usize>) -> Self {
         let Some(bytes) = block.bytes().get(range.clone()) else {
             debug_assert!(false, "ranges in a block are checked where they are decoded");
             return Self::new();
@@ -48,9 +48,7 @@ impl Value {
             return Self::from(bytes);
         }
         match (u32::try_from(range.start), u32::try_from(bytes.len())) {
-            (Ok(start), Ok(length)) => {
-                Self { repr: Repr::Shared { block: Arc::clone(block), start, length } }
-            }
+            (Ok(start), Ok(length)) => Self { repr: Repr::Shared { block: block.share(), start, length } },
             _ => Self::from(bytes),
         }
     }
@@ -63,7 +61,7 @@ impl Value {
             Repr::Heap(bytes) => bytes,
             Repr::Shared { block, start, length } => {
                 let start = *start as usize;
-                block.bytes().get(start..start + *length as usize).unwrap_or_default()
+                block.get(start..start + *length as usize).unwrap_or_default()
             }
         }
     }

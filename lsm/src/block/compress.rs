@@ -1,5 +1,6 @@
 //! Compressing blocks. The codec is a byte of each block's trailer, so that one table may hold blocks of several.
 
+use std::borrow::Cow;
 #[cfg(feature = "zstd")]
 use std::cell::RefCell;
 
@@ -146,14 +147,14 @@ fn unpack_zstd(stored: &[u8], payload_bytes: usize, out: &mut Vec<u8>) -> Result
 ///
 /// # Errors
 /// Corruption; InvalidArgument if this build lacks the codec.
-pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Vec<u8>> {
+pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Cow<'_, [u8]>> {
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return Err(Error::corruption(format!(
             "a block of {payload_bytes} bytes is above the limit of {PAYLOAD_BYTES_MAX}"
         )));
     }
     match codec {
-        Codec::None if stored.len() == payload_bytes => Ok(stored.to_vec()),
+        Codec::None if stored.len() == payload_bytes => Ok(Cow::Borrowed(stored)),
         Codec::None => Err(Error::corruption(format!(
             "a block stored as it is has {} bytes where {payload_bytes} are expected",
             stored.len()
@@ -166,7 +167,7 @@ pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Resul
             }
             let mut payload = Vec::new();
             unpack_zstd(stored, payload_bytes, &mut payload)?;
-            Ok(payload)
+            Ok(Cow::Owned(payload))
         }
         #[cfg(not(feature = "zstd"))]
         Codec::Zstd => Err(no_zstd()),
@@ -199,7 +200,7 @@ mod tests {
         for payload in [vec![7u8; 5000], (0..=255).collect(), b"short".to_vec()] {
             let (codec, stored) = compressor.pack(&payload).unwrap();
             assert_eq!(codec == Codec::Zstd, payload.len() == 5000);
-            assert_eq!(unpack(codec, stored, payload.len()).unwrap(), payload);
+            assert_eq!(*unpack(codec, stored, payload.len()).unwrap(), *payload);
             assert!(unpack(codec, stored, payload.len() + 1).is_err());
         }
     }

@@ -1,7 +1,6 @@
 //! Moving through a sorted block, both ways.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::block::{Block, Entry, Rank, rank_of_stamp};
 use crate::error::Result;
@@ -12,7 +11,7 @@ use crate::value::Value;
 /// A cursor over the entries of a block. It can be set on another block and keeps its buffers, so that a scan allocates nothing.
 #[derive(Debug)]
 pub struct BlockIter {
-    block: Arc<Block>,
+    block: Block,
     /// The internal key of the current entry; empty where there is none.
     key: Vec<u8>,
     value: Range<usize>,
@@ -34,7 +33,7 @@ struct Behind {
 
 impl BlockIter {
     /// A cursor over `block` that stands nowhere yet.
-    pub fn new(block: Arc<Block>) -> Self {
+    pub fn new(block: Block) -> Self {
         Self {
             block,
             key: Vec::new(),
@@ -47,13 +46,13 @@ impl BlockIter {
     }
 
     /// The same cursor over another block, standing nowhere.
-    pub(crate) fn set_block(&mut self, block: Arc<Block>) {
+    pub(crate) fn set_block(&mut self, block: Block) {
         self.block = block;
         self.invalidate();
     }
 
     /// The block.
-    pub(crate) fn block(&self) -> &Arc<Block> {
+    pub(crate) fn block(&self) -> &Block {
         &self.block
     }
 
@@ -90,7 +89,7 @@ impl BlockIter {
 
     /// The value as a handle that may share the block.
     pub(crate) fn owned_value(&self) -> Value {
-        Value::from_block(&self.block, self.value.clone())
+        Value::from_block(&self.block, self.block.range_of(self.value.clone()))
     }
 
     /// Puts the key of `entry`, which follows the current one, together.
@@ -125,7 +124,7 @@ impl BlockIter {
     /// Corruption if an entry is malformed.
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
         self.invalidate();
-        self.offset = self.block.entries_end;
+        self.offset = self.block.entries_end();
         self.backward()
     }
 
@@ -135,7 +134,7 @@ impl BlockIter {
     /// Corruption if an entry is malformed.
     pub(crate) fn seek_rank(&mut self, user: &[u8], rank: Rank) -> Result<()> {
         self.invalidate();
-        let block = Arc::clone(&self.block);
+        let block = &self.block;
         let mut stamp = 0;
         let mut at = 0;
         let key = &mut self.key;
@@ -204,7 +203,7 @@ impl BlockIter {
     #[inline]
     fn forward(&mut self) -> Result<()> {
         let offset = self.next;
-        if offset >= self.block.entries_end {
+        if offset >= self.block.entries_end() {
             self.invalidate();
             return Ok(());
         }
@@ -247,9 +246,8 @@ impl BlockIter {
     /// as much as one forward.
     fn decode_behind(&mut self) -> Result<()> {
         let until = self.offset;
-        let restart = self.block.restarts.partition_point(|offset| (*offset as usize) < until);
         self.behind_keys.clear();
-        let Some(restart) = restart.checked_sub(1) else { return Ok(()) };
+        let Some(restart) = self.block.restart_under(until) else { return Ok(()) };
         let mut offset = self.block.restart_offset(restart);
         let mut last = 0..0;
         while offset < until {
@@ -322,14 +320,14 @@ mod tests {
     use crate::model::{Model, some_entries, some_walk};
     use proptest::prelude::*;
 
-    fn built(model: &Model, restart_interval: usize) -> Arc<Block> {
+    fn payload(model: &Model, restart_interval: usize) -> Vec<u8> {
         let mut builder = BlockBuilder::new(restart_interval);
         for (key, value) in model.entries() {
             let (user, trailer) = key::split(key).unwrap();
             builder.add(user, stamp_of_rank(u64::from_be_bytes(trailer)), value);
         }
         assert_eq!(builder.entries(), model.entries().len() as u64);
-        Arc::new(Block::sorted(builder.finish().to_vec(), BlockKind::Data).unwrap())
+        builder.finish().to_vec()
     }
 
     proptest! {
@@ -339,8 +337,8 @@ mod tests {
         fn a_block_is_a_sorted_map(
             model in some_entries(1..60), interval in prop::sample::select(vec![1usize, 2, 3, 16]), walk in some_walk()
         ) {
-            let block = built(&model, interval);
-            model.compare(&mut BlockIter::new(Arc::clone(&block)), &walk)?;
+            let block = Block::sorted(&payload(&model, interval), BlockKind::Data).unwrap();
+            model.compare(&mut BlockIter::new(block.clone()), &walk)?;
             for (user, sequence) in model.questions() {
                 let found = block.get(&user, sequence).unwrap().map(|entry| {
                     let (sequence, _) = crate::block::split_stamp(entry.stamp);
@@ -354,12 +352,11 @@ mod tests {
         fn a_damaged_block_gives_an_error_or_something_but_never_a_panic(
             model in some_entries(1..20), interval in 1usize..4, at in any::<prop::sample::Index>(), byte in any::<u8>(), walk in some_walk()
         ) {
-            let mut bytes = built(&model, interval).bytes().to_vec();
+            let mut bytes = payload(&model, interval);
             *at.get_mut(&mut bytes) = byte;
             for kind in [BlockKind::Data, BlockKind::Index] {
-                let Ok(block) = Block::sorted(bytes.clone(), kind) else { continue };
-                let block = Arc::new(block);
-                crate::model::stagger(&mut BlockIter::new(Arc::clone(&block)), &walk);
+                let Ok(block) = Block::sorted(&bytes, kind) else { continue };
+                crate::model::stagger(&mut BlockIter::new(block.clone()), &walk);
                 for (user, sequence) in model.questions() {
                     let _ = block.get(&user, sequence);
                 }
@@ -368,8 +365,8 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), walk in some_walk()) {
-            if let Ok(block) = Block::sorted(bytes, BlockKind::Data) {
-                crate::model::stagger(&mut BlockIter::new(Arc::new(block)), &walk);
+            if let Ok(block) = Block::sorted(&bytes, BlockKind::Data) {
+                crate::model::stagger(&mut BlockIter::new(block), &walk);
             }
         }
     }

@@ -13,10 +13,11 @@
 //! where an internal key's trailer takes eight.
 //!
 //! A block is decoded in place. When it is loaded its restarts are validated, and eight bytes of each restart's key, those after the prefix
-//! that all restarts share, are put in an array: the binary search reads that array and nothing else.
+//! that all restarts share, are put before it in memory: the binary search reads those and nothing else.
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
@@ -30,7 +31,6 @@ pub use builder::BlockBuilder;
 pub(crate) use compress::Compressor;
 pub use compress::{Codec, Compression};
 pub use iter::BlockIter;
-pub(crate) use trailer::open_slice;
 pub use trailer::{BlockKind, TRAILER_BYTES, open, seal};
 
 /// Largest payload, uncompressed. A value and its key fit ([`crate::key::VALUE_BYTES_MAX`]); offsets fit 32 bits.
@@ -101,19 +101,31 @@ pub(crate) fn prefix_number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(number)
 }
 
-/// A verified block, decoded in place.
-#[derive(Debug)]
+/// Bytes of memory for each restart, before the entries: [`prefix_number`] and place.
+const PREFIX_BYTES: usize = 8;
+const PLACE_BYTES: usize = 4;
+
+/// A verified block, decoded in place; a clone shares it.
+///
+/// All of it is one allocation: for a sorted block the [`prefix_number`] of each restart's key behind what those keys begin with alike, the
+/// restarts, then the entries, the first of them right there. A lookup in a block that is in no processor cache waits for memory three or four times.
+#[derive(Clone)]
 pub struct Block {
-    bytes: Vec<u8>,
-    /// Where the entries end and the restarts begin; 0 in a block that is not sorted.
-    entries_end: usize,
-    restarts: Box<[u32]>,
+    bytes: Arc<[u8]>,
+    /// Where the entries begin; they go to the end. In a block that is not sorted: 0, and there are none.
+    start: u32,
+    restarts: u32,
     /// How many bytes the keys of all restarts begin with alike.
-    restart_skip: usize,
-    /// [`prefix_number`] of each restart's key behind those.
-    restart_prefixes: Box<[u64]>,
+    restart_skip: u32,
     /// The smallest number of a kind that may stand in it.
     kind_min: u8,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Block");
+        shown.field("bytes", &self.bytes.len()).field("restarts", &self.restarts).finish_non_exhaustive()
+    }
 }
 
 /// One entry: where its parts lie in the block.
@@ -132,119 +144,156 @@ impl Block {
     ///
     /// # Errors
     /// Corruption if the restarts are not such as [`BlockBuilder`] writes, or there is no entry.
-    pub fn sorted(bytes: Vec<u8>, kind: BlockKind) -> Result<Self> {
-        let kind_min = if kind == BlockKind::Data { 1 } else { 0 };
-        let mut block = Self { kind_min, ..Self::opaque(bytes) };
-        let Some((rest, count)) = block.bytes.split_last_chunk::<4>() else {
-            return Err(Error::corruption(format!("a block of {} bytes is too short", block.bytes.len())));
+    pub fn sorted(payload: &[u8], kind: BlockKind) -> Result<Self> {
+        let Some((rest, count)) = payload.split_last_chunk::<PLACE_BYTES>() else {
+            return Err(Error::corruption(format!("a block of {} bytes is too short", payload.len())));
         };
-        let count = u32::from_le_bytes(*count) as usize;
-        let Some(entries_end) = count.checked_mul(4).and_then(|bytes| rest.len().checked_sub(bytes)) else {
+        let count = u32::from_le_bytes(*count);
+        let restart_bytes = (count as usize).checked_mul(PLACE_BYTES);
+        let Some(entries_end) = restart_bytes.and_then(|bytes| rest.len().checked_sub(bytes)) else {
             return Err(Error::corruption(format!(
                 "{count} restarts do not fit a block of {} bytes",
                 rest.len()
             )));
         };
-        let restarts: Box<[u32]> = rest
-            .get(entries_end..)
-            .unwrap_or_default()
-            .chunks_exact(4)
-            .map(|bytes| bytes.try_into().map_or(0, u32::from_le_bytes))
-            .collect();
-        let ascending = restarts.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
-        let within = restarts.last().is_some_and(|last| (*last as usize) < entries_end);
-        if restarts.first() != Some(&0) || !ascending || !within {
-            return Err(Error::corruption("the restarts of a block are not ascending places of entries"));
+        let (entries, places) = rest.split_at(entries_end);
+        let front_bytes = count as usize * (PREFIX_BYTES + PLACE_BYTES);
+        let (Ok(start), true) = (u32::try_from(front_bytes), payload.len() <= PAYLOAD_BYTES_MAX) else {
+            return Err(Error::corruption(format!("a block of {} bytes is too long", payload.len())));
+        };
+        let mut block = Self {
+            bytes: Arc::default(),
+            start,
+            restarts: count,
+            restart_skip: 0,
+            kind_min: if kind == BlockKind::Data { 1 } else { 0 },
+        };
+        let mut before = None;
+        let mut keys: Vec<&[u8]> = Vec::with_capacity(count as usize);
+        for place in places.chunks_exact(PLACE_BYTES) {
+            let place = place.try_into().map_or(0, u32::from_le_bytes);
+            if (before.is_none() && place != 0) || before.is_some_and(|before| before >= place) {
+                return Err(Error::corruption("the restarts of a block are not ascending, from 0"));
+            }
+            before = Some(place);
+            match block.parse(entries, place as usize) {
+                Some(entry) if entry.shared == 0 => keys.push(entries.get(entry.suffix).unwrap_or_default()),
+                _ => return Err(malformed(place as usize, entries.len())),
+            }
         }
-        block.entries_end = entries_end;
-        block.restarts = restarts;
-        block.index_restarts()?;
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+            return Err(Error::corruption("a block has no restart"));
+        };
+        let skip = common_prefix(first, last);
+        let mut bytes = Vec::with_capacity(front_bytes + entries.len());
+        for key in &keys {
+            // Of keys that are out of order (damage that has a good checksum) one may be shorter than what first and last share.
+            bytes.extend_from_slice(&prefix_number(key.get(skip..).unwrap_or_default()).to_le_bytes());
+        }
+        bytes.extend_from_slice(places);
+        bytes.extend_from_slice(entries);
+        block.restart_skip = u32::try_from(skip).unwrap_or(0);
+        block.bytes = bytes.into();
         Ok(block)
     }
 
     /// A block that is not sorted: no entries, only bytes.
-    pub fn opaque(bytes: Vec<u8>) -> Self {
-        Self {
-            bytes,
-            entries_end: 0,
-            restarts: Box::default(),
-            restart_skip: 0,
-            restart_prefixes: Box::default(),
-            kind_min: 0,
-        }
+    pub fn opaque(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { bytes: bytes.into(), start: 0, restarts: 0, restart_skip: 0, kind_min: 0 }
     }
 
-    /// The whole payload.
+    /// The whole payload of a block that is not sorted, or what [`Value::from_block`](crate::Value::from_block) counts from in one that is.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes of memory it takes.
-    pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.bytes.capacity()
-            + self.restarts.len() * (size_of::<u32>() + size_of::<u64>())
+    /// The memory of the block, kept alive by the caller.
+    pub(crate) fn share(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
     }
 
-    fn index_restarts(&mut self) -> Result<()> {
-        let first = self.restart_key(0)?;
-        let last = self.restart_key(self.restarts.len().saturating_sub(1))?;
-        let skip = common_prefix(first, last);
-        let mut prefixes = Vec::with_capacity(self.restarts.len());
-        for index in 0..self.restarts.len() {
-            let key = self.restart_key(index)?;
-            prefixes.push(prefix_number(key.get(skip..).unwrap_or_default()));
-        }
-        self.restart_skip = skip;
-        self.restart_prefixes = prefixes.into_boxed_slice();
-        Ok(())
+    /// Bytes of memory it takes.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.bytes.len()
+    }
+
+    /// The entries, one behind the other.
+    #[inline]
+    fn entries(&self) -> &[u8] {
+        if self.restarts == 0 { &[] } else { self.bytes.get(self.start as usize..).unwrap_or_default() }
+    }
+
+    /// Where the entries end.
+    #[inline]
+    fn entries_end(&self) -> usize {
+        self.entries().len()
     }
 
     /// Where the entry of restart `index` stands.
     #[inline]
     fn restart_offset(&self, index: usize) -> usize {
-        self.restarts.get(index).map_or(self.entries_end, |offset| *offset as usize)
+        let start = self.restarts as usize * PREFIX_BYTES + index * PLACE_BYTES;
+        let place = self.bytes.get(start..).and_then(|bytes| bytes.first_chunk::<PLACE_BYTES>());
+        place.map_or(0, |place| u32::from_le_bytes(*place) as usize)
+    }
+
+    /// The last restart before `offset`.
+    fn restart_under(&self, offset: usize) -> Option<usize> {
+        let (mut low, mut high) = (0, self.restarts as usize);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.restart_offset(middle) < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low.checked_sub(1)
+    }
+
+    #[inline]
+    fn restart_prefix(&self, index: usize) -> u64 {
+        let prefix =
+            self.bytes.get(index * PREFIX_BYTES..).and_then(|bytes| bytes.first_chunk::<PREFIX_BYTES>());
+        prefix.map_or(0, |prefix| u64::from_le_bytes(*prefix))
     }
 
     fn restart_key(&self, index: usize) -> Result<&[u8]> {
-        let offset = self.restart_offset(index);
-        let entry = self.entry(offset)?;
-        if entry.shared != 0 {
-            return Err(self.malformed(offset));
-        }
-        Ok(self.slice(entry.suffix))
+        Ok(self.slice(self.entry(self.restart_offset(index))?.suffix))
     }
 
     /// The user key of the first entry.
     pub(crate) fn first_user_key(&self) -> &[u8] {
-        self.restart_key(0).unwrap_or_default()
+        if self.restarts == 0 { &[] } else { self.restart_key(0).unwrap_or_default() }
     }
 
-    /// Bytes of the block; none where the range is not within it (ranges come from [`Self::entry`], which checks).
+    /// A range of the entries, as one of [`Self::bytes`].
+    pub(crate) fn range_of(&self, range: Range<usize>) -> Range<usize> {
+        let start = self.start as usize;
+        start + range.start..start + range.end
+    }
+
+    /// Bytes of the entries; none where the range is not within them (ranges come from [`Self::entry`], which checks).
     #[inline]
     pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
-        self.bytes.get(range).unwrap_or_default()
+        self.entries().get(range).unwrap_or_default()
     }
 
     #[cold]
     fn malformed(&self, offset: usize) -> Error {
-        Error::corruption(format!(
-            "the entry at {offset} of a block of {} bytes is malformed",
-            self.bytes.len()
-        ))
+        malformed(offset, self.entries_end())
     }
 
     /// The entry that stands at `offset`.
     #[inline]
     pub(crate) fn entry(&self, offset: usize) -> Result<Entry> {
-        self.parse(offset).ok_or_else(|| self.malformed(offset))
+        self.parse(self.entries(), offset).ok_or_else(|| self.malformed(offset))
     }
 
     #[inline]
-    fn parse(&self, offset: usize) -> Option<Entry> {
-        let bytes = self.bytes.get(..self.entries_end)?;
-        let mut rest = bytes.get(offset..)?;
+    fn parse(&self, entries: &[u8], offset: usize) -> Option<Entry> {
+        let mut rest = entries.get(offset..)?;
         let (shared, suffix_length, value_length);
         match rest {
             // Almost every entry: three lengths of one byte each.
@@ -262,10 +311,10 @@ impl Block {
         if sequence > SEQUENCE_MAX || kind < self.kind_min || kind > Kind::Delete as u8 {
             return None;
         }
-        let start = self.entries_end - rest.len();
+        let start = entries.len() - rest.len();
         let middle = start.checked_add(suffix_length)?;
         let next = middle.checked_add(value_length)?;
-        if next > self.entries_end {
+        if next > entries.len() {
             return None;
         }
         Some(Entry { shared, suffix: start..middle, stamp, value: middle..next, next })
@@ -274,21 +323,30 @@ impl Block {
     /// The last restart whose key is below (`user`, `rank`); the first if none is. An entry at or above that key can only stand
     /// behind it, before or at the next restart.
     pub(crate) fn restart_before(&self, user: &[u8], rank: Rank) -> Result<usize> {
-        let last = self.restarts.len().saturating_sub(1);
+        let count = self.restarts as usize;
+        let last = count.saturating_sub(1);
         if last == 0 {
             return Ok(0);
         }
-        let shared = self.restart_key(0)?.get(..self.restart_skip).unwrap_or_default();
-        let (head, tail) = user.split_at(user.len().min(self.restart_skip));
+        let skip = self.restart_skip as usize;
+        let shared = self.restart_key(0)?.get(..skip).unwrap_or_default();
+        let (head, tail) = user.split_at(user.len().min(skip));
         match head.cmp(shared) {
             Ordering::Less => return Ok(0),
             Ordering::Greater => return Ok(last),
             Ordering::Equal => {}
         }
         let wanted = prefix_number(tail);
-        let mut low = self.restart_prefixes.partition_point(|prefix| *prefix < wanted);
-        let mut high = low;
-        while self.restart_prefixes.get(high) == Some(&wanted) {
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.restart_prefix(middle) < wanted {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        while high < count && self.restart_prefix(high) == wanted {
             high += 1;
         }
         // Those from `low` to `high` are alike in eight bytes: here the keys themselves decide.
@@ -322,9 +380,10 @@ impl Block {
     ) -> Result<Option<(Entry, bool)>> {
         let mut offset = self.restart_offset(self.restart_before(user, rank)?);
         let mut matched = 0;
-        while offset < self.entries_end {
-            let entry = self.entry(offset)?;
-            let suffix = self.slice(entry.suffix.clone());
+        let entries = self.entries();
+        while offset < entries.len() {
+            let entry = self.parse(entries, offset).ok_or_else(|| self.malformed(offset))?;
+            let suffix = entries.get(entry.suffix.clone()).unwrap_or_default();
             visit(offset, &entry, suffix)?;
             offset = entry.next;
             if entry.shared == 0 {
@@ -353,6 +412,11 @@ impl Block {
         let found = self.lower_bound(user, rank_seen_by(sequence), |_, _, _| Ok(()))?;
         Ok(found.and_then(|(entry, same)| same.then_some(entry)))
     }
+}
+
+#[cold]
+fn malformed(offset: usize, entries_bytes: usize) -> Error {
+    Error::corruption(format!("the entry at {offset} of {entries_bytes} bytes of entries is malformed"))
 }
 
 /// The rank at which a reader who sees `sequence` starts looking.
@@ -418,7 +482,7 @@ mod tests {
     #[test]
     fn a_block_without_restarts_or_entries_is_refused() {
         for bytes in [vec![], vec![0; 4], vec![1, 0, 0, 0], vec![0, 0, 0, 0, 1, 0, 0, 0], vec![0xff; 64]] {
-            assert!(Block::sorted(bytes, BlockKind::Data).is_err());
+            assert!(Block::sorted(&bytes, BlockKind::Data).is_err());
         }
     }
 }

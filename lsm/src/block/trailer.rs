@@ -8,6 +8,8 @@
 //! 8   checksum       u64     XXH3-64 of the stored bytes and the eight bytes above, salted with the file's identity and the block's offset
 //! ```
 
+use std::borrow::Cow;
+
 use crate::block::{Codec, compress};
 use crate::checksum::{Identity, salted_xxh3};
 use crate::codec::Decoder;
@@ -76,23 +78,12 @@ pub fn seal(
     out.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// The payload of the block in `bytes` (trailer included), which was read at `offset` of the file `identity`. The buffer becomes the
-/// payload where that needs no decompression.
+/// The payload of the block in `bytes` (trailer included), which was read at `offset` of the file `identity`: a part of them where that needs no
+/// decompression.
 ///
 /// # Errors
 /// Corruption if the checksum differs or the block is of another kind; NewerFormat for an unknown codec.
-pub fn open(mut bytes: Vec<u8>, identity: Identity, offset: u64, kind: BlockKind) -> Result<Vec<u8>> {
-    let (codec, payload_bytes) = verify(&bytes, identity, offset, kind)?;
-    let stored_bytes = bytes.len() - TRAILER_BYTES;
-    if codec == Codec::None && payload_bytes == stored_bytes {
-        bytes.truncate(stored_bytes);
-        return Ok(bytes);
-    }
-    compress::unpack(codec, bytes.get(..stored_bytes).unwrap_or_default(), payload_bytes)
-}
-
-/// As [`open`], from a buffer that holds more than this block.
-pub(crate) fn open_slice(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<Vec<u8>> {
+pub fn open(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<Cow<'_, [u8]>> {
     let (codec, payload_bytes) = verify(bytes, identity, offset, kind)?;
     compress::unpack(codec, bytes.get(..bytes.len() - TRAILER_BYTES).unwrap_or_default(), payload_bytes)
 }
@@ -149,15 +140,14 @@ mod tests {
 
     #[test]
     fn what_was_sealed_opens() {
-        assert_eq!(open(sealed(), IDENTITY, 64, BlockKind::Data).unwrap(), b"payload");
-        assert_eq!(open_slice(&sealed(), IDENTITY, 64, BlockKind::Data).unwrap(), b"payload");
+        assert_eq!(*open(&sealed(), IDENTITY, 64, BlockKind::Data).unwrap(), *b"payload");
     }
 
     #[test]
     fn another_place_another_file_another_kind_is_refused() {
-        assert!(open(sealed(), IDENTITY, 65, BlockKind::Data).is_err());
-        assert!(open(sealed(), Identity::from_bytes([8; 16]), 64, BlockKind::Data).is_err());
-        assert!(open(sealed(), IDENTITY, 64, BlockKind::Index).is_err());
+        assert!(open(&sealed(), IDENTITY, 65, BlockKind::Data).is_err());
+        assert!(open(&sealed(), Identity::from_bytes([8; 16]), 64, BlockKind::Data).is_err());
+        assert!(open(&sealed(), IDENTITY, 64, BlockKind::Index).is_err());
     }
 
     #[test]
@@ -167,9 +157,9 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = whole.clone();
                 bytes[byte] ^= 1 << bit;
-                assert!(open(bytes, IDENTITY, 64, BlockKind::Data).is_err());
+                assert!(open(&bytes, IDENTITY, 64, BlockKind::Data).is_err());
             }
-            assert!(open(whole[..byte].to_vec(), IDENTITY, 64, BlockKind::Data).is_err());
+            assert!(open(&whole[..byte], IDENTITY, 64, BlockKind::Data).is_err());
         }
     }
 }

@@ -169,7 +169,7 @@ impl Check<'_> {
 
     fn partitions(&mut self) {
         let top_offset = self.table.directory.top_index.map_or(0, |handle| handle.offset);
-        let mut top = BlockIter::new(Arc::clone(&self.table.top));
+        let mut top = BlockIter::new(self.table.top.clone());
         let mut step = top.seek_to_first();
         let mut before: Vec<u8> = Vec::new();
         while step.is_ok() && top.valid() {
@@ -196,13 +196,14 @@ impl Check<'_> {
         self.hashes.clear();
         let handle = partition.index;
         let whole_before = std::mem::replace(&mut self.whole, true);
-        match self.read_block(handle, |check| check.table.load(handle, BlockKind::Index)) {
+        match self.read_block(handle, |check| check.table.file.block(handle, BlockKind::Index)) {
             Some(index) => self.index(index, handle, until),
             None => self.at = handle.offset,
         }
         self.place(handle, "an index block");
         if let Some(handle) = partition.filter() {
-            if let Some(filter) = self.read_block(handle, |check| check.table.load(handle, BlockKind::Filter))
+            if let Some(filter) =
+                self.read_block(handle, |check| check.table.file.block(handle, BlockKind::Filter))
             {
                 self.filter(&filter, handle);
             }
@@ -213,7 +214,7 @@ impl Check<'_> {
         self.last.extend_from_slice(until);
     }
 
-    fn index(&mut self, index: Arc<Block>, at: Handle, until: &[u8]) {
+    fn index(&mut self, index: Block, at: Handle, until: &[u8]) {
         let mut index = BlockIter::new(index);
         let mut step = index.seek_to_first();
         let mut separator: Vec<u8> = Vec::new();
@@ -248,10 +249,7 @@ impl Check<'_> {
     }
 
     fn data(&mut self, handle: Handle, until: &[u8]) {
-        let Some(block) = self.read_block(handle, |check| {
-            let payload = check.ahead.read(&check.table.file, handle)?;
-            check.table.file.sorted(payload, handle, BlockKind::Data)
-        }) else {
+        let Some(block) = self.read_block(handle, |check| check.ahead.read(&check.table.file, handle)) else {
             return;
         };
         let bounds = self.table.summary().bounds.clone();
@@ -329,7 +327,7 @@ impl Check<'_> {
         ];
         for (handle, kind) in kinds {
             if let Some(handle) = handle {
-                self.read_block(handle, |check| check.table.file.read(handle, kind));
+                self.read_block(handle, |check| check.table.file.payload(handle, kind));
             }
         }
         let tombstones = table.range_tombstones();

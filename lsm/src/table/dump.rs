@@ -22,7 +22,7 @@ impl Table {
             "{:>8}  {HEADER_BYTES} bytes: header of table {:?}, database {:?}",
             0, self.file.identity, self.database
         ));
-        let mut top = BlockIter::new(Arc::clone(&self.top));
+        let mut top = BlockIter::new(self.top.clone());
         top.seek_to_first()?;
         while top.valid() {
             dump.partition(Partition::from_value(top.value())?)?;
@@ -76,12 +76,12 @@ impl Dump<'_> {
 
     fn partition(&mut self, partition: Partition) -> Result<()> {
         let table = self.table;
-        let mut index = BlockIter::new(table.load(partition.index, BlockKind::Index)?);
+        let mut index = BlockIter::new(table.file.block(partition.index, BlockKind::Index)?);
         index.seek_to_first()?;
         while index.valid() {
             let handle = Handle::from_value(index.value())?;
             self.block(handle, "data block");
-            let mut data = BlockIter::new(table.load(handle, BlockKind::Data)?);
+            let mut data = BlockIter::new(table.file.block(handle, BlockKind::Data)?);
             data.seek_to_first()?;
             while data.valid() {
                 let (key, value) = (shown_key(data.key())?, shown(data.value()));
@@ -98,7 +98,7 @@ impl Dump<'_> {
             index.next()?;
         }
         if let Some(handle) = partition.filter() {
-            let filter = table.load(handle, BlockKind::Filter)?;
+            let filter = table.file.block(handle, BlockKind::Filter)?;
             self.block(handle, "filter");
             let (kind, probes) = (filter.bytes().first(), filter.bytes().get(1));
             self.line(format_args!("          kind {}, {} probes", kind.unwrap_or(&0), probes.unwrap_or(&0)));
@@ -117,7 +117,7 @@ impl Dump<'_> {
         }
         if let Some(handle) = table.directory.top_index {
             self.block(handle, "top index");
-            let mut top = BlockIter::new(Arc::clone(&table.top));
+            let mut top = BlockIter::new(table.top.clone());
             top.seek_to_first()?;
             while top.valid() {
                 let (key, partition) = (shown_key(top.key())?, Partition::from_value(top.value())?);

@@ -1,11 +1,13 @@
 //! Reading blocks of one table from its file: one at a time, or many with one call when they are asked for in order.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, TRAILER_BYTES, open, open_slice};
+use crate::block::{Block, BlockKind, TRAILER_BYTES, open};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
+use crate::filter;
 use crate::fs::{File, ReadRequest};
 use crate::table::index::Handle;
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, ReadMode};
@@ -51,16 +53,43 @@ impl TableFile {
         .at(&self.path))
     }
 
-    /// The payload of a block.
-    pub(super) fn read(&self, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+    /// The bytes of a block, not yet verified.
+    pub(super) fn read(&self, handle: Handle) -> Result<Vec<u8>> {
         self.check_handle(handle)?;
         let mut bytes = vec![0; handle.bytes as usize];
         self.file.read_exact_at(&mut bytes, handle.offset).map_err(|error| self.failed(error, handle))?;
+        Ok(bytes)
+    }
+
+    /// What `bytes`, read at `handle`, hold.
+    pub(super) fn open<'a>(&self, bytes: &'a [u8], handle: Handle, kind: BlockKind) -> Result<Cow<'a, [u8]>> {
         open(bytes, self.identity, handle.offset, kind).map_err(|error| self.locate(error, handle.offset))
     }
 
-    /// The payloads of several blocks, read at once.
-    pub(super) fn read_many(&self, handles: &[Handle], kind: BlockKind) -> Result<Vec<Vec<u8>>> {
+    /// The payload of a block.
+    pub(super) fn payload(&self, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+        let bytes = self.read(handle)?;
+        Ok(self.open(&bytes, handle, kind)?.into_owned())
+    }
+
+    /// The block that `bytes`, read at `handle`, hold.
+    pub(super) fn block_of(&self, bytes: &[u8], handle: Handle, kind: BlockKind) -> Result<Block> {
+        let payload = self.open(bytes, handle, kind)?;
+        let block = if kind == BlockKind::Filter {
+            filter::check(&payload).map(|()| Block::opaque(&*payload))
+        } else {
+            Block::sorted(&payload, kind)
+        };
+        block.map_err(|error| self.locate(error, handle.offset))
+    }
+
+    /// A block.
+    pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
+        self.block_of(&self.read(handle)?, handle, kind)
+    }
+
+    /// Several blocks, read at once.
+    pub(super) fn blocks(&self, handles: &[Handle], kind: BlockKind) -> Result<Vec<Block>> {
         let mut buffers = Vec::with_capacity(handles.len());
         for handle in handles {
             self.check_handle(*handle)?;
@@ -72,14 +101,7 @@ impl TableFile {
             .map(|(handle, buffer)| ReadRequest { offset: handle.offset, buffer })
             .collect();
         self.file.read_many(&mut requests).context("read blocks of a table", &self.path)?;
-        handles
-            .iter()
-            .zip(buffers)
-            .map(|(handle, bytes)| {
-                open(bytes, self.identity, handle.offset, kind)
-                    .map_err(|error| self.locate(error, handle.offset))
-            })
-            .collect()
+        handles.iter().zip(&buffers).map(|(handle, bytes)| self.block_of(bytes, *handle, kind)).collect()
     }
 
     #[cold]
@@ -87,12 +109,6 @@ impl TableFile {
         Error::io(format!("read a block of {} bytes", handle.bytes), error)
             .at_offset(handle.offset)
             .at(&self.path)
-    }
-
-    /// The payload as a sorted block.
-    pub(super) fn sorted(&self, payload: Vec<u8>, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
-        let block = Block::sorted(payload, kind).map_err(|error| self.locate(error, handle.offset))?;
-        Ok(Arc::new(block))
     }
 }
 
@@ -117,13 +133,12 @@ impl ReadAhead {
         self.last = Some(handle);
     }
 
-    /// The payload of a data block.
-    pub(super) fn read(&mut self, file: &TableFile, handle: Handle) -> Result<Vec<u8>> {
+    /// A data block.
+    pub(super) fn read(&mut self, file: &TableFile, handle: Handle) -> Result<Block> {
         file.check_handle(handle)?;
         let last = self.last.replace(handle);
         if let Some(bytes) = self.buffered(handle) {
-            return open_slice(bytes, file.identity, handle.offset, BlockKind::Data)
-                .map_err(|error| file.locate(error, handle.offset));
+            return file.block_of(bytes, handle, BlockKind::Data);
         }
         let near = |gap: Option<u64>| gap.is_some_and(|gap| gap <= GAP_BYTES_MAX);
         let forwards = last.is_some_and(|last| near(handle.offset.checked_sub(last.end())));
@@ -137,26 +152,22 @@ impl ReadAhead {
         };
         let extra = self.window_bytes.saturating_sub(u64::from(handle.bytes));
         if extra == 0 {
-            return file.read(handle, BlockKind::Data);
+            return file.block(handle, BlockKind::Data);
         }
         let (start, end) = if backwards {
             (handle.offset.saturating_sub(extra), handle.end())
         } else {
             (handle.offset, handle.end().saturating_add(extra).min(file.file_bytes))
         };
-        let length = usize::try_from(end - start).map_err(|_| Error::corruption("a block is too large"))?;
-        self.buffer.resize(length, 0);
+        self.buffer.resize(usize::try_from(end - start).unwrap_or(0), 0);
         self.offset = start;
-        if let Err(error) = file.file.read_exact_at(&mut self.buffer, start) {
-            // The neighbours are no reason to fail: perhaps this block alone can be read.
+        if file.file.read_exact_at(&mut self.buffer, start).is_err() {
+            // A neighbour may be what cannot be read: this block alone decides.
             self.buffer.clear();
             self.window_bytes = 0;
-            let _ = error;
-            return file.read(handle, BlockKind::Data);
+            return file.block(handle, BlockKind::Data);
         }
-        let bytes = self.buffered(handle).unwrap_or_default();
-        open_slice(bytes, file.identity, handle.offset, BlockKind::Data)
-            .map_err(|error| file.locate(error, handle.offset))
+        file.block_of(self.buffered(handle).unwrap_or_default(), handle, BlockKind::Data)
     }
 
     fn buffered(&self, handle: Handle) -> Option<&[u8]> {

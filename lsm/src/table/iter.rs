@@ -46,10 +46,10 @@ enum Direction {
 
 impl TableIter {
     pub(super) fn new(table: Arc<Table>, mode: ReadMode, bounds: KeyRange) -> Self {
-        let nothing = Arc::new(Block::opaque(Vec::new()));
+        let nothing = Block::opaque(Vec::new());
         Self {
-            top: BlockIter::new(Arc::clone(&table.top)),
-            index: BlockIter::new(Arc::clone(&nothing)),
+            top: BlockIter::new(table.top.clone()),
+            index: BlockIter::new(nothing.clone()),
             index_at: NOWHERE,
             data: BlockIter::new(nothing),
             data_at: NOWHERE,
@@ -92,7 +92,7 @@ impl TableIter {
         }
         let block = match self.mode {
             ReadMode::Cached => self.table.block(partition.index, BlockKind::Index)?,
-            ReadMode::Bypass => self.table.load(partition.index, BlockKind::Index)?,
+            ReadMode::Bypass => self.table.file.block(partition.index, BlockKind::Index)?,
         };
         self.index.set_block(block);
         self.index_at = partition.index;
@@ -113,11 +113,11 @@ impl TableIter {
                         block
                     }
                     None => {
-                        let block = self.read_data(handle)?;
+                        let block = self.ahead.read(&self.table.file, handle)?;
                         self.table.keep(block, handle)
                     }
                 },
-                ReadMode::Bypass => self.read_data(handle)?,
+                ReadMode::Bypass => self.ahead.read(&self.table.file, handle)?,
             };
             self.data.set_block(block);
             self.data_at = handle;
@@ -125,11 +125,6 @@ impl TableIter {
         self.beyond_lower = !self.bounds.lower.is_empty()
             && self.data.block().first_user_key() < self.bounds.lower.as_slice();
         Ok(())
-    }
-
-    fn read_data(&mut self, handle: Handle) -> Result<Arc<Block>> {
-        let payload = self.ahead.read(&self.table.file, handle)?;
-        self.table.file.sorted(payload, handle, BlockKind::Data)
     }
 
     /// Moves to the first entry of the next block, or the last of the one before.

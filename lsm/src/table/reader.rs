@@ -1,5 +1,6 @@
 //! An open table: verified when it is opened, read block by block.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub struct Table {
     pub(super) file: TableFile,
     pub(super) directory: Directory,
     pub(super) directory_handle: Handle,
-    pub(super) top: Arc<Block>,
+    pub(super) top: Block,
     pub(super) database: Identity,
     cache: Arc<BlockCache>,
     cache_table: u64,
@@ -102,25 +103,23 @@ impl Table {
         let file = TableFile { file, path: path.to_owned(), identity: header.identity, file_bytes };
         let tail = Tail::read(&file)?;
         let footer = tail.footer(&file)?;
-        let payload = tail.block(&file, footer.directory, BlockKind::Directory)?;
+        let payload = tail.payload(&file, footer.directory, BlockKind::Directory)?;
         let directory =
             Directory::decode(&payload).map_err(|error| file.locate(error, footer.directory.offset))?;
         let Some(handle) = directory.properties else {
             let error = Error::corruption("the table has no properties");
             return Err(file.locate(error, footer.directory.offset));
         };
-        let payload = tail.block(&file, handle, BlockKind::Properties)?;
+        let payload = tail.payload(&file, handle, BlockKind::Properties)?;
         let summary = properties::decode(&payload, header.identity, file_bytes)
             .map_err(|error| file.locate(error, handle.offset))?;
         let top = match directory.top_index {
-            Some(handle) => {
-                file.sorted(tail.block(&file, handle, BlockKind::TopIndex)?, handle, BlockKind::TopIndex)?
-            }
-            None => Arc::new(Block::opaque(Vec::new())),
+            Some(handle) => file.block_of(&tail.bytes(&file, handle)?, handle, BlockKind::TopIndex)?,
+            None => Block::opaque(Vec::new()),
         };
         let tombstones = match directory.tombstones {
             Some(handle) => {
-                let payload = tail.block(&file, handle, BlockKind::Tombstones)?;
+                let payload = tail.payload(&file, handle, BlockKind::Tombstones)?;
                 RangeTombstones::decode(&payload).map_err(|error| file.locate(error, handle.offset))?
             }
             None => RangeTombstones::default(),
@@ -256,8 +255,8 @@ impl Table {
 
     /// The blocks of the first places, each once, in order, and for how many places they are enough.
     #[expect(clippy::type_complexity, reason = "used once, a few lines above")]
-    fn blocks(&self, places: &[(usize, Handle)]) -> Result<(Vec<(Handle, Arc<Block>)>, usize)> {
-        let mut wanted: Vec<(Handle, Option<Arc<Block>>)> = Vec::new();
+    fn blocks(&self, places: &[(usize, Handle)]) -> Result<(Vec<(Handle, Block)>, usize)> {
+        let mut wanted: Vec<(Handle, Option<Block>)> = Vec::new();
         let mut count = 0;
         for (_, handle) in places {
             if wanted.last().is_none_or(|(last, _)| last != handle) {
@@ -270,17 +269,12 @@ impl Table {
         }
         let missing: Vec<Handle> =
             wanted.iter().filter(|(_, block)| block.is_none()).map(|(handle, _)| *handle).collect();
-        let mut payloads = self.file.read_many(&missing, BlockKind::Data)?.into_iter();
+        let mut read = self.file.blocks(&missing, BlockKind::Data)?.into_iter();
         let mut blocks = Vec::with_capacity(wanted.len());
         for (handle, block) in wanted {
-            let block = match block {
-                Some(block) => block,
-                None => {
-                    let payload = payloads.next().unwrap_or_default();
-                    self.keep(self.file.sorted(payload, handle, BlockKind::Data)?, handle)
-                }
-            };
-            blocks.push((handle, block));
+            if let Some(block) = block.or_else(|| read.next().map(|block| self.keep(block, handle))) {
+                blocks.push((handle, block));
+            }
         }
         Ok((blocks, count))
     }
@@ -295,7 +289,7 @@ impl Table {
         found.map_err(|error| self.file.locate(error, self.directory.top_index.map_or(0, |top| top.offset)))
     }
 
-    fn filter(&self, partition: Partition) -> Result<Option<Arc<Block>>> {
+    fn filter(&self, partition: Partition) -> Result<Option<Block>> {
         let Some(handle) = partition.filter() else { return Ok(None) };
         self.block(handle, BlockKind::Filter).map(Some)
     }
@@ -312,7 +306,7 @@ impl Table {
     #[inline]
     fn find(
         &self,
-        block: &Arc<Block>,
+        block: &Block,
         at: Handle,
         user_key: &[u8],
         read_sequence: SequenceNumber,
@@ -320,35 +314,25 @@ impl Table {
         let found = block.get(user_key, read_sequence).and_then(|entry| {
             let Some(entry) = entry else { return Ok(None) };
             let (sequence, kind) = split_stamp(entry.stamp);
-            Ok(Some((sequence, Kind::from_u8(kind)?, Value::from_block(block, entry.value))))
+            Ok(Some((sequence, Kind::from_u8(kind)?, Value::from_block(block, block.range_of(entry.value)))))
         });
         found.map_err(|error| self.file.locate(error, at.offset))
     }
 
     /// A block, from the cache or into it.
-    pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
+    pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
         if let Some(block) = self.cache.get(self.cache_table, handle.offset) {
             return Ok(block);
         }
-        let block = self.load(handle, kind)?;
+        let block = self.file.block(handle, kind)?;
         Ok(self.keep(block, handle))
     }
 
-    /// A block from the file.
-    pub(super) fn load(&self, handle: Handle, kind: BlockKind) -> Result<Arc<Block>> {
-        let payload = self.file.read(handle, kind)?;
-        if kind == BlockKind::Filter {
-            filter::check(&payload).map_err(|error| self.file.locate(error, handle.offset))?;
-            return Ok(Arc::new(Block::opaque(payload)));
-        }
-        self.file.sorted(payload, handle, kind)
-    }
-
-    pub(super) fn cached(&self, handle: Handle) -> Option<Arc<Block>> {
+    pub(super) fn cached(&self, handle: Handle) -> Option<Block> {
         self.cache.get(self.cache_table, handle.offset)
     }
 
-    pub(super) fn keep(&self, block: Arc<Block>, handle: Handle) -> Arc<Block> {
+    pub(super) fn keep(&self, block: Block, handle: Handle) -> Block {
         self.cache.insert(self.cache_table, handle.offset, block)
     }
 
@@ -365,8 +349,8 @@ impl Table {
 
 struct KnownPartition {
     partition: Partition,
-    filter: Option<Arc<Block>>,
-    index: Option<Arc<Block>>,
+    filter: Option<Block>,
+    index: Option<Block>,
 }
 
 /// The end of a file, read at once.
@@ -392,13 +376,16 @@ impl Tail {
         Footer::decode(footer, file.identity, file.file_bytes).map_err(|error| file.locate(error, offset))
     }
 
-    fn block(&self, file: &TableFile, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+    fn bytes(&self, file: &TableFile, handle: Handle) -> Result<Cow<'_, [u8]>> {
         file.check_handle(handle)?;
         let here = handle.offset.checked_sub(self.offset).and_then(|start| usize::try_from(start).ok());
         match here.and_then(|start| self.bytes.get(start..start.checked_add(handle.bytes as usize)?)) {
-            Some(bytes) => crate::block::open(bytes.to_vec(), file.identity, handle.offset, kind)
-                .map_err(|error| file.locate(error, handle.offset)),
-            None => file.read(handle, kind),
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => file.read(handle).map(Cow::Owned),
         }
+    }
+
+    fn payload(&self, file: &TableFile, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
+        Ok(file.open(&self.bytes(file, handle)?, handle, kind)?.into_owned())
     }
 }
