@@ -254,7 +254,6 @@ impl Table {
     }
 
     /// The blocks of the first places, each once, in order, and for how many places they are enough.
-    #[expect(clippy::type_complexity, reason = "used once, a few lines above")]
     fn blocks(&self, places: &[(usize, Handle)]) -> Result<(Vec<(Handle, Block)>, usize)> {
         let mut wanted: Vec<(Handle, Option<Block>)> = Vec::new();
         let mut count = 0;
