@@ -143,7 +143,7 @@ impl Repository {
     ///
     /// # Errors
     /// The last target's, if none succeeded.
-    pub(super) fn on_all(
+    pub(crate) fn on_all(
         &self,
         during: &'static str,
         monitor: &dyn Monitor,

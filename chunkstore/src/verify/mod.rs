@@ -4,6 +4,7 @@
 //! ([`survey`]). With the data: every object, or a part of them, is read whole and hashed ([`data`]). Neither needs a password: an object's name, or the hash
 //! at its end, tells good from bad. With [`VerifyOptions::heal`], what is found is mended ([`crate::heal`]).
 
+mod catalog;
 mod data;
 mod facts;
 mod holdings;
@@ -13,6 +14,7 @@ mod survey;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use catalog::CatalogSources;
 pub use data::ReadData;
 pub use holdings::{Holdings, MemHoldings, Seen};
 pub use report::{Fate, Finding, Loss, Outcome, Problem, TargetReport, VerifyReport};

@@ -9,16 +9,23 @@
 //! following a link: a key cannot lead outside, and a disk that is unmounted while we work gives errors. Names looked up from `/` would
 //! have filled the disk below the empty mount point instead.
 
-use std::ffi::{CStr, CString};
+mod directory;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use parking_lot::Mutex;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::url::TargetUrl;
@@ -32,10 +39,6 @@ const TEMPORARY_DIRECTORY: &str = ".tmp";
 /// machine that slept in the middle of one, and for clocks that disagree by hours.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Objects are for their owner only: an unencrypted repository holds everybody's files.
-const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-const DIRECTORY_MODE: Mode = Mode::RWXU;
-
 /// A target in a directory.
 #[derive(Debug)]
 pub struct LocalTarget {
@@ -43,6 +46,9 @@ pub struct LocalTarget {
     root: OwnedFd,
     swept: AtomicBool,
     next_temporary: AtomicU64,
+    /// By directory: which of its names this process knows to be durable. A directory that another writer made may be there for us and not yet
+    /// for the disk.
+    durable: Mutex<HashMap<String, HashSet<CString>>>,
 }
 
 impl LocalTarget {
@@ -57,7 +63,13 @@ impl LocalTarget {
             let what = if errno == Errno::NOTDIR { "it is not a directory" } else { "it cannot be opened" };
             Error::caused(kind_of(errno), format!("target {url}: {what}"), std::io::Error::from(errno))
         })?;
-        Ok(Self { url, root, swept: AtomicBool::new(false), next_temporary: AtomicU64::new(0) })
+        Ok(Self {
+            url,
+            root,
+            swept: AtomicBool::new(false),
+            next_temporary: AtomicU64::new(0),
+            durable: Mutex::default(),
+        })
     }
 
     /// The target in the directory at `path`, which is made durably if it is not there, parents too.
@@ -66,7 +78,7 @@ impl LocalTarget {
     /// `Target` or `TargetFull` if it cannot be made or opened.
     pub fn create(path: &Path) -> Result<Self> {
         let url = TargetUrl::Directory(path.to_owned()).to_string();
-        create_directories(path)
+        directory::make_all(path)
             .map_err(|error| io_error(error, format!("target {url}: its directory cannot be made")))?;
         Self::open(path)
     }
@@ -77,31 +89,54 @@ impl LocalTarget {
 
     /// The open directory that holds `key`, and the key's last segment.
     ///
-    /// With [`Missing::Create`], directories that are not there are made, each synced into its parent before anything is put into it.
-    fn parent(&self, key: &ObjectKey, missing: Missing) -> Result<(Directory<'_>, CString), Errno> {
-        let mut directory = Directory::Root(self.root.as_fd());
-        let (parents, name) = match key.as_str().rsplit_once('/') {
-            Some((parents, name)) => (parents.split('/').collect(), name),
-            None => (Vec::new(), key.as_str()),
-        };
-        for segment in parents {
-            directory = Directory::Owned(open_directory(directory.as_fd(), segment, missing)?);
+    /// With [`Missing::Create`], directories that are not there are made, and the names of all on the way are durable before anything is put into
+    /// the last.
+    fn parent(&self, key: &ObjectKey, missing: Missing) -> Result<(OwnedFd, CString), Errno> {
+        let (parents, name) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
+        Ok((self.directory(parents, missing)?, c_string(name)?))
+    }
+
+    fn directory(&self, path: &str, missing: Missing) -> Result<OwnedFd, Errno> {
+        let mut directory = directory::open(self.root.as_fd(), c".")?;
+        let mut done = 0;
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            let name = c_string(segment)?;
+            if missing == Missing::Create {
+                self.make_durable(directory.as_fd(), path.get(..done).unwrap_or_default(), &name)?;
+            }
+            directory = directory::open(directory.as_fd(), &name)?;
+            done += segment.len() + 1;
         }
-        Ok((directory, CString::new(name).map_err(|_| Errno::INVAL)?))
+        Ok(directory)
+    }
+
+    /// Makes sure that the directory `name` is in `parent`, for the disk too.
+    fn make_durable(&self, parent: BorrowedFd<'_>, parent_path: &str, name: &CString) -> Result<(), Errno> {
+        let mut durable = self.durable.lock();
+        if durable.get(parent_path).is_some_and(|names| names.contains(name)) {
+            return Ok(());
+        }
+        directory::make(parent, name)?;
+        // Every name that is there now will be durable with this one sync, and need none of its own.
+        let names = directory::names(parent)?;
+        directory::sync(parent, parent_path.trim_end_matches('/'))?;
+        durable.entry(parent_path.to_owned()).or_default().extend(names);
+        Ok(())
     }
 
     /// Writes and syncs a temporary file; returns the directory it is in and its name there.
     fn write_temporary(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<(OwnedFd, CString)> {
-        let directory = open_directory(self.root.as_fd(), TEMPORARY_DIRECTORY, Missing::Create)
+        let directory = self
+            .directory(TEMPORARY_DIRECTORY, Missing::Create)
             .map_err(|errno| self.fail(errno, key, "a directory for unfinished objects cannot be made"))?;
         if !self.swept.swap(true, Ordering::Relaxed) {
-            remove_stale(&directory, TEMPORARY_AGE_MAX);
+            directory::remove_stale(&directory, TEMPORARY_AGE_MAX);
         }
         let (name, file) = self.create_temporary(&directory, key)?;
-        let mut file = File::from(file);
-        let written = parts.iter().try_for_each(|part| file.write_all(part)).and_then(|()| file.sync_all());
+        let written = directory::write(&file, parts)
+            .and_then(|()| directory::sync_file(file.as_fd(), "temporary").map_err(Into::into));
         if let Err(error) = written {
-            let _ = rustix::fs::unlinkat(&directory, &name, AtFlags::empty());
+            let _ = directory::remove(directory.as_fd(), &name);
             return Err(io_error(error, format!("target {}: {key}: it cannot be written", self.url)));
         }
         Ok((directory, name))
@@ -116,8 +151,7 @@ impl LocalTarget {
             let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
             let name = format!("{}-{number}-{:016x}", std::process::id(), u64::from_le_bytes(random));
             let name = CString::new(name).map_err(|_| self.fail(Errno::INVAL, key, "no temporary name"))?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(directory, &name, flags, FILE_MODE) {
+            match directory::create_file(directory.as_fd(), &name) {
                 Ok(file) => return Ok((name, file)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(self.fail(errno, key, "a file cannot be made for it")),
@@ -129,15 +163,16 @@ impl LocalTarget {
         let (temporary_directory, temporary) = self.write_temporary(key, parts)?;
         let landed = (|| {
             let (directory, name) = self.parent(key, Missing::Create)?;
+            let (from, to) = (temporary_directory.as_fd(), directory.as_fd());
             match replace {
-                Replace::Yes => rustix::fs::renameat(&temporary_directory, &temporary, &directory, &name)?,
-                Replace::No => rename_new(temporary_directory.as_fd(), &temporary, directory.as_fd(), &name)?,
+                Replace::Yes => directory::rename(from, &temporary, to, &name)?,
+                Replace::No => directory::rename_new(from, &temporary, to, &name)?,
             }
-            rustix::fs::fsync(&directory)
+            directory::sync(to, parent_of(key))
         })();
         landed.map_err(|errno| {
             // After a failed sync of the directory the name may or may not survive; what stands there is whole in either case.
-            let _ = rustix::fs::unlinkat(&temporary_directory, &temporary, AtFlags::empty());
+            let _ = directory::remove(temporary_directory.as_fd(), &temporary);
             match (errno, replace) {
                 (Errno::EXIST, Replace::No) => Error::new(
                     ErrorKind::AlreadyExists,
@@ -211,7 +246,7 @@ impl LocalTarget {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => into.push(ObjectInfo { key, length: length_of(&stat) }),
                 FileType::Directory if depth < KEY_SEGMENTS_MAX => {
-                    match open_directory(directory.as_fd(), name, Missing::Fail) {
+                    match directory::open(directory.as_fd(), entry.file_name()) {
                         Ok(open) => self.list_directory(&open, key.as_str(), depth + 1, into)?,
                         Err(Errno::NOENT) => {}
                         Err(errno) => return Err(fail(errno)),
@@ -239,9 +274,9 @@ impl Target for LocalTarget {
         {
             // The name is there, but whoever put it may have lost power before it was durable: its answer is given only now.
             let (directory, _) =
-                self.parent(key, Missing::Fail).map_err(|errno| self.lookup_error(errno, key))?;
-            return rustix::fs::fsync(&file)
-                .and_then(|()| rustix::fs::fsync(&directory))
+                self.parent(key, Missing::Create).map_err(|errno| self.lookup_error(errno, key))?;
+            return directory::sync_file(file.as_fd(), key.as_str())
+                .and_then(|()| directory::sync(directory.as_fd(), parent_of(key)))
                 .map_err(|errno| self.fail(errno, key, "it cannot be made durable"));
         }
         self.put_with(key, parts, Replace::Yes)
@@ -306,25 +341,18 @@ impl Target for LocalTarget {
             io_error(errno.into(), format!("target {}: {prefix:?} cannot be listed", self.url))
         };
         let mut objects = Vec::new();
-        let mut directory = open_directory(self.root.as_fd(), ".", Missing::Fail).map_err(fail)?;
         if !prefix.is_empty() {
             ObjectKey::new(prefix)?;
-            for segment in prefix.split('/') {
-                directory = match open_directory(directory.as_fd(), segment, Missing::Fail) {
-                    Ok(next) => next,
-                    // An object's own key is a prefix of it too.
-                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                        let key = ObjectKey::new(prefix)?;
-                        return Ok(self
-                            .length(&key)?
-                            .map(|length| ObjectInfo { key, length })
-                            .into_iter()
-                            .collect());
-                    }
-                    Err(errno) => return Err(fail(errno)),
-                };
-            }
         }
+        let directory = match self.directory(prefix, Missing::Fail) {
+            Ok(directory) => directory,
+            // An object's own key is a prefix of it too.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                let key = ObjectKey::new(prefix)?;
+                return Ok(self.length(&key)?.map(|length| ObjectInfo { key, length }).into_iter().collect());
+            }
+            Err(errno) => return Err(fail(errno)),
+        };
         self.list_directory(&directory, prefix, 0, &mut objects)?;
         objects.retain(|object| within_prefix(object.key.as_str(), prefix));
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
@@ -333,8 +361,8 @@ impl Target for LocalTarget {
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         let removed = self.parent(key, Missing::Fail).and_then(|(directory, name)| {
-            rustix::fs::unlinkat(&directory, &name, AtFlags::empty())?;
-            rustix::fs::fsync(&directory)
+            directory::remove(directory.as_fd(), &name)?;
+            directory::sync(directory.as_fd(), parent_of(key))
         });
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -348,9 +376,9 @@ impl Target for LocalTarget {
         for number in 0u32.. {
             let aside = key.aside(number)?;
             let moved = self.parent(&aside, Missing::Create).and_then(|(aside_directory, aside_name)| {
-                rename_new(directory.as_fd(), &name, aside_directory.as_fd(), &aside_name)?;
-                rustix::fs::fsync(&aside_directory)?;
-                rustix::fs::fsync(&directory)
+                directory::rename_new(directory.as_fd(), &name, aside_directory.as_fd(), &aside_name)?;
+                directory::sync(aside_directory.as_fd(), parent_of(&aside))?;
+                directory::sync(directory.as_fd(), parent_of(key))
             });
             match moved {
                 Ok(()) => return Ok(aside),
@@ -378,77 +406,13 @@ enum Replace {
     No,
 }
 
-enum Directory<'a> {
-    Root(BorrowedFd<'a>),
-    Owned(OwnedFd),
+/// The directory in which an object's name stands.
+fn parent_of(key: &ObjectKey) -> &str {
+    key.as_str().rsplit_once('/').map_or("", |(parents, _)| parents)
 }
 
-impl AsFd for Directory<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Root(fd) => *fd,
-            Self::Owned(fd) => fd.as_fd(),
-        }
-    }
-}
-
-fn open_directory(parent: BorrowedFd<'_>, name: &str, missing: Missing) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOENT) if missing == Missing::Create => {
-            match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
-                // Another writer made it: its name must be durable for us too, whatever becomes of the other.
-                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent)?,
-                Err(errno) => return Err(errno),
-            }
-            rustix::fs::openat(parent, name, flags, Mode::empty())
-        }
-        other => other,
-    }
-}
-
-/// Renames unless the new name is taken. Where the file system knows no such rename, a hard link does the same in two steps.
-fn rename_new(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, new: &CStr) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(from, name, to, new, AtFlags::empty())?;
-            rustix::fs::unlinkat(from, name, AtFlags::empty())
-        }
-        other => other,
-    }
-}
-
-/// Makes the directory at `path` and those above it, each synced into its parent.
-fn create_directories(path: &Path) -> std::io::Result<()> {
-    let path = std::path::absolute(path)?;
-    let missing: Vec<PathBuf> =
-        path.ancestors().take_while(|ancestor| !ancestor.is_dir()).map(Path::to_owned).collect();
-    for directory in missing.iter().rev() {
-        match rustix::fs::mkdir(directory, DIRECTORY_MODE) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        if let Some(parent) = directory.parent() {
-            File::open(parent)?.sync_all()?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes what crashed writers left. Nobody waits for it and nothing depends on it, so its errors are no errors.
-fn remove_stale(directory: &OwnedFd, age_max: Duration) {
-    let Ok(entries) = Dir::read_from(directory) else { return };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    for entry in entries.flatten() {
-        let Ok(stat) = rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
-            continue;
-        };
-        let modified = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(u64::MAX));
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if is_file && now.checked_sub(modified).is_some_and(|age| age > age_max) {
-            let _ = rustix::fs::unlinkat(directory, entry.file_name(), AtFlags::empty());
-        }
-    }
+fn c_string(name: &str) -> Result<CString, Errno> {
+    CString::new(name).map_err(|_| Errno::INVAL)
 }
 
 fn length_of(stat: &rustix::fs::Stat) -> u64 {
@@ -471,109 +435,4 @@ fn io_error(error: std::io::Error, place: String) -> Error {
         _ => ErrorKind::Target,
     };
     Error::caused(kind, place, error)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-    use crate::target::conformance;
-
-    fn key(text: &str) -> ObjectKey {
-        ObjectKey::new(text).unwrap()
-    }
-
-    fn fresh() -> (tempfile::TempDir, LocalTarget) {
-        let dir = tempfile::tempdir().unwrap();
-        let target = LocalTarget::create(&dir.path().join("a/b")).unwrap();
-        (dir, target)
-    }
-
-    #[test]
-    fn behaves_as_a_target() {
-        conformance::check(&|| {
-            let (dir, target) = fresh();
-            (Box::new(dir), Box::new(target))
-        });
-    }
-
-    #[test]
-    fn a_missing_directory_is_not_made_by_opening() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = LocalTarget::open(&dir.path().join("none")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        std::fs::write(dir.path().join("file"), b"").unwrap();
-        let error = LocalTarget::open(&dir.path().join("file")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Target);
-    }
-
-    #[test]
-    fn links_are_never_followed() {
-        let (dir, target) = fresh();
-        let outside = dir.path().join("outside");
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(outside.join("x"), b"precious").unwrap();
-        let root = dir.path().join("a/b");
-        symlink(&outside, root.join("packs")).unwrap();
-        symlink(outside.join("x"), root.join("config")).unwrap();
-        assert_eq!(target.get(&key("packs/x")).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(target.get(&key("config")).unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(target.put(&key("packs/y"), &[b"new"]).is_err());
-        assert!(target.list("").unwrap().is_empty());
-        // A put over a link replaces the link, not what it points to.
-        target.put(&key("config"), &[b"mine"]).unwrap();
-        assert_eq!(std::fs::read(outside.join("x")).unwrap(), b"precious");
-        assert_eq!(target.get(&key("config")).unwrap(), b"mine");
-        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_fifo_in_an_objects_place_does_not_hang() {
-        let (dir, target) = fresh();
-        let path = dir.path().join("a/b/config");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, FILE_MODE, 0).unwrap();
-        assert_eq!(target.get(&key("config")).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(target.length(&key("config")).unwrap(), None);
-        let aside = target.set_aside(&key("config")).unwrap();
-        assert_eq!(aside.as_str(), "aside/config");
-        target.put_new(&key("config"), &[b"good"]).unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_was_removed_is_no_empty_target() {
-        let (dir, target) = fresh();
-        target.put(&key("packs/ab/cd"), &[b"x"]).unwrap();
-        std::fs::remove_dir_all(dir.path().join("a")).unwrap();
-        assert_eq!(target.list("").unwrap_err().kind(), ErrorKind::Target);
-        assert_eq!(target.length(&key("packs/ab/cd")).unwrap_err().kind(), ErrorKind::Target);
-        assert!(target.put(&key("packs/ab/cd"), &[b"x"]).is_err());
-    }
-
-    #[test]
-    fn unfinished_objects_go_only_when_old() {
-        let (dir, target) = fresh();
-        let temporary = dir.path().join("a/b/.tmp");
-        std::fs::create_dir(&temporary).unwrap();
-        for (name, age) in [("young", 60), ("old", 60 * 60 * 25)] {
-            let file = File::create(temporary.join(name)).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
-        }
-        target.put(&key("config"), &[b"x"]).unwrap();
-        assert!(temporary.join("young").exists());
-        assert!(!temporary.join("old").exists());
-        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1, "the put left nothing there");
-        assert_eq!(target.list("").unwrap().len(), 1);
-    }
-
-    #[test]
-    fn foreign_files_are_not_listed() {
-        let (dir, target) = fresh();
-        let root = dir.path().join("a/b");
-        std::fs::create_dir(root.join("lost+found")).unwrap();
-        std::fs::write(root.join("lost+found/x"), b"").unwrap();
-        std::fs::write(root.join("README"), b"").unwrap();
-        std::fs::write(root.join(".hidden"), b"").unwrap();
-        assert!(target.list("").unwrap().is_empty());
-    }
 }
