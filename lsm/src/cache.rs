@@ -17,6 +17,10 @@ use crate::block::Block;
 
 const SHARDS: usize = 16;
 
+/// A shard below this many bytes would have no room for a large block: then fewer shards are used. One of more than sixteen times as many (so that a capacity that
+/// goes up and down does not change the number each time) is divided again.
+const SHARD_BYTES_MIN: usize = 256 << 10;
+
 /// The small queue's part of the capacity: one in so many.
 const SMALL_PART: usize = 10;
 
@@ -188,24 +192,44 @@ struct Padded {
 pub struct BlockCache {
     shards: [Padded; SHARDS],
     capacity: AtomicUsize,
+    /// How many shards are in use, as a power of two.
+    in_use: AtomicUsize,
     tables: AtomicU64,
 }
 
 impl BlockCache {
     /// A cache that holds at most about `capacity_bytes`. With 0 it holds nothing.
     pub fn new(capacity_bytes: usize) -> Self {
-        Self {
+        let cache = Self {
             shards: Default::default(),
-            capacity: AtomicUsize::new(capacity_bytes),
+            capacity: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(SHARDS),
             tables: AtomicU64::new(1),
-        }
+        };
+        cache.set_capacity(capacity_bytes);
+        cache
     }
 
     /// Changes the capacity; shrinking evicts at once.
     pub fn set_capacity(&self, capacity_bytes: usize) {
+        let before = self.in_use.load(Ordering::Relaxed);
+        let mut in_use = before;
+        while in_use > 1 && capacity_bytes / in_use < SHARD_BYTES_MIN {
+            in_use /= 2;
+        }
+        while in_use < SHARDS && capacity_bytes / in_use > 16 * SHARD_BYTES_MIN {
+            in_use *= 2;
+        }
         self.capacity.store(capacity_bytes, Ordering::Relaxed);
+        self.in_use.store(in_use, Ordering::Relaxed);
         for padded in &self.shards {
-            padded.shard.write().shrink(capacity_bytes / SHARDS);
+            let mut shard = padded.shard.write();
+            if in_use == before {
+                shard.shrink(capacity_bytes / in_use);
+            } else {
+                // Most blocks would be looked for elsewhere now, and never be found to be evicted. This is rare.
+                *shard = Shard::default();
+            }
         }
     }
 
@@ -237,7 +261,8 @@ impl BlockCache {
     fn shard(&self, key: Key) -> &Padded {
         let [first, ..] = &self.shards;
         // The map uses the lower bits.
-        self.shards.get((key.hash() >> 60) as usize % SHARDS).unwrap_or(first)
+        let in_use = self.in_use.load(Ordering::Relaxed);
+        self.shards.get((key.hash() >> 60) as usize & (in_use - 1)).unwrap_or(first)
     }
 
     /// The block at `offset` of a table, if it is here.
@@ -261,7 +286,7 @@ impl BlockCache {
     pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) -> Block {
         let key = Key { table, offset };
         let bytes = block.memory_bytes() + OVERHEAD_BYTES;
-        let capacity = self.capacity.load(Ordering::Relaxed) / SHARDS;
+        let capacity = self.capacity.load(Ordering::Relaxed) / self.in_use.load(Ordering::Relaxed);
         if bytes > capacity {
             return block;
         }
@@ -312,6 +337,20 @@ mod tests {
         assert_eq!(cache.stats().blocks, 0);
         cache.insert(1, 0, block(10));
         assert_eq!(cache.stats().blocks, 0);
+    }
+
+    #[test]
+    fn a_small_cache_still_holds_large_blocks() {
+        let cache = BlockCache::new(128 << 10);
+        cache.insert(1, 0, block(64 << 10));
+        assert!(cache.get(1, 0).is_some());
+        cache.set_capacity(64 << 20);
+        for offset in 0..1000 {
+            cache.insert(1, offset, block(1000));
+        }
+        assert_eq!(cache.stats().blocks, 1000);
+        cache.set_capacity(32 << 20);
+        assert_eq!(cache.stats().blocks, 1000, "a capacity that changes within reason keeps what is there");
     }
 
     #[test]

@@ -93,7 +93,8 @@ impl KeyRange {
 
     /// Whether some key may lie in both.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.intersection(other).is_some()
+        let lower = self.lower.as_slice().max(&other.lower);
+        self.is_before_end(lower) && other.is_before_end(lower)
     }
 
     /// Whether every key of `other` lies in this range.

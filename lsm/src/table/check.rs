@@ -333,7 +333,7 @@ impl Check<'_> {
         let tombstones = table.range_tombstones();
         self.figures.entries += tombstones.len() as u64;
         let bounds = &table.summary().bounds;
-        if tombstones.bounds().is_some_and(|range| !bounds.encloses(&range)) {
+        if tombstones.bounds().is_some_and(|range| !bounds.encloses(range)) {
             let offset = table.directory.tombstones.map_or(0, |handle| handle.offset);
             self.wrong(offset, "a range tombstone lies outside the bounds of the table");
         }
@@ -377,7 +377,7 @@ impl Check<'_> {
             );
             return self.wrong(offset, message);
         }
-        let lower = [counted.first.clone(), tombstones.bounds().map(|bounds| bounds.lower)]
+        let lower = [counted.first.clone(), tombstones.bounds().map(|bounds| bounds.lower.clone())]
             .into_iter()
             .flatten()
             .min();

@@ -320,8 +320,9 @@ impl TableWriter {
         }
         let points = self.first_user.take().map(|first| KeyRange::inclusive(first, self.last.0.clone()));
         let bounds = match (points, tombstones.bounds()) {
-            (Some(points), Some(ranges)) => points.union(&ranges),
-            (Some(bounds), None) | (None, Some(bounds)) => bounds,
+            (Some(points), Some(ranges)) => points.union(ranges),
+            (Some(points), None) => points,
+            (None, Some(ranges)) => ranges.clone(),
             (None, None) => unreachable!("something was added"),
         };
         let mut summary = TableSummary {
