@@ -4,7 +4,8 @@
 //!   filter (the table's own check). What a table says of itself is what the manifest says of it.
 //! - The levels are in order: level 0 by time, the runs below disjoint (checked on every install, and here again).
 //! - For each key, what an upper place holds is newer than what a lower place does: all tables of a keyspace are merged once, and of the entries of
-//!   one key each comes from the same place as the one before it, or a lower one. So the first answer that a lookup finds is the newest.
+//!   one key each comes from the same place as the one before it, or a lower one; and no range tombstone lies above an entry that is newer than
+//!   it. So the first answer that a lookup finds, or the first range tombstone over the key, is the newest.
 //! - Every entry lies within the bounds of the reference that answers for it, and no sequence number is above the visible one.
 //! - Every log that is named is there. (Its contents were verified when it was replayed, or are being written.)
 //!
@@ -17,10 +18,12 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::iter::InternalIterator;
-use crate::key::{SequenceNumber, parse_trailer, split};
-use crate::levels::{KeyspaceView, OpenTable};
+use crate::key::{SEQUENCE_MAX, SequenceNumber, parse_trailer, split};
+use crate::levels::{KeyspaceView, OpenTable, RunIter};
+use crate::merge::MergingIterator;
 use crate::range::KeyRange;
-use crate::table::{CheckLevel, ReadMode, TableCheck, TableIter};
+use crate::range_tombstone::TombstoneCursor;
+use crate::table::{CheckLevel, ReadMode, TableCheck};
 
 /// Faults that are kept; of more, the count.
 const FAULTS_MAX: usize = 100;
@@ -154,57 +157,56 @@ fn check_reference(open: &OpenTable, visible: SequenceNumber, report: &mut Check
     }
 }
 
-/// One table in the merge.
-struct Place {
-    /// Newer places have smaller numbers; the tables of a run share one.
-    rank: usize,
-    iter: TableIter,
-    name: FileName,
-}
-
-/// Merges all tables and looks at each key's entries.
+/// Merges all tables and looks at each key's entries, and at the range tombstones above them.
 fn check_order(keyspace: &KeyspaceView, visible: SequenceNumber, report: &mut CheckReport) -> Result<()> {
-    let mut places = Vec::new();
-    let mut rank = 0;
-    for (level, tables) in keyspace.tables.levels().iter().enumerate() {
-        for open in tables.iter() {
-            if let Some(mut iter) = open.iter(ReadMode::Bypass, &KeyRange::all()) {
-                iter.seek_to_first()?;
-                places.push(Place { rank, iter, name: FileName::Table(open.reference.file) });
-            }
-            rank += usize::from(level == 0);
-        }
-        rank += 1;
+    // Places from the newest to the oldest: each table of level 0, then each run. The numbers of the sources are their ranks.
+    let mut sources = Vec::new();
+    let mut tombstones: Vec<(usize, TombstoneCursor)> = Vec::new();
+    let [newest, runs @ ..] = keyspace.tables.levels();
+    let places = newest.iter().map(|open| Arc::from([open.clone()])).chain(runs.iter().cloned());
+    for (rank, place) in places.enumerate() {
+        let place: Arc<[OpenTable]> = place;
+        let sets = place.iter().filter_map(|open| open.tombstones.as_ref());
+        tombstones.extend(sets.map(|set| (rank, TombstoneCursor::new(Arc::clone(set), SEQUENCE_MAX))));
+        sources.push(RunIter::new(place, ReadMode::Bypass, KeyRange::all()));
     }
-    let mut last: Option<(Vec<u8>, usize, FileName)> = None;
-    loop {
-        let smallest = places
-            .iter_mut()
-            .filter(|place| place.iter.valid())
-            .min_by(|a, b| crate::key::compare(a.iter.key(), b.iter.key()).then(a.rank.cmp(&b.rank)));
-        let Some(place) = smallest else { return Ok(()) };
-        let (user, trailer) = split(place.iter.key())?;
+    let mut merge = MergingIterator::new(sources);
+    merge.seek_to_first()?;
+    let mut last: Option<(Vec<u8>, usize)> = None;
+    while let Some((rank, source)) = merge.source() {
+        let name = |report: &mut CheckReport, message: String| {
+            let error = Error::corruption(message);
+            report.fault(match source.table() {
+                Some(open) => error.at(open.table.path()),
+                None => error,
+            });
+        };
+        let (user, trailer) = split(merge.key())?;
         let (sequence, _) = parse_trailer(trailer)?;
         if sequence > visible {
-            report.fault(Error::corruption(format!(
-                "{} holds sequence number {sequence}, not yet given out",
-                place.name
-            )));
+            name(
+                report,
+                format!("sequence number {sequence} was not yet given out; key {}", user.escape_ascii()),
+            );
         }
         match &mut last {
-            Some((last_user, last_rank, last_name)) if last_user == user => {
-                if place.rank < *last_rank {
-                    report.fault(Error::corruption(format!(
-                        "{} holds an older entry of a key than {}, which lies below it: key {}",
-                        place.name,
-                        last_name,
-                        user.escape_ascii()
-                    )));
+            Some((last_user, last_rank)) if last_user == user => {
+                if rank < *last_rank {
+                    let message = "holds an older entry of a key than one that lies below it: key";
+                    name(report, format!("{message} {}", user.escape_ascii()));
                 }
-                (*last_rank, *last_name) = (place.rank, place.name);
+                *last_rank = rank;
             }
-            last => *last = Some((user.to_vec(), place.rank, place.name)),
+            last => *last = Some((user.to_vec(), rank)),
         }
-        place.iter.next()?;
+        for (above, set) in tombstones.iter_mut().filter(|(above, _)| *above < rank) {
+            // Only where one covers the key at all is it worth to ask for one that is older than the entry.
+            if set.newest_covering(user) > 0 && set.tombstones().newest_covering(user, sequence) > 0 {
+                let message = "holds an entry that is newer than a range tombstone in place";
+                name(report, format!("{message} {above}, above it: key {}", user.escape_ascii()));
+            }
+        }
+        merge.next()?;
     }
+    Ok(())
 }

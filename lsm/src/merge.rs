@@ -47,6 +47,11 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.tree.first().copied().unwrap_or(0)
     }
 
+    /// The source of the current entry, by its place among those that are merged.
+    pub fn source(&self) -> Option<(usize, &I)> {
+        self.current().map(|source| (self.winner(), source))
+    }
+
     fn current(&self) -> Option<&I> {
         if self.valid { self.sources.get(self.winner()) } else { None }
     }

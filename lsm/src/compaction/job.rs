@@ -8,6 +8,7 @@
 //! not touched, and the database works on: readers of other keys must not suffer. It is tried again by the next session. A merge that cannot *write*
 //! fails the database, as every failed write does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
@@ -20,11 +21,11 @@ use crate::flush::{open_table, update};
 use crate::iter::InternalIterator;
 use crate::journal::random_identity;
 use crate::key::split;
-use crate::levels::{Change, Edit, LEVEL_COUNT, OpenTree, TableReference, View};
+use crate::levels::{Change, Edit, LEVEL_COUNT, OpenTable, OpenTree, RunIter, TableReference, View};
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
-use crate::table::{ReadMode, TableIter, TableSummary, TableWriter};
+use crate::table::{ReadMode, TableSummary, TableWriter};
 
 /// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
 const OVERLAP_MAX: u64 = 10;
@@ -41,7 +42,7 @@ pub(crate) struct CompactionState {
 struct Job {
     keyspace: KeyspaceId,
     pick: Pick,
-    merge: MergingIterator<TableIter>,
+    merge: MergingIterator<RunIter>,
     filter: Filter,
     /// Those of the inputs that stay.
     tombstones: RangeTombstones,
@@ -208,16 +209,26 @@ impl Job {
     fn new(engine: &Engine, keyspace: KeyspaceId, tables: Arc<OpenTree>, pick: Pick) -> Result<Self> {
         let mut sources = Vec::new();
         let mut tombstones: Vec<RangeTombstone> = Vec::new();
-        for open in tables.tables() {
-            let is_input = |(_, table): &(usize, Arc<TableReference>)| {
-                table.file == open.reference.file && table.bounds.lower == open.reference.bounds.lower
+        for (level, open_tables) in tables.levels().iter().enumerate() {
+            let inputs: HashSet<(FileNumber, &[u8])> = pick
+                .inputs
+                .iter()
+                .filter(|(input_level, _)| *input_level == level)
+                .map(|(_, table)| (table.file, table.bounds.lower.as_slice()))
+                .collect();
+            let is_input = |open: &&OpenTable| {
+                inputs.contains(&(open.reference.file, open.reference.bounds.lower.as_slice()))
             };
-            if !pick.inputs.iter().any(is_input) {
-                continue;
-            }
-            sources.extend(open.iter(ReadMode::Bypass, &KeyRange::all()));
-            if let Some(set) = &open.tombstones {
+            let inputs: Vec<OpenTable> = open_tables.iter().filter(is_input).cloned().collect();
+            for set in inputs.iter().filter_map(|open| open.tombstones.as_ref()) {
                 tombstones.extend(set.iter().map(|tombstone| tombstone.to_owned()));
+            }
+            // One source for a run: each source reads far ahead, so their number is memory.
+            if level == 0 {
+                let alone = inputs.into_iter().map(|open| Arc::from([open]));
+                sources.extend(alone.map(|open| RunIter::new(open, ReadMode::Bypass, KeyRange::all())));
+            } else if !inputs.is_empty() {
+                sources.push(RunIter::new(inputs.into(), ReadMode::Bypass, KeyRange::all()));
             }
         }
         let mut merge = MergingIterator::new(sources);

@@ -179,6 +179,11 @@ impl RunIter {
         Self { level, mode, range, index: 0, current: None }
     }
 
+    /// The table of the current entry.
+    pub fn table(&self) -> Option<&OpenTable> {
+        self.level.get(self.index)
+    }
+
     /// Stands before (or behind) the entries of the table at `index`; whether there is such a table.
     fn open(&mut self, index: usize) -> bool {
         self.index = index;
