@@ -1,4 +1,5 @@
 //! Writers, readers, flushes and merges at the same time: whoever reads sees one moment, whole batches, and nothing twice.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test: what is wrong stops it")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
