@@ -12,7 +12,7 @@ mod mem;
 mod os;
 mod site;
 
-pub use fault::FaultFs;
+pub use fault::{Fault, FaultCall, FaultEffect, FaultFs};
 pub use mem::{Call, CrashPolicy, MemFs, Snapshot};
 pub use os::OsFs;
 pub use site::SyncSite;

@@ -101,6 +101,23 @@ impl Inode {
         }
     }
 
+    /// Drops what is clean from the cache: what a failed sync forgot is read as it is on the disk, where it never arrived.
+    pub(super) fn drop_clean(&mut self) {
+        self.sectors.retain(|_, versions| {
+            versions.retain(|version| !version.forgotten);
+            !versions.is_empty()
+        });
+        self.lengths.retain(|length| !length.forgotten);
+        let mut image = self.synced.clone();
+        for (sector, versions) in &self.sectors {
+            if let Some(version) = versions.last() {
+                image.set_sector(*sector, &version.bytes);
+            }
+        }
+        image.set_len(self.lengths.last().map_or(self.synced.len(), |length| length.length));
+        self.current = image;
+    }
+
     /// Whether a sync would have anything to do.
     pub(super) fn is_dirty(&self) -> bool {
         self.lengths.iter().any(|length| !length.forgotten)

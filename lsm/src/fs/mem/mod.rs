@@ -7,7 +7,8 @@
 //! - After a crash each 512-byte sector of an unsynced write is old or new, independently; zeros or garbage only where no
 //!   synced byte lives; a length is any intermediate one; of the directory operations any subset has happened, each rename
 //!   whole or not at all, operations on one name in their order. [`CrashPolicy`] picks.
-//! - A failed sync takes its writes for clean: they are seen until the crash, and no later sync persists them.
+//! - A failed sync takes its writes for clean: they are seen until the cache drops them ([`Advice::DontNeed`]) or the crash,
+//!   and no later sync persists them.
 //! - A full device says so at the write or at the sync ([`MemFs::set_capacity`]).
 //!
 //! A [`MemFs::snapshot`] shares memory with its origin, so that a driver can keep one after every mutating call
@@ -514,7 +515,13 @@ impl File for MemFile {
         })
     }
 
-    fn advise(&self, _advice: Advice, _offset: u64, _length: u64) {}
+    fn advise(&self, advice: Advice, _offset: u64, _length: u64) {
+        if advice == Advice::DontNeed
+            && let Ok(inode) = self.fs.shared.state.lock().inode_mut(self.inode)
+        {
+            inode.drop_clean();
+        }
+    }
 
     fn forget_unsynced(&self) {
         if let Ok(inode) = self.fs.shared.state.lock().inode_mut(self.inode) {
@@ -522,3 +529,6 @@ impl File for MemFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
