@@ -16,6 +16,8 @@ pub mod filename;
 pub mod filter;
 mod flush;
 pub mod fs;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod iter;
 pub mod iterator;
 pub mod journal;

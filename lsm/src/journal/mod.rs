@@ -16,6 +16,7 @@
 //! [`RecordWriter`] and read with [`read_records`]: the same records, one caller at a time. FORMAT.md, "Journal", has the bytes.
 
 mod aside;
+mod dump;
 mod group;
 mod logfile;
 mod pass;
@@ -26,6 +27,7 @@ mod typed;
 mod writer;
 
 pub use aside::set_aside;
+pub use dump::dump;
 pub use group::{BatchRecord, Journal, JournalOptions, Position};
 pub use logfile::{
     END_PAYLOAD_BYTES, LOG_FORMAT_VERSION, LOG_HEADER_BYTES, LOG_HEADER_LAYOUT, LogEnd, LogKind,
@@ -90,3 +92,6 @@ pub mod sites {
     pub const ALL: [SyncSite; 7] =
         [CREATE, CREATE_DIRECTORY, COMMIT, RECOVER, SET_ASIDE, SET_ASIDE_DIRECTORY, REMOVE_DIRECTORY];
 }
+
+#[cfg(test)]
+mod tests;

@@ -269,7 +269,8 @@ pub fn recover(
                 let mut visit = |record: &Record<'_>| visit_batch(record, number, options, visit);
                 let mut report = pass(reader, report, known, options.mode, options.flushed, &mut visit)?;
                 judge_end(&mut report, is_newest, end, options)?;
-                if options.access == Access::Write && end.is_none() {
+                let is_cut = end.is_none() || matches!(report.verdict, Verdict::Stopped { .. });
+                if options.access == Access::Write && is_cut {
                     let number = report.number;
                     report.set_aside =
                         set_aside(fs.as_ref(), directory, number, reader, report.end, report.cut_end)?;
@@ -278,13 +279,14 @@ pub fn recover(
             }
         };
         seen = seen.max(report.last_sequence_seen);
-        stopped |= matches!(report.verdict, Verdict::Stopped { .. });
         recovery.is_lossy |= report.is_lossy();
         recovery.last_sequence = recovery.last_sequence.max(report.last_sequence);
-        if end.is_none() && report.verdict != Verdict::CleanEnd {
+        let is_stopped = matches!(report.verdict, Verdict::Stopped { .. });
+        if is_stopped || (end.is_none() && report.verdict != Verdict::CleanEnd) {
             let cut = Cut { offset: report.end, last_sequence: report.last_sequence };
             recovery.cuts.push((report.number, cut));
         }
+        stopped |= is_stopped;
         previous = Some(report.log_end());
         recovery.logs.push(report);
     }

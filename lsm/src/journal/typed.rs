@@ -1,8 +1,9 @@
 //! A directory of logs, for use without a database around it: payloads of one type in, the same out after a crash.
 //!
 //! The chain of first records does what the manifest does for a database: where a log was cut is durable when the next one exists.
-//! What it cannot notice is that the newest log is missing, or that the oldest ones are: who needs that keeps a record of
-//! the logs, as the database does.
+//! What it cannot notice is that the newest log is missing, or that the oldest ones are; and a loss that was accepted once
+//! ([`RecoveryMode::PointInTime`], [`RecoveryMode::Salvage`]: for reading out what is left) has to be accepted at each opening.
+//! Who needs more keeps a record of the logs, as the database does.
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::reader::RecordReader;
 use super::recover::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveryMode, first_record, recover,
 };
-use super::{BatchRecord, Durability, Journal, JournalOptions, sites};
+use super::{BatchRecord, Durability, Journal, JournalOptions, Verdict, sites};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
@@ -66,7 +67,11 @@ struct State {
     previous: Option<LogEnd>,
     /// The logs before the open one, and the last sequence number of each.
     ended: Vec<(FileNumber, SequenceNumber)>,
+    /// Files that were being created when a crash came.
+    never_begun: Vec<FileNumber>,
     closed: bool,
+    /// The error of a log that could not be created.
+    failed: Option<Error>,
 }
 
 impl<P: Payload> TypedJournal<P> {
@@ -100,8 +105,10 @@ impl<P: Payload> TypedJournal<P> {
         numbers.sort_unstable();
         let first = oldest_start(fs.as_ref(), directory, &numbers)?;
         let database = first.map_or_else(random_identity, |start| Ok(start.database))?;
-        // What the removed logs held is taken to be where it belongs.
-        let every = first.and_then(|start| start.previous).map_or(0, |previous| previous.last_sequence);
+        // What the removed logs held is taken to be where it belongs. But if the log before the oldest readable one is
+        // there, and is not readable, then it was not removed.
+        let removed = first.and_then(|start| start.previous).filter(|log| !numbers.contains(&log.number));
+        let every = removed.map_or(0, |log| log.last_sequence);
         let flushed = Flushed { every, any: every };
         let options_of_recovery = RecoverOptions { database, flushed, mode, access: Access::Write };
         let expected: Vec<ExpectedLog> =
@@ -117,8 +124,20 @@ impl<P: Payload> TypedJournal<P> {
             next_number: numbers.last().map_or(1, |number| number + 1),
             next_sequence: recovery.next_sequence,
             previous: recovery.end,
-            ended: recovery.logs.iter().map(|log| (log.number, log.last_sequence)).collect(),
+            never_begun: recovery
+                .logs
+                .iter()
+                .filter(|log| log.verdict == Verdict::NeverBegun)
+                .map(|log| log.number)
+                .collect(),
+            ended: recovery
+                .logs
+                .iter()
+                .filter(|log| log.verdict != Verdict::NeverBegun)
+                .map(|log| (log.number, log.last_sequence))
+                .collect(),
             closed: false,
+            failed: None,
         };
         let journal = Self {
             fs,
@@ -165,6 +184,9 @@ impl<P: Payload> TypedJournal<P> {
         if state.closed {
             return Err(Error::new(ErrorKind::Closed, "the journal was closed").at(&self.directory));
         }
+        if let Some(first) = &state.failed {
+            return Err(Error::failed(first));
+        }
         if let Some(journal) = &state.journal {
             return Ok(Arc::clone(journal));
         }
@@ -179,7 +201,10 @@ impl<P: Payload> TypedJournal<P> {
             next_sequence: state.next_sequence,
         };
         let path = FileName::Log(number).path(&self.directory);
-        let journal = Arc::new(Journal::create(&self.fs, &path, start, self.options.clone())?);
+        // Half a log may be there now. It must not stand between two whole ones: so there is no second try.
+        let journal = Journal::create(&self.fs, &path, start, self.options.clone())
+            .inspect_err(|error| state.failed = Some(error.clone()))?;
+        let journal = Arc::new(journal);
         state.journal = Some(Arc::clone(&journal));
         Ok(journal)
     }
@@ -224,24 +249,33 @@ impl<P: Payload> TypedJournal<P> {
     /// Those of removing and of syncing the directory.
     pub fn remove_through(&self, sequence: SequenceNumber) -> Result<usize> {
         let mut state = self.state.lock();
+        // These first: so that the oldest file is always a log that says what was before it.
+        while let Some(number) = state.never_begun.last().copied() {
+            self.remove(number)?;
+            state.never_begun.pop();
+        }
         let mut count = 0;
         while let Some((number, last_sequence)) = state.ended.first().copied()
             && last_sequence <= sequence
             && (state.journal.is_some() || state.ended.len() > 1)
         {
-            let path = FileName::Log(number).path(&self.directory);
-            match self.fs.remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                removed => removed.context("remove", &path)?,
-            }
-            // One at a time: were a later one to go first, an earlier one would stand before a gap after a crash.
-            self.fs
-                .sync_dir(&self.directory, sites::REMOVE_DIRECTORY)
-                .context("sync the directory", &self.directory)?;
+            self.remove(number)?;
             state.ended.remove(0);
             count += 1;
         }
         Ok(count)
+    }
+
+    /// One at a time, durably: were a later one to go first, an earlier one would stand before a gap after a crash.
+    fn remove(&self, number: FileNumber) -> Result<()> {
+        let path = FileName::Log(number).path(&self.directory);
+        match self.fs.remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.context("remove", &path)?,
+        }
+        self.fs
+            .sync_dir(&self.directory, sites::REMOVE_DIRECTORY)
+            .context("sync the directory", &self.directory)
     }
 
     /// Ends the open log: opening again finds a clean end.
@@ -278,7 +312,6 @@ fn oldest_start(fs: &dyn FileSystem, directory: &Path, numbers: &[FileNumber]) -
 mod tests {
     use super::*;
     use crate::fs::{CrashPolicy, MemFs};
-    use crate::journal::Verdict;
 
     type Bytes = Vec<u8>;
 
