@@ -207,7 +207,8 @@ pub(super) fn pass(
             report.cut_end = rest.end;
             return Ok(report);
         }
-        let search = raw.map_or(at + 8, |raw| (at + raw.record_bytes()).min(limit));
+        let behind = raw.map(|raw| at + raw.record_bytes()).filter(|behind| *behind <= limit);
+        let search = behind.unwrap_or(at + 1);
         let next = reader.resync(search, limit)?;
         let hole = hole(&report, known, flushed, at, next, limit, reason);
         if !hole.harmless || mode == RecoveryMode::Strict {
@@ -301,7 +302,7 @@ fn hole(
     limit: u64,
     reason: String,
 ) -> Hole {
-    let end = next.map_or_else(|| known.end.map_or(limit, |cut| cut.offset).max(limit), |(next, _)| next);
+    let end = next.map_or_else(|| limit.max(report.durable), |(next, _)| next);
     let first = report.last_sequence + 1;
     let last = match next {
         Some((_, raw)) => Some(raw.header.first_sequence.saturating_sub(1)),

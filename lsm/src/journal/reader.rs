@@ -194,6 +194,13 @@ impl RecordReader {
                     survey.last_sequence = survey.last_sequence.max(raw.header.last_sequence());
                     survey.sync_asked |= raw.header.sync_asked;
                     at = offset + raw.record_bytes();
+                    if at > limit {
+                        // Its end is cut off; or its length is wrong, and there are others behind it.
+                        match self.resync(offset + 1, limit)? {
+                            Some((other, _)) => at = other,
+                            None => break,
+                        }
+                    }
                 }
                 None => {
                     survey.unidentified = true;

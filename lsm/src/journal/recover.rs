@@ -126,6 +126,8 @@ struct OpenLog {
     file_bytes: u64,
     /// Or why it cannot be read.
     reader: Result<RecordReader>,
+    /// What is wrong with the header of a file that can be read nonetheless.
+    header: Option<Error>,
     /// Its first record, if that is whole.
     start: Option<Start>,
 }
@@ -268,7 +270,19 @@ pub fn recover(
                 let number = log.expected.number;
                 let mut visit = |record: &Record<'_>| visit_batch(record, number, options, visit);
                 let mut report = pass(reader, report, known, options.mode, options.flushed, &mut visit)?;
-                judge_end(&mut report, is_newest, end, options)?;
+                judge_end(&report, is_newest, end, options)?;
+                if let Some(error) = log.header {
+                    if options.mode == RecoveryMode::Strict {
+                        return Err(error);
+                    }
+                    report.holes.push(Hole {
+                        offset: 0,
+                        bytes: LOG_HEADER_BYTES as u64,
+                        reason: error.to_string(),
+                        sequences: None,
+                        harmless: true,
+                    });
+                }
                 let is_cut = end.is_none() || matches!(report.verdict, Verdict::Stopped { .. });
                 if options.access == Access::Write && is_cut {
                     let number = report.number;
@@ -323,12 +337,7 @@ fn visit_batch(
 }
 
 /// In [`RecoveryMode::Strict`] a log whose end nobody recorded must have a last record.
-fn judge_end(
-    report: &mut LogReport,
-    is_newest: bool,
-    end: Option<Cut>,
-    options: &RecoverOptions,
-) -> Result<()> {
+fn judge_end(report: &LogReport, is_newest: bool, end: Option<Cut>, options: &RecoverOptions) -> Result<()> {
     if options.mode == RecoveryMode::Strict
         && is_newest
         && end.is_none()
@@ -380,6 +389,7 @@ fn open(
         path: path.clone(),
         file_bytes,
         reader: Err(error),
+        header: None,
         start: None,
     };
     let file = match fs.open_read(&path) {
@@ -395,11 +405,15 @@ fn open(
         file.advise(Advice::DontNeed, 0, 0);
     }
     let file_bytes = file.len().context("read the length", &path)?;
+    let mut header = None;
     let mut reader = match RecordReader::open(Arc::clone(&file), &path, LogKind::Journal) {
         Ok(reader) => reader,
         Err(error) if error.kind() == ErrorKind::Corruption => match expected.identity {
             // The header is damaged, but all that it says is known, and the records vouch for themselves.
-            Some(identity) => RecordReader::with_identity(file, &path, identity)?,
+            Some(identity) => {
+                header = Some(error);
+                RecordReader::with_identity(file, &path, identity)?
+            }
             None => return Ok(unreadable(file_bytes, error)),
         },
         Err(error) => return Err(error),
@@ -417,7 +431,7 @@ fn open(
         ));
     }
     let start = first_record(&mut reader)?;
-    Ok(OpenLog { expected, path, file_bytes: reader.file_bytes(), reader: Ok(reader), start })
+    Ok(OpenLog { expected, path, file_bytes: reader.file_bytes(), reader: Ok(reader), header, start })
 }
 
 /// The first record, if it is whole.
