@@ -1,0 +1,287 @@
+//! Opening: what is there is checked before it is believed; what is not fit is set aside, never a reason to fail.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lsm::{Batch, Db, Durability};
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{RepositoryId, WriterId};
+use crate::seal::Cipher;
+use crate::secret::{Epoch, Purpose, Secret, Secrets};
+use crate::segment::{ListKey, Outbox, SegmentKeys, SegmentName, SegmentObject};
+
+use super::chunks::PackCache;
+use super::digest::DigestKey;
+use super::holdings::UsablePacks;
+use super::store::{Keyspaces, LAYOUT, meta, open_engine};
+
+/// Whether the catalog is opened for changing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// One process at a time; what was left half done is finished.
+    Write,
+    /// Beside a writer.
+    Read,
+}
+
+/// Where a catalog is and whose.
+#[derive(Clone, Debug)]
+pub struct CatalogOptions {
+    /// The folder of this repository's local state: the engine goes to `catalog/` in it, the outbox to `outbox/`.
+    pub dir: PathBuf,
+    /// Which repository.
+    pub repository: RepositoryId,
+    /// Its secrets.
+    pub secrets: Secrets,
+    /// How new segments are sealed.
+    pub cipher: Cipher,
+    /// The epoch under whose secret new segments are sealed.
+    pub epoch: Epoch,
+    /// For reading or for writing.
+    pub access: Access,
+    /// The engine's memory budget in bytes; more makes lookups and large backups faster. 64 MiB is plenty for a million entries.
+    pub memory_bytes: usize,
+}
+
+/// An open catalog; clones share it.
+#[derive(Clone)]
+pub struct Catalog {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) db: Db,
+    pub(super) spaces: Keyspaces,
+    pub(super) options: CatalogOptions,
+    pub(super) segment_keys: SegmentKeys,
+    pub(super) list_key: ListKey,
+    pub(super) derived: Secret,
+    pub(super) digest_key: DigestKey,
+    /// `None` when opened for reading.
+    pub(super) outbox: Option<Outbox>,
+    /// Held by whoever changes the catalog: numbers are given out and rows read before they are changed under it.
+    pub(super) change: Mutex<()>,
+    pub(super) usable: Mutex<Option<UsablePacks>>,
+    pub(super) pack_cache: Mutex<PackCache>,
+    /// Where a test lets the process die.
+    #[cfg(test)]
+    pub(super) crash_point: super::tests::CrashPoint,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Catalog({}, {:?})", self.inner.options.dir.display(), self.inner.options.access)
+    }
+}
+
+const ENGINE_DIR: &str = "catalog";
+const OUTBOX_DIR: &str = "outbox";
+/// Where a catalog goes that is not believed any more; the one that was there before is removed.
+const ASIDE_DIR: &str = "catalog.aside";
+
+/// Why an engine that opened is not this catalog.
+enum Unfit {
+    /// Nothing was ever written.
+    Fresh,
+    /// Another layout, another repository, or half rebuilt.
+    Foreign,
+}
+
+impl Catalog {
+    /// Opens the catalog.
+    ///
+    /// For writing: one that is missing, damaged, of another layout or another repository, or only half rebuilt is set aside and an empty
+    /// one takes its place ([`Catalog::is_empty`] says so, [`Catalog::catch_up`] fills it); a run that was half applied is finished, if
+    /// the outbox has it.
+    ///
+    /// # Errors
+    /// Locked, if another process writes; not found, if it is to be read and is not there or not fit; local, if the disk fails.
+    pub fn open(options: &CatalogOptions) -> Result<Self> {
+        let engine_dir = options.dir.join(ENGINE_DIR);
+        match options.access {
+            Access::Read => Self::open_for_reading(options, &engine_dir),
+            Access::Write => Self::open_for_writing(options, &engine_dir),
+        }
+    }
+
+    fn open_for_reading(options: &CatalogOptions, engine_dir: &Path) -> Result<Self> {
+        let absent = || {
+            Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "{}: no catalog of this repository; `versions rebuild` makes it",
+                    engine_dir.display()
+                ),
+            )
+        };
+        if !engine_dir.exists() {
+            return Err(absent());
+        }
+        let db = open_engine(engine_dir, options.memory_bytes, true)?;
+        let spaces = Keyspaces::open(&db)?;
+        match fitness(options, &spaces)? {
+            Ok(()) => Ok(Self::assemble(options, db, spaces, None)),
+            Err(Unfit::Fresh | Unfit::Foreign) => Err(absent()),
+        }
+    }
+
+    fn open_for_writing(options: &CatalogOptions, engine_dir: &Path) -> Result<Self> {
+        fs::create_dir_all(&options.dir).map_err(|error| {
+            Error::caused(ErrorKind::Local, format!("create {}", options.dir.display()), error)
+        })?;
+        let (db, spaces) = match open_engine(engine_dir, options.memory_bytes, false) {
+            Ok(db) => {
+                let spaces = Keyspaces::open(&db)?;
+                match fitness(options, &spaces)? {
+                    Ok(()) => (db, spaces),
+                    Err(Unfit::Fresh) => {
+                        claim(options, &db, &spaces)?;
+                        (db, spaces)
+                    }
+                    Err(Unfit::Foreign) => {
+                        drop(spaces);
+                        db.close()?;
+                        replace(options, engine_dir)?
+                    }
+                }
+            }
+            Err(error) if is_unfit(error.kind()) => replace(options, engine_dir)?,
+            Err(error) => return Err(error.into()),
+        };
+        let outbox = Outbox::open(options.dir.join(OUTBOX_DIR))?;
+        let catalog = Self::assemble(options, db, spaces, Some(outbox));
+        catalog.finish_from_outbox()?;
+        Ok(catalog)
+    }
+
+    fn assemble(options: &CatalogOptions, db: Db, spaces: Keyspaces, outbox: Option<Outbox>) -> Self {
+        let secrets = &options.secrets;
+        let inner = Inner {
+            db,
+            spaces,
+            options: options.clone(),
+            segment_keys: SegmentKeys::new(secrets),
+            list_key: ListKey::new(secrets),
+            derived: secrets.of_master(Purpose::DerivedId),
+            digest_key: DigestKey::new(secrets),
+            outbox,
+            change: Mutex::new(()),
+            usable: Mutex::new(None),
+            pack_cache: Mutex::default(),
+            #[cfg(test)]
+            crash_point: super::tests::CrashPoint::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether nothing was ever applied: to be filled from a target before it is believed.
+    pub fn is_empty(&self) -> bool {
+        // A row that cannot be read is one all the same: whoever reads on gets the error.
+        self.inner.spaces.writers.iter().next().is_none()
+    }
+
+    /// One atomic change.
+    pub(super) fn commit(&self, batch: Batch, durability: Durability) -> Result<()> {
+        #[cfg(test)]
+        self.inner.crash_point.hit()?;
+        self.inner.db.commit(batch, durability)?;
+        Ok(())
+    }
+
+    /// Makes everything durable that was applied so far.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn sync(&self) -> Result<()> {
+        Ok(self.inner.db.sync()?)
+    }
+
+    pub(super) fn outbox_ref(&self) -> Result<&Outbox> {
+        self.inner
+            .outbox
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Local, "the catalog was opened for reading only"))
+    }
+
+    /// The writer whose log this machine continues; `None` before its first segment, and in a catalog opened for reading.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn writer(&self) -> Result<Option<WriterId>> {
+        match &self.inner.outbox {
+            Some(outbox) => Ok(outbox.end()?.map(|end| end.writer)),
+            None => Ok(None),
+        }
+    }
+
+    /// The names of the segments that lie in the outbox, in the order of their log: they may be missing on some targets.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn outbox_names(&self) -> Result<Vec<SegmentName>> {
+        self.outbox_ref()?.segments()
+    }
+
+    /// The segments that lie in the outbox, in the order of their log. One that is damaged is left out: nobody may be given it.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn outbox(&self) -> Result<Vec<SegmentObject>> {
+        let outbox = self.outbox_ref()?;
+        let mut segments = Vec::new();
+        for name in outbox.segments()? {
+            match outbox.read(&name) {
+                Ok(segment) => segments.push(segment),
+                Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(segments)
+    }
+}
+
+/// Whether the engine could not be opened because of what it found, rather than what the system refused.
+fn is_unfit(kind: lsm::ErrorKind) -> bool {
+    matches!(kind, lsm::ErrorKind::Corruption | lsm::ErrorKind::NewerFormat)
+}
+
+fn fitness(options: &CatalogOptions, spaces: &Keyspaces) -> Result<Result<(), Unfit>> {
+    let layout = spaces.meta.get(meta::LAYOUT)?;
+    let repository = spaces.meta.get(meta::REPOSITORY)?;
+    let (Some(layout), Some(repository)) = (layout, repository) else {
+        return Ok(Err(Unfit::Fresh));
+    };
+    let fits = layout[..] == LAYOUT.to_le_bytes()
+        && repository[..] == *options.repository.as_bytes()
+        && spaces.meta.get(meta::REBUILDING)?.is_none();
+    Ok(if fits { Ok(()) } else { Err(Unfit::Foreign) })
+}
+
+/// Writes down whose catalog this is.
+fn claim(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.put(&spaces.meta, meta::LAYOUT, LAYOUT.to_le_bytes());
+    batch.put(&spaces.meta, meta::REPOSITORY, options.repository.as_bytes());
+    db.commit(batch, Durability::Synced)?;
+    Ok(())
+}
+
+/// Sets aside what is at `engine_dir` and makes an empty catalog there.
+fn replace(options: &CatalogOptions, engine_dir: &Path) -> Result<(Db, Keyspaces)> {
+    let aside = options.dir.join(ASIDE_DIR);
+    let at = |doing: &str, path: &Path, error: std::io::Error| {
+        Error::caused(ErrorKind::Local, format!("{doing} {}", path.display()), error)
+    };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(|error| at("remove", &aside, error))?;
+    }
+    fs::rename(engine_dir, &aside).map_err(|error| at("set aside", engine_dir, error))?;
+    let db = open_engine(engine_dir, options.memory_bytes, false)?;
+    let spaces = Keyspaces::open(&db)?;
+    claim(options, &db, &spaces)?;
+    Ok((db, spaces))
+}

@@ -1,0 +1,173 @@
+//! Chunks, packs, and what targets hold.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::catalog::{Holding, Verdict};
+use crate::id::ObjectHash;
+use crate::metadata::Hole;
+use crate::pack::{ChunkEntry, FrameEntry, FramePlace, Toc};
+use crate::repository::layout::ObjectName;
+use crate::segment::PackContents;
+use crate::target::ObjectInfo;
+
+/// Where the first frame of a pack begins.
+const HEADER: u64 = 112;
+
+/// A pack whose frames hold these chunks, each of 100 bytes.
+fn pack(number: u8, frames: &[&[u64]]) -> PackContents {
+    let mut offset = HEADER;
+    let frames = frames
+        .iter()
+        .enumerate()
+        .map(|(index, chunks)| {
+            let place = FramePlace { number: u32::try_from(index).unwrap(), offset, stored_bytes: 500 };
+            offset += 500;
+            FrameEntry {
+                place,
+                raw_bytes: 100 * u32::try_from(chunks.len()).unwrap(),
+                chunks: chunks.iter().map(|n| ChunkEntry { id: chunk(*n), length: 100 }).collect(),
+            }
+        })
+        .collect();
+    PackContents { name: ObjectHash::from_bytes([number; 32]), stored_bytes: offset, toc: Toc { frames } }
+}
+
+fn store(machine: &Machine, packs: &[PackContents]) -> SegmentObject {
+    let mut run = machine.begin("host", 1);
+    for pack in packs {
+        run.pack(pack.clone()).unwrap();
+    }
+    let segment = run.flush().unwrap().unwrap();
+    machine.catalog.apply(&segment).unwrap();
+    segment
+}
+
+fn pack_key(number: u8) -> crate::target::ObjectKey {
+    ObjectName::Pack(ObjectHash::from_bytes([number; 32])).key()
+}
+
+#[test]
+fn known_means_on_a_target_and_not_known_to_be_damaged() {
+    let machine = Machine::new();
+    let catalog = &machine.catalog;
+    let ids = [chunk(1), chunk(2), chunk(3), chunk(4)];
+    let (one, two) = (catalog.target("/one").unwrap(), catalog.target("/two").unwrap());
+    assert_eq!(catalog.target("/one").unwrap(), one);
+    assert_eq!(catalog.known(&ids).unwrap(), [false; 4]);
+    // A put that was acknowledged before the segment told what the pack holds.
+    catalog.record_holdings(one, &[(pack_key(1), Holding::put(1000))]).unwrap();
+    store(&machine, &[pack(1, &[&[1, 2], &[3]]), pack(2, &[&[3, 4]])]);
+    assert_eq!(catalog.known(&ids).unwrap(), [true, true, true, false]);
+    let damaged = Holding { verdict: Verdict::Damaged, ..Holding::put(1000) };
+    catalog.record_holdings(one, &[(pack_key(1), damaged)]).unwrap();
+    assert_eq!(catalog.known(&ids).unwrap(), [false; 4]);
+    // A further place of chunk 3 is enough for it.
+    catalog.record_holdings(two, &[(pack_key(2), Holding::put(1000))]).unwrap();
+    assert_eq!(catalog.known(&ids).unwrap(), [false, false, true, true]);
+    let machine = machine.reopen();
+    assert_eq!(machine.catalog.known(&ids).unwrap(), [false, false, true, true], "made from the holdings");
+    let places = machine.catalog.places(&ids[2..3]).unwrap();
+    let packs: Vec<_> = places[0].iter().map(|place| (place.pack.as_bytes()[0], place.usable)).collect();
+    assert_eq!(packs, [(2, true), (1, false)], "usable ones first");
+    machine.catalog.forget_target(two).unwrap();
+    assert_eq!(machine.catalog.known(&ids).unwrap(), [false; 4]);
+    assert_eq!(machine.catalog.targets().unwrap().len(), 1);
+}
+
+#[test]
+fn a_listing_says_what_is_held_and_what_is_missing() {
+    let machine = Machine::new();
+    let catalog = &machine.catalog;
+    let target = catalog.target("/t").unwrap();
+    let info = |number, length| ObjectInfo { key: pack_key(number), length };
+    catalog.record_listing(target, "packs", &[info(1, 10), info(2, 20)]).unwrap();
+    let good = Holding { verified: 77, verdict: Verdict::Good, ..Holding::put(20) };
+    catalog.record_holdings(target, &[(pack_key(2), good)]).unwrap();
+    catalog.record_listing(target, "packs", &[info(2, 20), info(3, 30)]).unwrap();
+    assert_eq!(catalog.holding(target, &pack_key(2)).unwrap(), Some(good), "a verification is remembered");
+    let missing = catalog.holding(target, &pack_key(1)).unwrap().unwrap();
+    assert!(!missing.held && missing.verdict == Verdict::Missing);
+    assert!(catalog.holding(target, &pack_key(3)).unwrap().unwrap().is_usable());
+    catalog.record_listing(target, "packs", &[info(2, 21)]).unwrap();
+    assert_eq!(
+        catalog.holding(target, &pack_key(2)).unwrap(),
+        Some(Holding::put(21)),
+        "another length, another object"
+    );
+    assert_eq!(catalog.holdings(target, "packs").unwrap().len(), 3);
+    assert_eq!(catalog.holdings(target, "pac").unwrap().len(), 0);
+}
+
+#[test]
+fn packs_come_back_as_they_were_told() {
+    let machine = Machine::new();
+    let packs = [pack(1, &[&[1, 2], &[3]]), pack(2, &[&[3, 4, 5]])];
+    let segment = store(&machine, &packs);
+    let target = target("t");
+    put(&segment, &[&*target]);
+    let rebuilt = Machine::from_target(&*target);
+    for catalog in [&machine.catalog, &rebuilt.catalog] {
+        assert_eq!(catalog.packs().unwrap().len(), 2);
+        for pack in &packs {
+            assert_eq!(catalog.pack(pack.name).unwrap().as_ref(), Some(pack));
+        }
+        assert_eq!(catalog.pack(ObjectHash::from_bytes([9; 32])).unwrap(), None);
+        let place = catalog.places(&[chunk(5)]).unwrap()[0][0];
+        assert_eq!((place.index, place.raw_offset, place.length), (2, 200, 100));
+        assert_eq!(place.frame, packs[1].toc.frames[0].place);
+    }
+}
+
+#[test]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is tested")]
+fn spans_and_losses_are_named_by_bytes() {
+    let machine = Machine::new();
+    let many: Vec<u64> = (0..300).collect();
+    store(&machine, &[pack(1, &[&many])]);
+    let mut tree =
+        Tree::from([(key("/a"), file(1, 0o600, &[1, 2, 3])), (key("/long"), file(2, 0o600, &many))]);
+    let mut sparse = file(3, 0o600, &[2, 7]);
+    sparse.metadata.size = 1200;
+    sparse.metadata.holes = vec![Hole { offset: 50, length: 1000 }];
+    tree.insert(key("/sparse"), sparse);
+    machine.back_up("host", 1, &tree, &[]);
+    tree.remove(&key("/a"));
+    machine.back_up("host", 2, &tree, &[]);
+    let last = machine.back_up("host", 3, &tree, &[]);
+    let catalog = &machine.catalog;
+    let version = catalog.entry(&last, &key("/long")).unwrap().unwrap();
+    assert!(matches!(version.contents, Contents::List { count: 300, .. }));
+    let spans: Vec<_> = catalog.spans(&version.contents).unwrap().map(|span| span.unwrap()).collect();
+    assert_eq!(spans.len(), 300);
+    for (n, span) in spans.iter().enumerate() {
+        assert_eq!((span.id, span.offset, span.length), (chunk(n as u64), 100 * n as u64, 100));
+        assert_eq!(span.places.len(), 1);
+    }
+    let mut found = Vec::new();
+    let lost = HashSet::from([chunk(2), chunk(299)]);
+    catalog
+        .references(&lost, &mut |reference| {
+            found.push((
+                reference.key.to_string(),
+                reference.version.birth.0,
+                reference.last.0,
+                reference.ranges,
+            ));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(
+        found,
+        [
+            ("/a".to_owned(), 1, 1, vec![100..200]),
+            ("/long".to_owned(), 1, 3, vec![200..300, 29_900..30_000]),
+            ("/sparse".to_owned(), 1, 3, vec![0..50, 1050..1100]),
+        ]
+    );
+    // A chunk that nobody tells of ends the spans with an error, behind those before it.
+    let unknown = Contents::Inline(vec![chunk(1), chunk(1000), chunk(2)]);
+    let spans: Vec<_> = catalog.spans(&unknown).unwrap().collect();
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[1].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+}
