@@ -8,6 +8,7 @@ use crate::envelope::{ENVELOPE_FIELDS, EnvelopeKind};
 use crate::frame::FRAME_HEADER_FIELDS;
 use crate::pack::{PACK_HEADER_FIELDS, TRAILER_FIELDS};
 use crate::secret::Purpose;
+use crate::segment::SEGMENT_HEADER_FIELDS;
 use crate::testing::secrets;
 
 fn format_md() -> String {
@@ -27,11 +28,12 @@ fn table(heading: &str, head: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn fixed_layouts_are_as_documented() {
-    let layouts: [(&str, &[FieldPlace]); 4] = [
+    let layouts: [(&str, &[FieldPlace]); 5] = [
         ("### Header of an envelope", &ENVELOPE_FIELDS),
         ("### Header of a frame", &FRAME_HEADER_FIELDS),
         ("### Header of a pack", &PACK_HEADER_FIELDS),
         ("### Trailer of a pack", &TRAILER_FIELDS),
+        ("### Header of a segment", &SEGMENT_HEADER_FIELDS),
     ];
     for (heading, fields) in layouts {
         let rows = table(heading, "| offset | size | field | meaning, valid values |");

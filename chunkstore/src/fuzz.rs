@@ -3,6 +3,7 @@
 //! They stand here so that the same code runs under the fuzzer and, over the kept corpus, in `cargo test`. Not a part of the public interface.
 
 use crate::chunk::Hasher;
+use crate::entry_key::EntryKey;
 use crate::envelope::{Envelope, EnvelopeKind, Known};
 use crate::error::ErrorKind;
 use crate::frame::{self, Decompressor};
@@ -12,6 +13,7 @@ use crate::repository::config::Config;
 use crate::repository::key::{KeyObject, KeyRemoval};
 use crate::seal::Cipher;
 use crate::secret::{Epoch, Secret, Secrets};
+use crate::segment::{ListNode, Record, RecordReader, RecordWriter, Segment, SegmentKeys};
 
 fn secrets() -> Secrets {
     Secrets::fixed(Secret::from_bytes([0x11; 32]), Epoch::FIRST, Secret::from_bytes([0x22; 32]))
@@ -112,6 +114,44 @@ pub fn pack(bytes: &[u8]) {
     }
 }
 
+/// A segment as it is; and the bytes as the plaintexts of its parts, as if its seals had been whole.
+pub fn segment(bytes: &[u8]) {
+    let keys = SegmentKeys::new(&secrets());
+    if let Ok(segment) = Segment::parse(&bytes.to_vec().into()) {
+        let _ = segment.packs(&keys);
+        let _ = segment.records(&keys);
+    }
+    let mut reader = RecordReader::new(bytes);
+    while let Ok(Some(record)) = reader.next_record() {
+        if let Record::Entry(entry) = record {
+            let mut writer = RecordWriter::new();
+            writer.entry(&entry.key, entry.file, &entry.metadata, &entry.contents, entry.marks);
+            let again = writer.take();
+            let again = RecordReader::new(&again).next_record();
+            assert_eq!(again.ok().flatten(), Some(Record::Entry(entry)), "what was read can be written");
+        }
+    }
+    let _ = ListNode::decode(bytes).map(|node| assert_eq!(node.encode(), bytes, "one list has one encoding"));
+}
+
+/// An entry key, and a path.
+pub fn path(bytes: &[u8]) {
+    if let Ok(key) = EntryKey::from_bytes(bytes) {
+        assert_eq!(EntryKey::from_path(key.path()).ok(), Some(key), "a key is that of its path");
+    }
+    if let Ok(key) = EntryKey::from_path_bytes(bytes) {
+        assert_eq!(EntryKey::from_bytes(key.as_bytes()).ok().as_ref(), Some(&key), "a path's key is one");
+        match key.parent() {
+            Some(parent) => {
+                assert!(parent.children().contains(&key) && parent.below().contains(&key));
+                assert!(parent < key && !key.below().contains(&parent));
+                assert_eq!(parent.child(key.name()).ok(), Some(key));
+            }
+            None => assert!(key.is_root()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +166,8 @@ mod tests {
             envelope(&bytes);
             config(&bytes);
             pack(&bytes);
+            segment(&bytes);
+            path(&bytes);
         }
     }
 }

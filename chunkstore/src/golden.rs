@@ -21,6 +21,7 @@ use crate::repository::config::{Config, Mode};
 use crate::repository::key::{KeyObject, KeyRemoval, PasswordCost};
 use crate::seal::{Cipher, NONCE_BYTES};
 use crate::secret::Epoch;
+use crate::segment::{self, Segment, SegmentObject};
 use crate::testing::{frames, noise, secrets, text};
 
 fn folder(name: &str) -> PathBuf {
@@ -65,6 +66,10 @@ fn finished_pack(cipher: Cipher) -> FinishedPack {
     writer.finish()
 }
 
+fn segment(cipher: Cipher) -> Vec<u8> {
+    segment::tests::golden(cipher).bytes.to_vec()
+}
+
 /// A golden object: how it is written, how its bytes are explained.
 struct Golden {
     name: &'static str,
@@ -98,6 +103,12 @@ const GOLDEN: &[Golden] = &[
         write: || finished_pack(Cipher::ChaCha20Poly1305).bytes,
         explain: explain_pack,
     },
+    Golden {
+        name: "segment-encrypted",
+        write: || segment(Cipher::ChaCha20Poly1305),
+        explain: explain_segment,
+    },
+    Golden { name: "segment-unencrypted", write: || segment(Cipher::None), explain: explain_segment },
     Golden { name: "pack-unencrypted", write: || finished_pack(Cipher::None).bytes, explain: explain_pack },
 ];
 
@@ -218,6 +229,26 @@ fn explain_pack(bytes: &[u8]) -> String {
     dump.out
 }
 
+fn explain_segment(bytes: &[u8]) -> String {
+    let mut dump = Dump::default();
+    for field in segment::SEGMENT_HEADER_FIELDS {
+        dump.field(bytes, field.bytes, field.name);
+    }
+    let segment = Segment::parse(&bytes.to_vec().into()).unwrap();
+    let overhead = segment.header.cipher.overhead();
+    let plain = segment.plaintexts(&segment::tests::keys());
+    let sealed: usize = plain.iter().map(|part| part.len() + overhead).sum();
+    dump.field(bytes, bytes.len() - dump.offset - sealed, "names");
+    for (plain, what) in plain.iter().zip(["index part", "versions part"]) {
+        dump.field(bytes, NONCE_BYTES, &format!("{what}: synthetic nonce"));
+        dump.field(bytes, plain.len(), what);
+        dump.field(bytes, overhead - NONCE_BYTES, &format!("{what}: authenticator"));
+        writeln!(dump.out, "                  which opens to").unwrap();
+        dump.hex(plain);
+    }
+    dump.out
+}
+
 #[test]
 fn golden_objects_are_read_and_written_byte_for_byte() {
     for golden in GOLDEN {
@@ -246,6 +277,17 @@ fn golden_objects_hold_what_they_should() {
         assert!(check.is_good(), "{name}: {check:?}");
         let frame = reader.read_checked(&check.toc.frames[0], &mut Decompressor::new()).unwrap();
         assert_eq!(frame.data(), [text(1, 60), text(2, 200)].concat());
+    }
+}
+
+#[test]
+fn golden_segments_hold_what_they_should() {
+    for (name, cipher) in
+        [("segment-encrypted", Cipher::ChaCha20Poly1305), ("segment-unencrypted", Cipher::None)]
+    {
+        let bytes = std::fs::read(folder("golden/v1").join(name)).unwrap();
+        let found = segment::tests::read_all(&Segment::parse(&bytes.into()).unwrap().object()).unwrap();
+        assert_eq!(found, segment::tests::read_all(&segment::tests::golden(cipher)).unwrap());
     }
 }
 
@@ -301,7 +343,69 @@ fn sealed_pack() -> Vec<u8> {
     finished_pack(Cipher::ChaCha20Poly1305).bytes
 }
 
+/// A segment read under its right name.
+fn read_segment(bytes: &[u8]) -> Result<()> {
+    let name = segment::tests::golden(Cipher::ChaCha20Poly1305).name;
+    segment::tests::read_all(&SegmentObject { name, bytes: bytes.to_vec().into() }).map(|_| ())
+}
+
+/// A segment read without its name: what its header and seals find by themselves.
+fn read_nameless_segment(bytes: &[u8]) -> Result<()> {
+    segment::tests::read_all(&Segment::parse(&bytes.to_vec().into())?.object()).map(|_| ())
+}
+
+fn sealed_segment() -> Vec<u8> {
+    segment(Cipher::ChaCha20Poly1305)
+}
+
+/// A segment with `value` at `offset` of its header, the checksum made right again.
+fn segment_with_header(offset: usize, value: &[u8]) -> Vec<u8> {
+    let mut bytes = sealed_segment();
+    bytes[offset..offset + value.len()].copy_from_slice(value);
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..240]).to_le_bytes();
+    bytes[240..248].copy_from_slice(&checksum);
+    bytes
+}
+
 const BROKEN: &[Broken] = &[
+    Broken { name: "segment-empty", write: Vec::new, read: read_nameless_segment },
+    Broken { name: "segment-cut", write: || sealed_segment()[..400].to_vec(), read: read_nameless_segment },
+    Broken { name: "segment-flipped", write: || flipped(sealed_segment(), 700), read: read_segment },
+    Broken {
+        name: "segment-header-flipped",
+        write: || flipped(sealed_segment(), 50),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-names-flipped",
+        write: || flipped(sealed_segment(), 260),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-part-flipped",
+        write: || flipped(sealed_segment(), 700),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-newer-version",
+        write: || segment_with_header(8, &[2]),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-newer-feature",
+        write: || segment_with_header(15, &[1]),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-of-another-writer",
+        write: || segment_with_header(24, &[9]),
+        read: read_nameless_segment,
+    },
+    Broken {
+        name: "segment-first-with-predecessor",
+        write: || segment_with_header(40, &[1]),
+        read: read_nameless_segment,
+    },
     Broken { name: "pack-empty", write: Vec::new, read: read_pack },
     Broken { name: "pack-zeros", write: || vec![0; 512], read: read_pack },
     Broken {

@@ -247,7 +247,7 @@ impl<'a> Committer<'a> {
     pub(super) fn flush(&mut self, run: &mut RunWriter, uploaders: &SharedUploaders) -> Result<()> {
         // What targets hold comes first: a chunk whose pack no target is known to hold is not known.
         self.note_holdings()?;
-        if let Some(segment) = run.flush()? {
+        while let Some(segment) = run.flush()? {
             self.outstanding += 1;
             send_segment(&segment, uploaders);
             self.catalog.apply(&segment)?;
@@ -287,8 +287,11 @@ impl Committer<'_> {
     ) -> Result<BackupSummary> {
         self.note_holdings()?;
         let committed = run.commit(summary)?;
-        self.outstanding += 1;
-        send_segment(&committed.segment, uploaders);
+        let last_pieces = || committed.earlier.iter().chain([&committed.segment]);
+        for segment in last_pieces() {
+            self.outstanding += 1;
+            send_segment(segment, uploaders);
+        }
         while self.outstanding != 0 {
             match acknowledgements.recv() {
                 Ok(acknowledgement) => {
@@ -307,7 +310,9 @@ impl Committer<'_> {
                 Err(error) => target_failed(&destination.entry, "put", &error, self.monitor),
             }
         }
-        self.catalog.apply(&committed.segment)?;
+        for segment in last_pieces() {
+            self.catalog.apply(segment)?;
+        }
         self.summary.snapshot = Some(committed.snapshot.id);
         Ok(self.summary)
     }

@@ -32,10 +32,21 @@ use super::row::{
 use super::store::{self, PackNumber, TimelineNumber, bad_row, local, meta};
 use super::writers::SegmentInfo;
 
-/// A batch is committed when it has so many bytes: bounds what the engine holds for it.
-const BATCH_BYTES: usize = if cfg!(test) { 512 } else { 4 << 20 };
-/// So many records are looked up together.
-const LOOKUP_RECORDS: usize = if cfg!(test) { 3 } else { 2048 };
+/// How much is done at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// A batch is committed when it has so many bytes: bounds what the engine holds for it.
+    pub(super) batch_bytes: usize,
+    /// So many records are looked up together.
+    pub(super) lookup_records: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_bytes: 4 << 20, lookup_records: 2048 }
+    }
+}
+
 /// Plaintexts of a run's pieces are kept between checking and applying up to this many bytes; beyond, they are read again.
 const KEPT_BYTES_MAX: usize = 32 << 20;
 
@@ -588,7 +599,7 @@ impl Applier<'_> {
 
     fn wait(&mut self, record: Waiting) -> Result<()> {
         self.waiting.push(record);
-        if self.waiting.len() >= LOOKUP_RECORDS { self.settle() } else { Ok(()) }
+        if self.waiting.len() >= self.catalog.inner.limits.lookup_records { self.settle() } else { Ok(()) }
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -698,7 +709,11 @@ impl Applier<'_> {
     }
 
     fn commit_if_full(&mut self) -> Result<()> {
-        if self.batch.encoded_bytes() >= BATCH_BYTES { self.commit_batch() } else { Ok(()) }
+        if self.batch.encoded_bytes() >= self.catalog.inner.limits.batch_bytes {
+            self.commit_batch()
+        } else {
+            Ok(())
+        }
     }
 
     fn commit_batch(&mut self) -> Result<()> {

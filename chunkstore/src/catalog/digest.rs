@@ -111,7 +111,7 @@ fn restored(metadata: &Metadata) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::encode::tests::any_metadata;
+    use crate::metadata::any_metadata;
     use proptest::prelude::*;
 
     proptest! {

@@ -14,6 +14,7 @@ use crate::seal::Cipher;
 use crate::secret::{Epoch, Purpose, Secret, Secrets};
 use crate::segment::{ListKey, Outbox, SegmentKeys, SegmentName, SegmentObject};
 
+use super::apply::Limits;
 use super::chunks::PackCache;
 use super::digest::DigestKey;
 use super::holdings::UsablePacks;
@@ -67,6 +68,7 @@ pub(super) struct Inner {
     pub(super) change: Mutex<()>,
     pub(super) usable: Mutex<Option<UsablePacks>>,
     pub(super) pack_cache: Mutex<PackCache>,
+    pub(super) limits: Limits,
     /// Where a test lets the process die.
     #[cfg(test)]
     pub(super) crash_point: super::tests::CrashPoint,
@@ -101,14 +103,18 @@ impl Catalog {
     /// # Errors
     /// Locked, if another process writes; not found, if it is to be read and is not there or not fit; local, if the disk fails.
     pub fn open(options: &CatalogOptions) -> Result<Self> {
+        Self::open_with(options, Limits::default())
+    }
+
+    pub(super) fn open_with(options: &CatalogOptions, limits: Limits) -> Result<Self> {
         let engine_dir = options.dir.join(ENGINE_DIR);
         match options.access {
-            Access::Read => Self::open_for_reading(options, &engine_dir),
-            Access::Write => Self::open_for_writing(options, &engine_dir),
+            Access::Read => Self::open_for_reading(options, limits, &engine_dir),
+            Access::Write => Self::open_for_writing(options, limits, &engine_dir),
         }
     }
 
-    fn open_for_reading(options: &CatalogOptions, engine_dir: &Path) -> Result<Self> {
+    fn open_for_reading(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         let absent = || {
             Error::new(
                 ErrorKind::NotFound,
@@ -124,12 +130,12 @@ impl Catalog {
         let db = open_engine(engine_dir, options.memory_bytes, true)?;
         let spaces = Keyspaces::open(&db)?;
         match fitness(options, &spaces)? {
-            Ok(()) => Ok(Self::assemble(options, db, spaces, None)),
+            Ok(()) => Ok(Self::assemble(options, limits, db, spaces, None)),
             Err(Unfit::Fresh | Unfit::Foreign) => Err(absent()),
         }
     }
 
-    fn open_for_writing(options: &CatalogOptions, engine_dir: &Path) -> Result<Self> {
+    fn open_for_writing(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         fs::create_dir_all(&options.dir).map_err(|error| {
             Error::caused(ErrorKind::Local, format!("create {}", options.dir.display()), error)
         })?;
@@ -153,12 +159,18 @@ impl Catalog {
             Err(error) => return Err(error.into()),
         };
         let outbox = Outbox::open(options.dir.join(OUTBOX_DIR))?;
-        let catalog = Self::assemble(options, db, spaces, Some(outbox));
+        let catalog = Self::assemble(options, limits, db, spaces, Some(outbox));
         catalog.finish_from_outbox()?;
         Ok(catalog)
     }
 
-    fn assemble(options: &CatalogOptions, db: Db, spaces: Keyspaces, outbox: Option<Outbox>) -> Self {
+    fn assemble(
+        options: &CatalogOptions,
+        limits: Limits,
+        db: Db,
+        spaces: Keyspaces,
+        outbox: Option<Outbox>,
+    ) -> Self {
         let secrets = &options.secrets;
         let inner = Inner {
             db,
@@ -172,6 +184,7 @@ impl Catalog {
             change: Mutex::new(()),
             usable: Mutex::new(None),
             pack_cache: Mutex::default(),
+            limits,
             #[cfg(test)]
             crash_point: super::tests::CrashPoint::default(),
         };

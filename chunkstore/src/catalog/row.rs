@@ -399,7 +399,7 @@ impl ChunkRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::encode::tests::any_metadata;
+    use crate::metadata::any_metadata;
     use proptest::prelude::*;
 
     proptest! {

@@ -8,6 +8,8 @@ mod encode;
 mod extents;
 pub mod unix;
 
+#[cfg(test)]
+pub(crate) use encode::tests::any_metadata;
 pub use extents::{Extent, Extents};
 
 /// What an entry is.

@@ -19,10 +19,15 @@ mod log;
 mod records;
 mod versions_part;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
-pub use header::{BOUND_BYTES, FORMAT_VERSION, HEADER_BYTES, Header, MAGIC, PieceFlags};
+#[cfg(test)]
+pub(crate) use header::SEGMENT_HEADER_FIELDS;
+pub use header::{Header, PieceFlags, SEGMENT_HEADER_BYTES};
 pub use index_part::{Head, Names, PackContents, PackName};
 pub use lists::{LIST_IDS_MAX, ListCutter, ListKey, ListNode};
 pub use log::{LogEnd, Outbox};
@@ -120,12 +125,12 @@ impl SegmentKeys {
     }
 
     fn index(&self, header: &Header) -> Sealer {
-        Sealer::new(header.cipher, &self.index, &header.bound_bytes())
+        Sealer::new(header.cipher, &self.index, &header.bound())
     }
 
     fn versions(&self, header: &Header) -> Result<Sealer> {
         let secret = self.secrets.of_epoch(header.epoch, Purpose::SegmentVersions)?;
-        Ok(Sealer::new(header.cipher, &secret, &header.bound_bytes()))
+        Ok(Sealer::new(header.cipher, &secret, &header.bound()))
     }
 }
 
@@ -172,6 +177,17 @@ impl NewSegment {
         heads: &[Head],
         records: &[u8],
     ) -> Result<SegmentObject> {
+        self.encode_with(keys, packs, heads, records, Packing::Zstd)
+    }
+
+    fn encode_with(
+        &self,
+        keys: &SegmentKeys,
+        packs: &[PackContents],
+        heads: &[Head],
+        records: &[u8],
+        packing: Packing,
+    ) -> Result<SegmentObject> {
         let names = Names {
             packs: packs.iter().map(|p| PackName { name: p.name, stored_bytes: p.stored_bytes }).collect(),
             heads: heads.to_vec(),
@@ -192,10 +208,16 @@ impl NewSegment {
         let (index_sealer, versions_sealer) = (keys.index(&header), keys.versions(&header)?);
         let (mut index, mut versions) = (Vec::new(), Vec::new());
         if !packs.is_empty() {
-            seal_part(&index_sealer, BoxKind::SegmentIndex, &index_part::encode_index(packs), &mut index)?;
+            seal_part(
+                &index_sealer,
+                BoxKind::SegmentIndex,
+                &index_part::encode_index(packs),
+                packing,
+                &mut index,
+            )?;
         }
         if !records.is_empty() {
-            seal_part(&versions_sealer, BoxKind::SegmentVersions, records, &mut versions)?;
+            seal_part(&versions_sealer, BoxKind::SegmentVersions, records, packing, &mut versions)?;
         }
         let tail = Tail {
             index_commitment: *index_sealer.commitment(),
@@ -204,7 +226,7 @@ impl NewSegment {
             index_bytes: part_length(&index)?,
             versions_bytes: part_length(&versions)?,
         };
-        let bytes = [header.encode(&tail), names, index, versions].concat();
+        let bytes = [&header.encode(&tail)[..], &names, &index, &versions].concat();
         if bytes.len() > SEGMENT_BYTES_MAX {
             return Err(too_long(bytes.len()));
         }
@@ -228,8 +250,18 @@ fn part_length(part: &[u8]) -> Result<u32> {
 const CODEC_NONE: u8 = 1;
 const CODEC_ZSTD: u8 = 2;
 
+/// Whether parts are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    /// As they are: for objects whose bytes must not depend on zstd's version.
+    #[cfg(test)]
+    Plain,
+    /// With zstd, where that makes them smaller.
+    Zstd,
+}
+
 /// Appends a part: codec, raw length and the compressed bytes, sealed as one box.
-fn seal_part(sealer: &Sealer, kind: BoxKind, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+fn seal_part(sealer: &Sealer, kind: BoxKind, raw: &[u8], packing: Packing, out: &mut Vec<u8>) -> Result<()> {
     if raw.len() > SEGMENT_BYTES_MAX {
         return Err(too_long(raw.len()));
     }
@@ -237,7 +269,7 @@ fn seal_part(sealer: &Sealer, kind: BoxKind, raw: &[u8], out: &mut Vec<u8>) -> R
         Error::new(ErrorKind::Local, format!("a segment could not be compressed: {error}"))
     })?;
     let mut front = Vec::with_capacity(12);
-    let body = if compressed.len() < raw.len() {
+    let body = if packing == Packing::Zstd && compressed.len() < raw.len() {
         front.push(CODEC_ZSTD);
         compressed.as_slice()
     } else {
@@ -318,7 +350,8 @@ impl Segment {
     pub fn parse(bytes: &Arc<Vec<u8>>) -> Result<Self> {
         let (header, tail) = Header::decode(bytes)?;
         let lengths = [tail.names_bytes, tail.index_bytes, tail.versions_bytes];
-        let expected = lengths.iter().fold(HEADER_BYTES as u64, |sum, length| sum + u64::from(*length));
+        let expected =
+            lengths.iter().fold(SEGMENT_HEADER_BYTES as u64, |sum, length| sum + u64::from(*length));
         if bytes.len() as u64 != expected {
             return Err(Error::damage(format!("{expected} bytes expected, {} found", bytes.len())));
         }
@@ -336,7 +369,7 @@ impl Segment {
     fn part(&self, index: usize) -> Result<&[u8]> {
         let lengths = [self.tail.names_bytes, self.tail.index_bytes, self.tail.versions_bytes];
         let mut from = Decoder::new(&self.bytes);
-        from.bytes(HEADER_BYTES, "header of a segment")?;
+        from.bytes(SEGMENT_HEADER_BYTES, "header of a segment")?;
         for (place, length) in lengths.into_iter().enumerate() {
             let length = usize::try_from(length).map_err(|_| Error::damage("length of a part: too large"))?;
             let part = from.bytes(length, "part of a segment")?;
@@ -345,6 +378,19 @@ impl Segment {
             }
         }
         Err(Error::damage("a segment has three parts"))
+    }
+
+    /// What both parts open to, empty ones left empty: for annotated dumps.
+    #[cfg(test)]
+    pub(crate) fn plaintexts(&self, keys: &SegmentKeys) -> [Vec<u8>; 2] {
+        let open = |sealer: Sealer, kind, index| match self.part(index).unwrap() {
+            [] => Vec::new(),
+            stored => sealer.open(BoxNumber(0), kind, stored).unwrap(),
+        };
+        [
+            open(keys.index(&self.header), BoxKind::SegmentIndex, 1),
+            open(keys.versions(&self.header).unwrap(), BoxKind::SegmentVersions, 2),
+        ]
     }
 
     /// The whole object.

@@ -3,12 +3,14 @@
 mod faults;
 mod model;
 mod packs;
+mod speed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::catalog::apply::Limits;
 use crate::catalog::{
     Access, Catalog, CatalogOptions, CommittedRun, NewEntry, NewRun, RunWriter, SnapshotSummary, StateDigest,
 };
@@ -88,6 +90,9 @@ pub(super) fn options(dir: &Path) -> CatalogOptions {
     }
 }
 
+/// Batches of a few rows, so that each run takes several.
+const TINY: Limits = Limits { batch_bytes: 512, lookup_records: 3 };
+
 /// A machine: its local state and its catalog.
 pub(super) struct Machine {
     pub(super) dir: tempfile::TempDir,
@@ -96,8 +101,12 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new() -> Self {
+        Self::with(TINY)
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&options(dir.path())).unwrap();
+        let catalog = Catalog::open_with(&options(dir.path()), limits).unwrap();
         Self { dir, catalog }
     }
 
@@ -114,8 +123,9 @@ impl Machine {
     /// The process ends and another one starts.
     pub(super) fn reopen(self) -> Self {
         let Self { dir, catalog } = self;
+        let limits = catalog.inner.limits;
         drop(catalog);
-        let catalog = Catalog::open(&options(dir.path())).unwrap();
+        let catalog = Catalog::open_with(&options(dir.path()), limits).unwrap();
         Self { dir, catalog }
     }
 
