@@ -242,7 +242,9 @@ fn explain_segment(bytes: &[u8]) -> String {
     for (plain, what) in plain.iter().zip(["index part", "versions part"]) {
         dump.field(bytes, NONCE_BYTES, &format!("{what}: synthetic nonce"));
         dump.field(bytes, plain.len(), what);
-        dump.field(bytes, overhead - NONCE_BYTES, &format!("{what}: authenticator"));
+        if overhead > NONCE_BYTES {
+            dump.field(bytes, overhead - NONCE_BYTES, &format!("{what}: authenticator"));
+        }
         writeln!(dump.out, "                  which opens to").unwrap();
         dump.hex(plain);
     }
