@@ -95,6 +95,8 @@ pub(super) struct Committer<'a> {
     told: Vec<Arc<Toc>>,
     holdings: BTreeMap<usize, Vec<(ObjectKey, Holding)>>,
     last_error: Option<Error>,
+    /// Chunks in packs that segments tell of.
+    chunks_told: u64,
 }
 
 impl<'a> Committer<'a> {
@@ -118,6 +120,7 @@ impl<'a> Committer<'a> {
             told: Vec::new(),
             holdings: BTreeMap::new(),
             last_error: None,
+            chunks_told: 0,
         }
     }
 
@@ -221,6 +224,7 @@ impl<'a> Committer<'a> {
             self.summary.bytes_stored += length;
             if let (Tag::Pack(name, toc), Some(run)) = (tag, run) {
                 run.pack(PackContents { name, stored_bytes: length, toc: (*toc).clone() })?;
+                self.chunks_told += toc.chunk_count() as u64;
                 self.told.push(toc);
             }
         }
@@ -240,6 +244,17 @@ impl<'a> Committer<'a> {
         }
     }
 
+    /// Every chunk that was gathered is in a pack that is stored and told of: what a snapshot refers to is there.
+    ///
+    /// # Panics
+    /// If not. A stop beats a snapshot that cannot be restored.
+    pub(super) fn assert_all_told(&self) {
+        assert_eq!(
+            self.chunks_told, self.summary.chunks_new,
+            "chunks in stored packs, and chunks that were gathered"
+        );
+    }
+
     /// Makes a piece of what was told so far: into the outbox, to the targets, into the catalog.
     ///
     /// # Errors
@@ -251,10 +266,10 @@ impl<'a> Committer<'a> {
             self.outstanding += 1;
             send_segment(&segment, uploaders);
             self.catalog.apply(&segment)?;
-            for toc in self.told.drain(..) {
-                self.pending
-                    .settled(toc.frames.iter().flat_map(|frame| &frame.chunks).map(|chunk| &chunk.id));
-            }
+        }
+        for toc in self.told.drain(..) {
+            let ids = toc.frames.iter().flat_map(|frame| &frame.chunks).map(|chunk| &chunk.id);
+            self.pending.settled(ids);
         }
         Ok(())
     }
@@ -287,8 +302,7 @@ impl Committer<'_> {
     ) -> Result<BackupSummary> {
         self.note_holdings()?;
         let committed = run.commit(summary)?;
-        let last_pieces = || committed.earlier.iter().chain([&committed.segment]);
-        for segment in last_pieces() {
+        for segment in committed.earlier.iter().chain([&committed.segment]) {
             self.outstanding += 1;
             send_segment(segment, uploaders);
         }
@@ -310,7 +324,7 @@ impl Committer<'_> {
                 Err(error) => target_failed(&destination.entry, "put", &error, self.monitor),
             }
         }
-        for segment in last_pieces() {
+        for segment in committed.earlier.iter().chain([&committed.segment]) {
             self.catalog.apply(segment)?;
         }
         self.summary.snapshot = Some(committed.snapshot.id);

@@ -27,6 +27,9 @@ use record::Recorded;
 
 pub use run::{backup, backup_stream};
 
+#[cfg(test)]
+mod tests;
+
 /// What to back up, and how.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -192,12 +192,10 @@ pub(super) fn announce(
     let mut left = BTreeSet::new();
     let mut last = None;
     destinations.retain(|destination| {
-        let announced = intent.put(&*destination.target).and_then(|()| Intent::list(&*destination.target));
-        match announced {
-            Ok(intents) => {
-                left.extend(
-                    intents.iter().filter(|i| i.writer == intent.writer && i.id != intent.id).map(|i| i.id),
-                );
+        let target = &*destination.target;
+        match intent.put(target).and_then(|()| left_by(intent, target)) {
+            Ok(ids) => {
+                left.extend(ids);
                 true
             }
             Err(error) => {
@@ -209,6 +207,20 @@ pub(super) fn announce(
     });
     if destinations.is_empty() {
         return Err(crate::pipeline::pack::no_target_left(last));
+    }
+    Ok(left)
+}
+
+/// The intents on a target that the same writer put before. One that cannot be read is nobody's: it stays.
+fn left_by(intent: &Intent, target: &dyn Target) -> Result<Vec<IntentId>> {
+    let mut left = Vec::new();
+    for id in Intent::ids(target)?.into_iter().filter(|id| *id != intent.id) {
+        match target.get(&ObjectName::Intent(id).key()).and_then(|bytes| Intent::decode(&bytes)) {
+            Ok(found) if found.writer == intent.writer && found.id == id => left.push(id),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damage) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(left)
 }

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, IntentId};
 use crate::metadata::Timestamp;
 use crate::metadata::unix::Owners;
+use crate::mirror::mirror;
 use crate::monitor::Monitor;
 use crate::pipeline::gather::{Gathered, Gatherer, KnownChunks, Pending};
 use crate::pipeline::order::{InOrder, Submitter, ordered};
@@ -29,10 +30,12 @@ use crate::repository::Repository;
 use crate::repository::intent::Intent;
 use crate::repository::layout::ObjectName;
 use crate::source::{Rules, ScanStart, Walk};
+use crate::verify::CatalogSources;
 use crate::version::Timeline;
 
-/// Objects that wait for each target besides the one that is being put. With the pack that is being filled, three packs are in memory.
-const UPLOADS_WAITING: usize = 1;
+/// Objects that wait for each target besides the one that is being put: none, so that two packs are in memory, one on its way and one
+/// being filled, whose filling takes longer than a local put.
+const UPLOADS_WAITING: usize = 0;
 
 /// Where entries come from.
 enum Origin {
@@ -240,17 +243,16 @@ impl Stages<'_> {
         let left = prepare::announce(&intent, &mut destinations, monitor)?;
         if !left.is_empty()
             && prepare::adopt(repository, catalog, &mut run, &destinations, &left, monitor)? > 0
-            && let Some(segment) = run.flush()?
         {
-            prepare::put_everywhere(&mut destinations, &segment, monitor)?;
-            catalog.apply(&segment)?;
+            while let Some(segment) = run.flush()? {
+                prepare::put_everywhere(&mut destinations, &segment, monitor)?;
+                catalog.apply(&segment)?;
+            }
         }
-        let stored = self.pipeline(rules, origin, run, &destinations, &intent);
-        if stored.is_ok() {
-            let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
-            prepare::withdraw(&destinations, &ours);
-        }
-        let mut summary = stored?;
+        let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
+        self.catch_up(&destinations, &mut summary)?;
+        let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
+        prepare::withdraw(&destinations, &ours);
         let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
         summary.targets_behind = repository
             .targets()
@@ -259,6 +261,26 @@ impl Stages<'_> {
             .filter(|url| !complete(url))
             .collect();
         Ok(summary)
+    }
+
+    /// Brings targets that can be reached and are not whole what they lack, from those that are: they were absent or slow.
+    fn catch_up(&self, destinations: &[Destination], summary: &mut BackupSummary) -> Result<()> {
+        let is_complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
+        let behind: Vec<_> = destinations
+            .iter()
+            .map(|destination| &destination.entry)
+            .filter(|entry| entry.error().is_none() && !is_complete(entry.url()))
+            .collect();
+        if behind.is_empty() || summary.targets_complete.is_empty() {
+            return Ok(());
+        }
+        let sources = CatalogSources::new(self.repository, self.catalog, &self.options.host);
+        let report = mirror(self.repository, &sources, self.monitor)?;
+        if report.objects_behind == 0 && report.findings.is_empty() {
+            let caught_up = behind.iter().filter(|entry| entry.error().is_none());
+            summary.targets_complete.extend(caught_up.map(|entry| entry.url().to_owned()));
+        }
+        Ok(())
     }
 
     /// All stages but the first ones, on threads; the committer on this one.
@@ -300,11 +322,12 @@ impl Stages<'_> {
             let (uploaders, acknowledgements) = Uploaders::start(scope, &targets, UPLOADS_WAITING);
             let uploaders: Arc<SharedUploaders> = Arc::new(Mutex::new(Some(uploaders)));
             let found = scope.spawn(move || self.find(rules, origin, &jobs));
+            let mut workers = Vec::with_capacity(2 * threads);
             for _ in 0..threads {
                 let (queue, reading) = (queue.clone(), &reading);
-                scope.spawn(move || work(reading, &queue));
+                workers.push(scope.spawn(move || work(reading, &queue)));
                 let raw_queue = raw_queue.clone();
-                scope.spawn(move || compress(&raw_queue, self.options.compression_level));
+                workers.push(scope.spawn(move || compress(&raw_queue, self.options.compression_level)));
             }
             drop((queue, raw_queue));
             let gatherer = Gatherer::new(self.catalog, &pending, Some(raw), config.frame_bytes);
@@ -321,6 +344,10 @@ impl Stages<'_> {
             let heard = committer.listen(&mut run, &findings, &packed, &acknowledgements, &uploaders);
             // Whoever still has something to hand on learns here that nobody takes it.
             drop((findings, packed));
+            // A worker that panicked has lost entries or chunks: nothing may be committed then.
+            for worker in workers {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
             let outcomes = [
                 heard,
                 joined(packing),
@@ -332,6 +359,7 @@ impl Stages<'_> {
                 outcome.and_then(|()| if self.monitor.cancelled() { Err(stopped()) } else { Ok(()) });
             let finished = match outcome {
                 Ok(()) => {
+                    committer.assert_all_told();
                     let summary = self.snapshot_summary(&committer.summary);
                     committer.finish(run, summary, &acknowledgements, &uploaders)
                 }
