@@ -42,6 +42,9 @@ pub(crate) struct CommitState {
 /// Memtables of more bytes than this are flushed by a close: so that the next opening need not replay them.
 const REPLAYED_BYTES_MAX: usize = 1 << 20;
 
+/// Many short sessions leave many short logs: from so many on a close flushes them.
+const REPLAYED_LOGS_MAX: usize = 8;
+
 /// Bytes of all active memtables.
 fn active_bytes(view: &View) -> usize {
     view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum()
@@ -306,7 +309,8 @@ impl Engine {
         }
         let mut state = self.commit.lock();
         let view = self.view();
-        if active_bytes(&view) > REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes) {
+        let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);
+        if active_bytes(&view) > bytes_max || state.logs.len() >= REPLAYED_LOGS_MAX {
             self.rotate(&mut state)?;
         } else {
             self.end_log(&mut state)?;

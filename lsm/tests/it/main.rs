@@ -1,4 +1,16 @@
 //! The engine as its users see it: one binary, a module a subject.
+//!
+//! The modules say `cfg(test)` so that their helpers too may unwrap and index: a panic is how a test fails.
 
+#[cfg(test)]
 mod basics;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
 mod threads;

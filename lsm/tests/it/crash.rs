@@ -1,0 +1,286 @@
+//! The power is cut after every mutating call of a workload, under every policy of what survives, and inside the recovery too.
+//!
+//! What must hold each time: the database opens; what was acknowledged as durable is there; what is there is a prefix of history, whole batches over
+//! both keyspaces; the check is clean; opening again gives the same; and writing goes on.
+//!
+//! The negative control: without the sync of any one site some of this must fail. A sync that nobody misses is not needed, or not tested.
+
+use std::sync::Arc;
+
+use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs, SyncSite};
+use lsm::{Db, Durability, Keyspace, Progress, Tuning};
+
+use crate::support::{self, Op, Random, State, commit, dump, tiny};
+
+/// A workload as it went: what was promised when.
+struct Run {
+    /// After each commit that was begun: the state, and how many calls had been made when it was begun.
+    history: Vec<(State, u64)>,
+    /// When so many calls had been made, history up to this index was durable.
+    promises: Vec<(u64, usize)>,
+}
+
+impl Run {
+    /// What a crash after a call must have left: history between these two indexes.
+    fn allowed(&self, calls: u64) -> (usize, usize) {
+        let promised = self.promises.iter().take_while(|(at, _)| *at <= calls).last();
+        let begun = self.history.iter().rposition(|(_, at)| *at <= calls);
+        (promised.map_or(0, |(_, index)| *index), begun.unwrap_or(0))
+    }
+}
+
+/// Everything that a session does: commits of each durability, flushes, merges, rotations, clean and unclean ends, sessions that follow.
+fn workload(mem: &MemFs, skipped: Option<SyncSite>, tuning: &Tuning, seed: u64, steps: usize) -> Run {
+    let mut random = Random(seed);
+    let mut state = State::default();
+    let mut run = Run { history: vec![(state.clone(), 0)], promises: Vec::new() };
+    let mut session = with_skipped(mem, skipped);
+    let (mut db, mut keyspaces) = open_on(&session, tuning).unwrap();
+    for step in 0..steps {
+        match random.below(16) {
+            0..=10 => {
+                let ops: Vec<Op> = (0..1 + random.below(4)).map(|_| random.op(step)).collect();
+                let durability =
+                    [Durability::Process, Durability::System, Durability::Synced][random.below(3)];
+                ops.iter().for_each(|op| op.apply_to(&mut state));
+                run.history.push((state.clone(), mem.calls()));
+                let before = db.stats().visible;
+                let last = commit(&db, &keyspaces, &ops, durability).unwrap();
+                if durability == Durability::Synced && last > before {
+                    run.promises.push((mem.calls(), run.history.len() - 1));
+                }
+            }
+            11 => {
+                db.sync().unwrap();
+                run.promises.push((mem.calls(), run.history.len() - 1));
+            }
+            12 => {
+                db.flush().unwrap();
+                run.promises.push((mem.calls(), run.history.len() - 1));
+            }
+            13..=14 => {
+                for _ in 0..random.below(30) {
+                    if db.step().unwrap() == Progress::Idle {
+                        break;
+                    }
+                }
+            }
+            _ => {
+                drop(keyspaces);
+                if random.below(2) == 0 {
+                    db.close().unwrap();
+                    run.promises.push((mem.calls(), run.history.len() - 1));
+                } else {
+                    // As if the process were killed: nothing more is written, the lock goes.
+                    for call in [FaultCall::Write, FaultCall::Create, FaultCall::Remove] {
+                        session.inject(Fault::sticky(call, 1, FaultEffect::Error));
+                    }
+                    drop(db);
+                }
+                session = with_skipped(mem, skipped);
+                (db, keyspaces) = open_on(&session, tuning).unwrap();
+                let found = dump(&keyspaces).unwrap();
+                // What was killed before it was written is no part of history.
+                let survived = run.history.iter().rposition(|(state, _)| *state == found).unwrap();
+                state = found;
+                run.history.push((state.clone(), run.history[survived].1));
+                run.promises.push((mem.calls(), run.history.len() - 1));
+            }
+        }
+    }
+    run
+}
+
+/// Opens what a crash left and compares; `Err` says what is wrong.
+fn examine(
+    mem: &MemFs,
+    skipped: Option<SyncSite>,
+    tuning: &Tuning,
+    run: &Run,
+    calls: u64,
+    thoroughly: bool,
+) -> Result<(), String> {
+    let fs = with_skipped(mem, skipped);
+    let (db, keyspaces) = open_on(&fs, tuning).map_err(|error| format!("does not open: {error}"))?;
+    let found = dump(&keyspaces).map_err(|error| format!("cannot be read: {error}"))?;
+    let (at_least, at_most) = run.allowed(calls);
+    let survived = run.history.iter().take(at_most + 1).rposition(|(state, _)| *state == found);
+    match survived {
+        None => return Err(format!("holds what never was: {found:?}")),
+        Some(survived) if survived < at_least => {
+            return Err(format!("state {survived} survived, {at_least} was acknowledged"));
+        }
+        Some(_) => {}
+    }
+    let report = db.check().map_err(|error| format!("cannot be checked: {error}"))?;
+    if !report.is_clean() {
+        return Err(format!("is not sound: {report:?}"));
+    }
+    if !thoroughly {
+        return Ok(());
+    }
+    // Whatever is seen once stays: a second crash right behind, that takes all that is not durable.
+    let again = mem.crash(CrashPolicy::SyncedOnly, calls);
+    let again_fs = with_skipped(&again, skipped);
+    let (_, after) = open_on(&again_fs, tuning).map_err(|error| format!("does not open again: {error}"))?;
+    if dump(&after).map_err(|error| error.to_string())? != found {
+        return Err("another opening shows something else".to_owned());
+    }
+    // And it goes on.
+    let op = Op::Put(0, b"behind".to_vec(), b"the crash".to_vec());
+    commit(&db, &keyspaces, std::slice::from_ref(&op), Durability::Synced)
+        .map_err(|error| format!("takes no writes: {error}"))?;
+    let mut expected = found;
+    op.apply_to(&mut expected);
+    let last = with_skipped(&mem.crash(CrashPolicy::SyncedOnly, calls), skipped);
+    let (db, keyspaces) =
+        open_on(&last, tuning).map_err(|error| format!("does not open a third time: {error}"))?;
+    if dump(&keyspaces).map_err(|error| error.to_string())? != expected {
+        return Err("a commit behind the crash is lost".to_owned());
+    }
+    db.flush().map_err(|error| format!("does not flush: {error}"))?;
+    Ok(())
+}
+
+fn with_skipped(mem: &MemFs, skipped: Option<SyncSite>) -> FaultFs {
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    if let Some(site) = skipped {
+        fs.skip_syncs(site);
+    }
+    fs
+}
+
+fn open_on(fs: &FaultFs, tuning: &Tuning) -> lsm::Result<(Db, Vec<Keyspace>)> {
+    let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    support::open(&fs, tuning)
+}
+
+/// Cuts the power everywhere; the first thing that goes wrong, if any. Returns how many crashes there were.
+fn drive(tuning: &Tuning, seed: u64, steps: usize, skipped: Option<SyncSite>) -> Result<usize, String> {
+    let mem = MemFs::new();
+    mem.record_snapshots();
+    let run = workload(&mem, skipped, tuning, seed, steps);
+    let snapshots = mem.take_snapshots();
+    let mut crashes = 0;
+    let mut random = Random(seed ^ 0x55);
+    for snapshot in &snapshots {
+        let number = snapshot.call.number;
+        // The two ends each time; of what lies between, one after the other (all of them in a long run).
+        let between = CrashPolicy::ALL[2 + random.below(CrashPolicy::ALL.len() - 2)];
+        let policies = match is_long() {
+            true => CrashPolicy::ALL.to_vec(),
+            false => vec![CrashPolicy::SyncedOnly, CrashPolicy::Everything, between],
+        };
+        for policy in policies {
+            let place = |error: String| format!("seed {seed}, {policy:?}, after {}: {error}", snapshot.call);
+            let crashed = snapshot.fs.crash(policy, number);
+            // Inside the recovery too, now and then.
+            if random.below(12) == 0 {
+                crashed.record_snapshots();
+                let opened = open_on(&with_skipped(&crashed, skipped), tuning);
+                drop(opened.map_err(|error| place(format!("does not open: {error}")))?);
+                let inside = crashed.take_snapshots();
+                if !inside.is_empty() {
+                    let at = &inside[random.below(inside.len())];
+                    let policy = CrashPolicy::ALL[random.below(CrashPolicy::ALL.len())];
+                    crashes += 1;
+                    examine(&at.fs.crash(policy, number), skipped, tuning, &run, number, true).map_err(
+                        |error| place(format!("and in its recovery, {policy:?}, after {}: {error}", at.call)),
+                    )?;
+                }
+                continue;
+            }
+            crashes += 1;
+            let thoroughly = random.below(4) == 0;
+            examine(&crashed, skipped, tuning, &run, number, thoroughly).map_err(place)?;
+        }
+    }
+    Ok(crashes)
+}
+
+fn tunings() -> [Tuning; 2] {
+    let mut every_commit = tiny(1);
+    every_commit.frozen_max = 1;
+    let mut some = tiny(600);
+    some.compression = None;
+    [some, every_commit]
+}
+
+/// `LSM_CRASH_SEEDS` makes a long run: so many workloads, each crashed under all policies.
+fn long_seeds() -> Option<u64> {
+    std::env::var("LSM_CRASH_SEEDS").ok().and_then(|seeds| seeds.parse().ok())
+}
+
+fn is_long() -> bool {
+    long_seeds().is_some()
+}
+
+#[test]
+fn no_crash_loses_what_was_acknowledged() {
+    let mut crashes = 0;
+    for seed in 0..long_seeds().unwrap_or(1) {
+        for tuning in tunings() {
+            crashes += drive(&tuning, seed, 40, None).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    assert!(crashes > 500, "{crashes} crashes: the workload does nothing");
+}
+
+#[test]
+fn without_any_one_sync_a_crash_is_noticed() {
+    let sites = [
+        &lsm::journal::sites::ALL[..],
+        &lsm::manifest::sites::ALL,
+        &lsm::sites::ALL,
+        &[SyncSite::new("table-contents")],
+    ]
+    .concat();
+    // What is set aside is evidence, nothing that the database needs: the journal's own tests look for it.
+    let evidence = [
+        lsm::journal::sites::SET_ASIDE,
+        lsm::journal::sites::SET_ASIDE_DIRECTORY,
+        lsm::sites::LOST,
+        // A journal without a database removes its logs in order; a database's are removed behind the manifest.
+        lsm::journal::sites::REMOVE_DIRECTORY,
+    ];
+    let mut unmissed = Vec::new();
+    for site in sites.into_iter().filter(|site| !evidence.contains(site)) {
+        let mut noticed = None;
+        'search: for seed in 0..6 {
+            for tuning in tunings() {
+                if let Err(error) = drive_quietly(&tuning, seed, site) {
+                    noticed = Some(error);
+                    break 'search;
+                }
+            }
+        }
+        match noticed {
+            Some(error) => println!("without {site}: {}", error.chars().take(300).collect::<String>()),
+            None => unmissed.push(site),
+        }
+    }
+    assert!(unmissed.is_empty(), "nobody misses the syncs of {unmissed:?}");
+}
+
+/// A workload may notice by itself (a reopening in its middle), and panic.
+fn drive_quietly(tuning: &Tuning, seed: u64, site: SyncSite) -> Result<usize, String> {
+    let tuning = tuning.clone();
+    let run = std::panic::catch_unwind(move || drive(&tuning, seed, 40, Some(site)));
+    run.unwrap_or_else(|_| Err("the workload itself fails".to_owned()))
+}
+
+#[test]
+fn a_crash_while_the_first_manifest_is_made_leaves_nothing_or_a_database() {
+    let mem = MemFs::new();
+    mem.record_snapshots();
+    let fs: Arc<dyn FileSystem> = Arc::new(mem.clone());
+    drop(support::open(&fs, &tiny(600)).unwrap());
+    for snapshot in mem.take_snapshots() {
+        for policy in CrashPolicy::ALL {
+            let fs: Arc<dyn FileSystem> = Arc::new(snapshot.fs.crash(policy, 1));
+            let (_, keyspaces) = support::open(&fs, &tiny(600))
+                .unwrap_or_else(|error| panic!("{policy:?}, after {}: {error}", snapshot.call));
+            assert_eq!(dump(&keyspaces).unwrap(), State::default());
+        }
+    }
+}
