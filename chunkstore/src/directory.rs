@@ -50,6 +50,8 @@ pub(crate) enum Opening {
     List,
     /// To be passed through on the way to a root, by whatever links lead there.
     Pass,
+    /// To make entries in; a link in its place is refused.
+    Fill,
 }
 
 /// A directory that was seen.
@@ -143,6 +145,7 @@ fn flags(opening: Opening, seen: Option<&Stat>) -> OFlags {
     match opening {
         // Nothing but the right to pass is needed for passing.
         Opening::Pass => base | OFlags::PATH,
+        Opening::Fill => base | OFlags::PATH | OFlags::NOFOLLOW,
         Opening::List => base | OFlags::RDONLY | OFlags::NOFOLLOW | seen.map_or(OFlags::empty(), no_atime),
     }
 }

@@ -21,6 +21,7 @@ pub mod monitor;
 pub mod pack;
 mod pipeline;
 pub mod repository;
+pub mod restore;
 pub mod seal;
 pub mod secret;
 pub mod segment;

@@ -12,6 +12,7 @@ mod trailer;
 mod walk;
 mod writer;
 
+pub(crate) use header::PACK_HEADER_BYTES;
 #[cfg(test)]
 pub(crate) use header::PACK_HEADER_FIELDS;
 pub use header::PackHeader;

@@ -4,7 +4,7 @@
 //! follows a link, waits for a pipe, or takes what could not be seen for gone.
 
 mod open;
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 mod walk;

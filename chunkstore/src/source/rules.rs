@@ -76,7 +76,14 @@ fn gitignore_line(pattern: &str) -> String {
     }
 }
 
-fn matcher<'a>(patterns: impl Iterator<Item = &'a str>, ignoring_case: bool) -> Result<Option<Gitignore>> {
+/// One matcher out of many patterns; `None` if there is none among them.
+///
+/// # Errors
+/// Invalid argument if one cannot be understood.
+pub(crate) fn matcher<'a>(
+    patterns: impl Iterator<Item = &'a str>,
+    ignoring_case: bool,
+) -> Result<Option<Gitignore>> {
     let mut builder = GitignoreBuilder::new("/");
     builder.case_insensitive(ignoring_case).map_err(|error| invalid(error.to_string()))?;
     for pattern in patterns {

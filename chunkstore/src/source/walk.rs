@@ -94,7 +94,7 @@ impl Entry {
         let directory =
             self.directory.open().map_err(|errno| source_error("its directory is not there", errno))?;
         let place = match self.opening {
-            Opening::List => Place::Named(directory.as_fd(), self.name()),
+            Opening::List | Opening::Fill => Place::Named(directory.as_fd(), self.name()),
             Opening::Pass => Place::Followed(directory.as_fd(), self.name()),
         };
         capture(place, &self.stat, owners)

@@ -1,0 +1,451 @@
+//! What is to be done for each entry, as it comes; and when there is enough of it, doing it.
+//!
+//! Directories, links and the like are made at once, files are gathered. A batch is bounded by what it holds in memory, not by the files' bytes: one
+//! large file may take many batches, a batch may hold many thousands of small ones.
+//!
+//! Names of one inode: the first that comes is restored, the others are made names of it when the batch is done. If that cannot be, they are
+//! restored as files of their own, and it is said.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::sync::Arc;
+
+use super::batch::{self, Batch, Piece};
+use super::file::{FileJob, InPlace, OpenFiles, look};
+use super::report::{Count, Failure, Report, destination};
+use super::select::{Decision, Selection};
+use super::special::{self, c_name};
+use super::tree::{Place, Tree};
+use super::{Overwrite, RestoreOptions, RestoreSource};
+use crate::directory::Directory;
+use crate::entry_key::EntryKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::unix::Stat;
+use crate::metadata::{Extents, Kind, Metadata};
+use crate::version::{SnapshotNumber, Version};
+
+/// A batch is done when it has this many pieces: some 15 MB of memory, some GB of files.
+const PIECES_MAX: usize = 1 << 16;
+/// A batch is done when it has this many files.
+const FILES_MAX: usize = 1 << 13;
+
+/// Names of one inode: on which file system, which one, and the snapshot that bore the Version, for inodes are used again.
+type Group = (u64, u64, SnapshotNumber);
+
+/// The name of a group that was restored first.
+#[derive(Clone)]
+struct Leader {
+    key: EntryKey,
+    directory: Arc<Directory>,
+    name: CString,
+    /// The file that it becomes, unless it is whole already.
+    job: Option<Arc<FileJob>>,
+    /// How many more names may come.
+    left: u64,
+}
+
+/// A further name, to be made when the first is there.
+struct Link {
+    key: EntryKey,
+    directory: Arc<Directory>,
+    name: CString,
+    group: Group,
+    version: Version,
+}
+
+/// Plans and does.
+pub(super) struct Planner<'a> {
+    source: &'a dyn RestoreSource,
+    options: &'a RestoreOptions,
+    selection: &'a Selection,
+    report: &'a Report<'a>,
+    tree: Tree<'a>,
+    batch: Batch,
+    files: usize,
+    links: Vec<Link>,
+    leaders: HashMap<Group, Leader>,
+    open_files: OpenFiles,
+    /// Files that are not what the snapshot has, which was told or is as it should be.
+    unlike: HashSet<EntryKey>,
+    /// Those of the batch, until it is known whether they came out whole.
+    jobs: Vec<Arc<FileJob>>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        source: &'a dyn RestoreSource,
+        options: &'a RestoreOptions,
+        selection: &'a Selection,
+        report: &'a Report<'a>,
+    ) -> Result<Self> {
+        Ok(Self {
+            source,
+            options,
+            selection,
+            report,
+            tree: Tree::new(options, report)?,
+            batch: Batch::default(),
+            files: 0,
+            links: Vec::new(),
+            leaders: HashMap::new(),
+            open_files: OpenFiles::default(),
+            unlike: HashSet::new(),
+            jobs: Vec::new(),
+        })
+    }
+
+    /// The next entry.
+    ///
+    /// # Errors
+    /// What ends the restore; files that were begun are removed then.
+    pub(super) fn entry(&mut self, key: EntryKey, version: Version) -> Result<()> {
+        let result = self.place(key, version).and_then(|()| {
+            let full = self.batch.pieces.len() >= PIECES_MAX || self.files + self.links.len() >= FILES_MAX;
+            if full { self.flush() } else { Ok(()) }
+        });
+        if result.is_err() {
+            self.abandon();
+        }
+        result
+    }
+
+    /// Ends the restore. Returns the files that are not what the snapshot has.
+    ///
+    /// # Errors
+    /// What ends the restore.
+    pub(super) fn finish(mut self) -> Result<HashSet<EntryKey>> {
+        self.tree.close();
+        if let Err(error) = self.flush() {
+            self.abandon();
+            return Err(error);
+        }
+        if self.options.sync && !self.options.dry_run {
+            let synced = rustix::fs::open(
+                &self.options.target,
+                rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .and_then(rustix::fs::syncfs);
+            if let Err(errno) = synced {
+                return Err(destination(
+                    "what was restored may not be durable: the file system cannot be synced",
+                    errno,
+                ));
+            }
+        }
+        Ok(self.unlike)
+    }
+
+    fn abandon(&mut self) {
+        for job in self.jobs.drain(..) {
+            job.abandon();
+        }
+    }
+
+    fn decide(&self, key: &EntryKey, is_directory: bool, parent_is_taken: bool) -> Decision {
+        if self.selection.is_everything() {
+            return Decision::Take;
+        }
+        self.selection.decide(&key.path(), is_directory, parent_is_taken)
+    }
+
+    fn place(&mut self, key: EntryKey, version: Version) -> Result<()> {
+        let is_directory = version.metadata.kind == Kind::Directory;
+        if key == self.options.base && is_directory {
+            let taken = self.decide(&key, true, false) == Decision::Take;
+            self.tree.set_top(version.metadata, taken);
+            return Ok(());
+        }
+        let Some(parent) = key.parent().filter(|parent| parent.is_within(&self.options.base)) else {
+            // On the way to the base, or beside it: not asked for.
+            return Ok(());
+        };
+        let Place::Here { taken } = self.tree.enter(&parent) else { return Ok(()) };
+        match (self.decide(&key, is_directory, taken), is_directory) {
+            (Decision::Leave, true) => {
+                self.tree.leave_out(&key);
+                Ok(())
+            }
+            (Decision::Leave | Decision::Pass, false) => Ok(()),
+            (decision, true) => self.tree.add_directory(&key, version.metadata, decision == Decision::Take),
+            (Decision::Take, false) => match self.tree.here()? {
+                Some(directory) => {
+                    let name = c_name(key.name());
+                    match self.other(&key, directory, name, version) {
+                        Ok(()) => Ok(()),
+                        Err(failure) => self.fail(&key, failure),
+                    }
+                }
+                None if self.options.dry_run => {
+                    self.would(&key, &version, None);
+                    Ok(())
+                }
+                None => {
+                    self.unlike.insert(key);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn fail(&mut self, key: &EntryKey, failure: Failure) -> Result<()> {
+        self.unlike.insert(key.clone());
+        failure.report(self.report, key)
+    }
+
+    /// What a dry run says of an entry that is no directory.
+    fn would(&self, key: &EntryKey, version: &Version, there: Option<&Stat>) {
+        let count = match (version.metadata.kind, there) {
+            (Kind::File, None) => Count::FileRestored,
+            (Kind::File, Some(there)) if self.is_unchanged(&version.metadata, there) => Count::FileUnchanged,
+            (Kind::File, Some(_)) => Count::FileUpdated,
+            _ => Count::Other,
+        };
+        self.report.done(count, key, Extents::of(&version.metadata).data_bytes());
+    }
+
+    fn is_unchanged(&self, metadata: &Metadata, there: &Stat) -> bool {
+        self.options.overwrite == Overwrite::IfChanged
+            && there.kind == Kind::File
+            && (there.size, there.mtime) == (metadata.size, metadata.mtime)
+            // Another name of it may lie elsewhere, and would get the metadata too.
+            && there.links == 1
+    }
+
+    /// An entry that is no directory.
+    fn other(
+        &mut self,
+        key: &EntryKey,
+        directory: Arc<Directory>,
+        name: CString,
+        version: Version,
+    ) -> Result<(), Failure> {
+        let open = directory
+            .open()
+            .map_err(|errno| Failure::of("the directory it is in is not there any more", errno))?;
+        let there = match look(&open, &name, self.options.dry_run)? {
+            InPlace::Nothing => None,
+            InPlace::Something(stat) => Some(stat),
+        };
+        if there.is_some() && self.options.overwrite == Overwrite::Never {
+            self.report.done(Count::Skipped, key, 0);
+            self.unlike.insert(key.clone());
+            return Ok(());
+        }
+        if self.options.dry_run {
+            self.would(key, &version, there.as_ref());
+            return Ok(());
+        }
+        let group = (version.metadata.device, version.metadata.inode, version.birth);
+        let is_grouped = version.metadata.links > 1;
+        if is_grouped && self.leaders.contains_key(&group) {
+            self.links.push(Link { key: key.clone(), directory, name, group, version });
+            return Ok(());
+        }
+        let left = version.metadata.links.saturating_sub(1);
+        let mut leader = Leader { key: key.clone(), directory, name, job: None, left };
+        if version.metadata.kind == Kind::File {
+            leader.job = self.file(key, &leader, &version, there.as_ref())?;
+        } else {
+            let made = special::make(
+                &open,
+                &leader.name,
+                &version.metadata,
+                there.as_ref(),
+                self.options.ownership,
+            )?;
+            self.report.shortfalls(key, made);
+            self.report.done(Count::Other, key, 0);
+        }
+        if is_grouped {
+            self.leaders.insert(group, leader);
+        }
+        Ok(())
+    }
+
+    /// A file: gathered, unless it is there already.
+    fn file(
+        &mut self,
+        key: &EntryKey,
+        at: &Leader,
+        version: &Version,
+        there: Option<&Stat>,
+    ) -> Result<Option<Arc<FileJob>>, Failure> {
+        if let Some(there) = there
+            && self.is_unchanged(&version.metadata, there)
+        {
+            self.put_right(key, at, version)?;
+            return Ok(None);
+        }
+        let job = FileJob::new(
+            key.clone(),
+            Arc::clone(&at.directory),
+            at.name.clone(),
+            version.metadata.clone(),
+            there.is_some(),
+        );
+        self.files += 1;
+        self.jobs.push(Arc::clone(&job));
+        match self.pieces(&job, version) {
+            Ok(0) => self.batch.bare.push(Arc::clone(&job)),
+            // The planning was the one more that the file waited for.
+            Ok(_) => {
+                if job.piece_done() {
+                    job.finish(self.options.ownership, self.report, &self.open_files)
+                        .map_err(Failure::Everything)?;
+                }
+            }
+            Err(Failure::Entry(error)) => {
+                job.fail(Failure::Entry(error), self.report).map_err(Failure::Everything)?;
+            }
+            Err(everything) => return Err(everything),
+        }
+        Ok(Some(job))
+    }
+
+    /// Gathers the pieces of a file. Returns how many.
+    fn pieces(&mut self, job: &Arc<FileJob>, version: &Version) -> Result<u64, Failure> {
+        let sort = |error: Error| match error.kind() {
+            ErrorKind::Damage | ErrorKind::NotFound => Failure::Entry(error),
+            _ => Failure::Everything(error),
+        };
+        let (mut offset, mut count) = (0u64, 0);
+        let source = self.source;
+        for span in source.spans(&version.contents).map_err(sort)? {
+            let span = span.map_err(sort)?;
+            let mut others = span.places;
+            others.reverse();
+            let Some(place) = others.pop() else {
+                let what = format!("chunk {} is stored nowhere: the file is not restored", span.id);
+                return Err(Failure::Entry(Error::damage(what)));
+            };
+            job.expect_piece();
+            self.batch.pieces.push(Piece {
+                job: Arc::clone(job),
+                id: span.id,
+                contents_offset: offset,
+                length: span.length,
+                place,
+                others,
+            });
+            offset += u64::from(span.length);
+            count += 1;
+            if self.batch.pieces.len() >= PIECES_MAX {
+                self.run_batch().map_err(Failure::Everything)?;
+            }
+        }
+        if offset != job.extents.data_bytes() {
+            let what = format!(
+                "its chunks hold {offset} bytes where {} were expected: the file is not restored",
+                job.extents.data_bytes()
+            );
+            return Err(Failure::Entry(Error::damage(what)));
+        }
+        Ok(count)
+    }
+
+    /// Puts the metadata of a file right that is there and the same.
+    fn put_right(&mut self, key: &EntryKey, at: &Leader, version: &Version) -> Result<(), Failure> {
+        use crate::metadata::apply::{Opened, apply};
+        use rustix::fs::{Mode, OFlags};
+        use std::os::fd::AsFd;
+        let open = at
+            .directory
+            .open()
+            .map_err(|errno| Failure::of("the directory it is in is not there any more", errno))?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&open, &*at.name, flags, Mode::empty())
+            .map_err(|errno| Failure::of("the file that is there cannot be opened", errno))?;
+        let result = apply(Opened::ByPath(file.as_fd()), &version.metadata, self.options.ownership);
+        self.report.shortfalls(key, result);
+        self.report.done(Count::FileUnchanged, key, 0);
+        Ok(())
+    }
+
+    fn run_batch(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.files = 0;
+        batch::run(batch, self.source, self.options, self.report, &self.open_files)
+    }
+
+    /// Does what was gathered, then the further names, then the directories that are complete.
+    fn flush(&mut self) -> Result<()> {
+        // Names that cannot be made come back as files, and may be the first of their group then: as long as there are any.
+        loop {
+            self.run_batch()?;
+            for job in std::mem::take(&mut self.jobs) {
+                if !job.is_whole() {
+                    self.unlike.insert(job.key.clone());
+                }
+            }
+            let links = std::mem::take(&mut self.links);
+            if links.is_empty() {
+                break;
+            }
+            for link in links {
+                self.link(link)?;
+            }
+        }
+        self.tree.put_right();
+        Ok(())
+    }
+
+    fn link(&mut self, link: Link) -> Result<()> {
+        let first = self.leaders.get(&link.group).and_then(|leader| leader.job.as_ref());
+        if first.is_some_and(|job| job.is_pending()) {
+            // The first name failed a moment ago, and another took its place that is yet to be written.
+            self.links.push(link);
+            return Ok(());
+        }
+        let Link { key, directory, name, group, version } = link;
+        let result = self.try_link(&directory, &name, group);
+        match result {
+            Ok(true) => {
+                self.report.done(Count::HardLink, &key, 0);
+                if let Some(leader) = self.leaders.get_mut(&group) {
+                    leader.left = leader.left.saturating_sub(1);
+                    if leader.left == 0 {
+                        self.leaders.remove(&group);
+                    }
+                }
+                return Ok(());
+            }
+            // The first name failed, which was told: this one may be luckier, for instance if it lies in another directory.
+            Ok(false) => {}
+            Err(Failure::Entry(error)) => {
+                let first = self.leaders.get(&group).map(|leader| leader.key.to_string()).unwrap_or_default();
+                let error =
+                    error.at(format!("restored as a file of its own and not as another name of {first}"));
+                self.report.fault(&key, "restore", error);
+            }
+            Err(Failure::Everything(error)) => return Err(error.at(key)),
+        }
+        self.leaders.remove(&group);
+        match self.other(&key, directory, name, version) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.fail(&key, failure),
+        }
+    }
+
+    /// Makes a further name; `false` if the first one is not there.
+    fn try_link(
+        &mut self,
+        directory: &Arc<Directory>,
+        name: &CString,
+        group: Group,
+    ) -> Result<bool, Failure> {
+        let Some(leader) = self.leaders.get(&group) else { return Ok(false) };
+        if leader.job.as_ref().is_some_and(|job| !job.is_whole()) {
+            return Ok(false);
+        }
+        let gone = |errno| Failure::of("the directory it is in is not there any more", errno);
+        let from = leader.directory.open().map_err(gone)?;
+        let to = directory.open().map_err(gone)?;
+        let there = match look(&to, name, false)? {
+            InPlace::Nothing => None,
+            InPlace::Something(stat) => Some(stat),
+        };
+        special::link((&from, &leader.name), (&to, name), there.as_ref())?;
+        Ok(true)
+    }
+}

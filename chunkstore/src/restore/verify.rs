@@ -1,0 +1,225 @@
+//! `--verify`: every restored file is read again and compared with the snapshot, chunk by chunk.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::report::{Count, Report, destination};
+use super::select::{Decision, Selection};
+use super::special::c_name;
+use super::tree::open_top;
+use super::{RestoreOptions, RestoreSource, cancelled};
+use crate::directory::{Directory, Opening};
+use crate::entry_key::EntryKey;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::unix::Stat;
+use crate::metadata::{Extents, Kind};
+use crate::version::Version;
+
+/// How many files are compared before the next ones are gathered.
+const FILES_AT_ONCE: usize = 512;
+
+struct Job {
+    key: EntryKey,
+    directory: Arc<Directory>,
+    version: Version,
+}
+
+/// Compares every selected file but those in `unlike`.
+///
+/// # Errors
+/// Local; cancelled.
+pub(super) fn verify(
+    source: &dyn RestoreSource,
+    options: &RestoreOptions,
+    selection: &Selection,
+    unlike: &HashSet<EntryKey>,
+    report: &Report<'_>,
+) -> Result<()> {
+    let top = open_top(&options.target)
+        .map_err(|errno| destination("the target directory is not there any more", errno))?;
+    let mut way = Way { base: options.base.clone(), levels: vec![(options.base.clone(), top, false, false)] };
+    let mut jobs = Vec::new();
+    for entry in source.entries()? {
+        let (key, version) = entry?;
+        if report.monitor.cancelled() {
+            return Err(cancelled());
+        }
+        let kind = version.metadata.kind;
+        let Some(parent) = key.parent().filter(|parent| parent.is_within(&options.base)) else { continue };
+        if !matches!(kind, Kind::File | Kind::Directory) {
+            continue;
+        }
+        // Directories are asked too: what is below one that was left out was not restored.
+        let Some((directory, parent_is_taken)) = way.enter(&parent, selection) else { continue };
+        if kind == Kind::File
+            && !unlike.contains(&key)
+            && selection.decide(&key.path(), false, parent_is_taken) == Decision::Take
+        {
+            jobs.push(Job { key, directory, version });
+            if jobs.len() >= FILES_AT_ONCE {
+                compare_all(source, options, report, &std::mem::take(&mut jobs))?;
+            }
+        }
+    }
+    compare_all(source, options, report, &jobs)
+}
+
+/// The directories from the target to where the comparison is: key, directory, whether it was taken, whether it was left out.
+struct Way {
+    base: EntryKey,
+    levels: Vec<(EntryKey, Arc<Directory>, bool, bool)>,
+}
+
+impl Way {
+    /// Goes to `parent`; `None` if it was left out or is not there.
+    fn enter(&mut self, parent: &EntryKey, selection: &Selection) -> Option<(Arc<Directory>, bool)> {
+        while self.levels.len() > 1 && self.levels.last().is_some_and(|(key, ..)| !parent.is_within(key)) {
+            self.levels.pop();
+        }
+        let depth = self.levels.last()?.0.depth();
+        for name in parent.components().skip(depth) {
+            let (key, directory, taken, left_out) = self.levels.last()?;
+            let key = key.child(name).ok()?;
+            let decision = selection.decide(&key.path(), true, *taken);
+            let left_out = *left_out || decision == Decision::Leave;
+            if left_out {
+                return None;
+            }
+            let name = c_name(name);
+            let seen = Stat::at(directory.open().ok()?, &name).ok()?;
+            let child = directory.child(&name, seen, Opening::Fill);
+            self.levels.push((key, child, decision == Decision::Take, left_out));
+        }
+        debug_assert!(parent.is_within(&self.base), "only what is below the base is restored");
+        self.levels.last().map(|(_, directory, taken, _)| (Arc::clone(directory), *taken))
+    }
+}
+
+fn compare_all(
+    source: &dyn RestoreSource,
+    options: &RestoreOptions,
+    report: &Report<'_>,
+    jobs: &[Job],
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let end: Mutex<Option<Error>> = Mutex::default();
+    let work = || {
+        let mut buffer = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if report.monitor.cancelled() {
+                end.lock().get_or_insert_with(cancelled);
+                return;
+            }
+            match compare(source, job, &mut buffer) {
+                Ok(bytes) => report.done(Count::Verified, &job.key, bytes),
+                Err(error) if error.kind() == ErrorKind::Local => {
+                    end.lock().get_or_insert(error);
+                    return;
+                }
+                Err(error) => report.fault(&job.key, "verify", error.with_kind(ErrorKind::Destination)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.thread_count().min(jobs.len()) {
+            scope.spawn(work);
+        }
+    });
+    end.into_inner().map_or(Ok(()), Err)
+}
+
+fn differs(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Destination, what)
+}
+
+/// Compares a file with its Version. Returns how many bytes were read.
+fn compare(source: &dyn RestoreSource, job: &Job, buffer: &mut Vec<u8>) -> Result<u64> {
+    let read = |errno: Errno| destination("cannot be read again", errno);
+    let directory = job.directory.open().map_err(read)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directory, c_name(job.key.name()), flags, Mode::empty()).map_err(read)?;
+    let stat = Stat::of(&file).map_err(read)?;
+    let metadata = &job.version.metadata;
+    if stat.kind != Kind::File || stat.size != metadata.size {
+        return Err(differs(format!(
+            "differs from the snapshot: {} bytes instead of {}",
+            stat.size, metadata.size
+        )));
+    }
+    let extents = Extents::of(metadata);
+    let mut offset = 0u64;
+    for span in source.spans(&job.version.contents)? {
+        let span = span?;
+        buffer.clear();
+        let mut place = offset;
+        for piece in extents.pieces(offset, u64::from(span.length)) {
+            if buffer.is_empty() {
+                place = piece.file_offset;
+            }
+            append(&file, piece.file_offset, piece.length, buffer).map_err(read)?;
+        }
+        if source.hasher().id(buffer) != span.id {
+            let end = place + u64::from(span.length);
+            return Err(differs(format!("differs from the snapshot somewhere in bytes {place} to {end}")));
+        }
+        offset += u64::from(span.length);
+    }
+    for hole in &metadata.holes {
+        if !is_zero(&file, hole.offset, hole.offset + hole.length, buffer).map_err(read)? {
+            let end = hole.offset + hole.length;
+            return Err(differs(format!(
+                "differs from the snapshot: bytes {} to {end} are not all zero",
+                hole.offset
+            )));
+        }
+    }
+    Ok(offset)
+}
+
+/// Reads `length` bytes from `offset` behind what is in the buffer; fewer where the file ends.
+fn append(file: &OwnedFd, offset: u64, length: u64, buffer: &mut Vec<u8>) -> rustix::io::Result<()> {
+    let mut filled = buffer.len();
+    let end = filled + usize::try_from(length).unwrap_or(0);
+    let start = filled;
+    buffer.resize(end, 0);
+    while let Some(room) = buffer.get_mut(filled..end).filter(|room| !room.is_empty()) {
+        match rustix::io::pread(file, room, offset + (filled - start) as u64) {
+            Ok(0) => {
+                buffer.truncate(filled);
+                return Ok(());
+            }
+            Ok(count) => filled += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Whether all bytes from `at` to `end` are zero; those in holes are not read.
+fn is_zero(file: &OwnedFd, mut at: u64, end: u64, buffer: &mut Vec<u8>) -> rustix::io::Result<bool> {
+    while at < end {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return Ok(true),
+            Err(_) => at,
+        };
+        if data >= end {
+            return Ok(true);
+        }
+        buffer.clear();
+        let length = (end - data).min(1 << 20);
+        append(file, data, length, buffer)?;
+        if buffer.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at = data + length;
+    }
+    Ok(true)
+}
