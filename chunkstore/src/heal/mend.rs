@@ -126,6 +126,18 @@ impl Mender<'_, '_> {
                 _ => None,
             };
             let Some((bytes, origin)) = &found else {
+                if is_forged_removal(name, &copy) {
+                    let deleted = target.handle.get().and_then(|open| open.delete(&name.key()));
+                    let done = deleted.is_ok();
+                    let fate = deleted.map_or_else(Fate::Failed, |()| Fate::Healed("removing it".into()));
+                    let url = target.url().to_owned();
+                    set_fate(report, &url, name, problem.unwrap_or(Problem::Missing), fate);
+                    if let Some(object) = survey.objects.get_mut(name).filter(|_| done) {
+                        object.set(index, Copy::Absent);
+                        object.named = false;
+                    }
+                    continue;
+                }
                 if let Some(problem) = problem {
                     set_fate(report, target.url(), name, problem, Fate::Lost);
                 }
@@ -282,9 +294,10 @@ impl Mender<'_, '_> {
         copy: &Copy,
     ) -> Result<()> {
         let open = target.handle.get()?;
-        let key = name.key();
+        let (key, inspector) = (name.key(), survey.repository.inspector());
         if let Copy::Bad(error) = copy
             && error.kind() == ErrorKind::NotTheSame
+            && *name == ObjectName::Config
         {
             return Err(error.clone().at("it is not replaced"));
         }
@@ -295,27 +308,28 @@ impl Mender<'_, '_> {
             }
             match open.put_new(&key, &[bytes]) {
                 Ok(()) => {}
-                // Someone else was faster: what is there now is judged below as if it were ours.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error)
-                    if error.kind() == ErrorKind::Target
-                        && aside.is_none()
-                        && self.how == Mend::Everything =>
-                {
-                    // A folder or a link may stand in its place, which no listing shows.
-                    aside = Some(open.set_aside(&key).map_err(|_| error)?);
-                    open.put_new(&key, &[bytes])?;
+                // Someone else was faster, or a folder or a link stands in its place, which no listing shows.
+                Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Target) => {
+                    let there = open.get(&key).and_then(|bytes| inspector.check(name, &bytes));
+                    if there.is_err() {
+                        if aside.is_some() || self.how == Mend::Missing {
+                            return Err(error);
+                        }
+                        aside = Some(open.set_aside(&key).map_err(|_| error)?);
+                        open.put_new(&key, &[bytes])?;
+                    }
                 }
                 Err(error) => return Err(error),
             }
             let back = open.get(&key)?;
-            survey.repository.inspector().check(name, &back).map_err(|error| {
+            inspector.check(name, &back).map_err(|error| {
                 error.at(format!("target {}: {name}: what was put does not come back", target.url()))
             })?;
-            match aside {
-                Some(aside) => open.delete(&aside),
-                None => Ok(()),
+            // The good one is there: what was in its way can stay where it is, if it must (a folder with something in it).
+            if let Some(aside) = aside {
+                let _ = open.delete(&aside);
             }
+            Ok(())
         };
         put().inspect_err(|error| {
             // Is it the object, or the target? Of a target that is gone nothing more is asked.
@@ -349,6 +363,12 @@ impl Mender<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Whether it says that a key was removed and was not made by anyone who has the secrets: that is known of it only where they are.
+fn is_forged_removal(name: &ObjectName, copy: &Copy) -> bool {
+    let forged = matches!(copy, Copy::Bad(error) if error.kind() == ErrorKind::NotTheSame);
+    forged && matches!(name, ObjectName::KeyRemoval(_))
 }
 
 /// Sets an object aside, if one is there still.
@@ -398,7 +418,14 @@ fn reconstruct(survey: &Survey<'_>, name: &ObjectName) -> Option<Vec<u8>> {
                 _ => None,
             }
         }
+        // Only where no key is left that it could remove: else an enemy would have the record made by damaging one of the same name.
         ObjectName::KeyRemoval(hash) => {
+            let all_answer = survey.repository.targets().iter().all(|target| target.error().is_none());
+            let object = survey.objects.get(name)?;
+            let forged = object.copies.iter().any(|copy| is_forged_removal(name, copy));
+            if !all_answer || forged || survey.objects.contains_key(&ObjectName::Key(*hash)) {
+                return None;
+            }
             let secrets = survey.repository.secrets().ok()?;
             Some(KeyRemoval::encode(secrets, survey.repository.id(), hash, now()))
         }

@@ -12,6 +12,7 @@ use crate::mirror::mirror;
 use crate::monitor::Collector;
 use crate::repository::Repository;
 use crate::repository::complete::Complete;
+use crate::repository::key::KeyRemoval;
 use crate::repository::layout::ObjectKind;
 use crate::target::fault::{Fault as Injected, FaultTarget, Rule};
 use crate::target::mem::{MemTarget, Objects};
@@ -618,4 +619,89 @@ fn names_of_what_was_set_aside_are_read_back() {
             assert_eq!(ObjectName::parse_aside(&key.aside(number).unwrap()), ObjectName::parse(key));
         }
     }
+}
+
+#[test]
+fn directories_heal_whatever_stands_in_an_objects_place() {
+    let full = Full::new(&["a"]);
+    let dir = tempfile::tempdir().unwrap();
+    let monitor = Collector::default();
+    let mut repository = full.open(0);
+    let paths = [dir.path().join("one"), dir.path().join("two")];
+    for path in &paths {
+        let target = crate::target::local::LocalTarget::create(path).unwrap();
+        full.world.connect.insert(std::sync::Arc::new(target));
+        repository.add_target(path.to_str().unwrap(), &monitor).unwrap();
+    }
+    mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+    repository.remove_target("mem:a").unwrap();
+    let listing = |path: &std::path::Path| {
+        let target = crate::target::local::LocalTarget::open(path).unwrap();
+        let objects = target.list("").unwrap();
+        objects.into_iter().map(|object| (target.get(&object.key).unwrap(), object.key)).collect::<Vec<_>>()
+    };
+    let expected = listing(&paths[0]);
+    assert!(expected.len() > 10);
+    for (number, (bytes, key)) in expected.iter().enumerate() {
+        let path = paths[number / 7 % 2].join(key.as_str());
+        std::fs::remove_file(&path).unwrap();
+        match number % 7 {
+            0 => {}
+            1 => std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
+            2 => std::fs::write(&path, b"").unwrap(),
+            3 => std::os::unix::fs::symlink("/etc/passwd", &path).unwrap(),
+            4 => {
+                std::fs::create_dir(&path).unwrap();
+                std::fs::write(path.join("x"), b"").unwrap();
+            }
+            5 => {
+                let mode = rustix::fs::Mode::RUSR;
+                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            }
+            _ => std::fs::write(&path, vec![b'x'; bytes.len()]).unwrap(),
+        }
+    }
+    let (report, monitor) = run(&repository, ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Healed, "{:?}", report.findings);
+    assert!(monitor.faults().is_empty(), "{:?}", monitor.faults());
+    for path in &paths {
+        let mut found = listing(path);
+        // A folder with something in it is nothing that we made: it stays aside.
+        found.retain(|(_, key)| !key.as_str().starts_with("aside/") || !key.as_str().ends_with("/x"));
+        assert!(found == expected, "{}", path.display());
+        assert_eq!(std::fs::read_dir(path.join(".tmp")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_forged_removal_goes_and_its_key_stays() {
+    let full = Full::new(&["a", "b"]);
+    let repository = full.open(0);
+    let key = repository.opened_by().unwrap();
+    let stranger = crate::secret::Secrets::generate().unwrap();
+    let name = ObjectName::KeyRemoval(key);
+    let forged = KeyRemoval::encode(&stranger, repository.id(), &key, crate::repository::now());
+    full.world.targets[0].put(&name.key(), &[&forged]).unwrap();
+    let (report, _) = run(&repository, ReadData::All, false);
+    assert_eq!(report.findings.iter().map(|finding| finding.name).collect::<Vec<_>>(), [name]);
+    let (report, _) = run(&repository, ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Healed, "{:?}", report.findings);
+    full.assert_whole("without the forgery");
+    // One that is damaged instead is not made good: who damaged it may not decide that the key goes.
+    full.world.targets[0].put(&name.key(), &[&forged[..forged.len() / 2]]).unwrap();
+    let (report, _) = run(&repository, ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Damaged);
+    assert!(full.world.open(0, &Collector::default()).is_ok());
+}
+
+#[test]
+fn what_an_init_that_was_cut_short_left_is_nobodys() {
+    let full = Full::new(&["a", "b"]);
+    let other = Full::new(&["x"]);
+    let stranger = other.names(ObjectKind::Key)[0];
+    full.world.targets[0].put(&stranger.key(), &[&other.good[&stranger.key()]]).unwrap();
+    let (report, monitor) = run(&full.open(0), ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?}", report.findings);
+    assert!(monitor.faults().is_empty());
+    assert!(!full.world.targets[1].objects().contains_key(&stranger.key()));
 }

@@ -26,8 +26,8 @@ impl Inspector {
     /// Succeeds if `bytes` are what an object of that name must be.
     ///
     /// # Errors
-    /// Damage if they are not; not the same, if they are a good object of another repository or epoch, which is never overwritten;
-    /// newer format.
+    /// Damage if they are not; not the same, if they are a good object of another repository or epoch, which is never overwritten,
+    /// or the forged removal of a key; newer format.
     pub fn check(&self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
         Self::check_length(name, bytes.len() as u64)?;
         match name {
@@ -41,9 +41,7 @@ impl Inspector {
                     return Err(Error::damage(format!("it is the removal of key {}", removal.key)));
                 }
                 // Without a password a forged one cannot be told; it is passed on, and believed by nobody who has one.
-                self.secrets.as_ref().map_or(Ok(()), |secrets| {
-                    removal.authenticate(secrets).map_err(|error| error.with_kind(ErrorKind::Damage))
-                })
+                self.secrets.as_ref().map_or(Ok(()), |secrets| removal.authenticate(secrets))
             }
             ObjectName::Complete { .. } => {
                 let mark = Complete::decode(bytes)?;

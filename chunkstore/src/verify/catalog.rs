@@ -51,6 +51,25 @@ impl<'a> CatalogSources<'a> {
     }
 }
 
+/// As [`super::verify`], with all that the catalog and the outbox can do. What healing brings back (segments) is not yet in the catalog: catch up
+/// afterwards.
+///
+/// # Errors
+/// As [`super::verify`].
+pub fn verify_with_catalog(
+    repository: &Repository,
+    catalog: &Catalog,
+    host: &str,
+    options: &super::VerifyOptions,
+    monitor: &dyn Monitor,
+) -> Result<super::VerifyReport> {
+    let sources = CatalogSources::new(repository, catalog, host);
+    let outbox = sources.outbox()?;
+    let local = |name: &ObjectName| Ok(outbox.get(name).cloned());
+    let all = HealSources { local: Some(&local), ..sources.sources() };
+    super::verify(repository, options, &sources, &all, monitor)
+}
+
 impl Holdings for CatalogSources<'_> {
     fn last_verified(&self, url: &str, names: &[ObjectName]) -> Result<Vec<i64>> {
         let number = self.catalog.target(url)?;

@@ -14,7 +14,7 @@ mod survey;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use catalog::CatalogSources;
+pub use catalog::{CatalogSources, verify_with_catalog};
 pub use data::ReadData;
 pub use holdings::{Holdings, MemHoldings, Seen};
 pub use report::{Fate, Finding, Loss, Outcome, Problem, TargetReport, VerifyReport};

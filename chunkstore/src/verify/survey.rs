@@ -14,7 +14,7 @@ use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::complete::Complete;
 use crate::repository::config::Mode;
 use crate::repository::inspect::Inspector;
-use crate::repository::key::KeyRemoval;
+use crate::repository::key::{KeyObject, KeyRemoval};
 use crate::repository::layout::{ObjectKind, ObjectName};
 use crate::repository::{Repository, RepositoryTarget};
 use crate::target::{ASIDE_PREFIX, ObjectKey, Target, within_prefix};
@@ -130,6 +130,7 @@ impl<'a> Survey<'a> {
         survey.promise()?;
         survey.read_segments(monitor)?;
         survey.check_lengths();
+        survey.confirm_missing(monitor)?;
         Ok(survey)
     }
 
@@ -201,8 +202,17 @@ impl<'a> Survey<'a> {
         let small = |name: &ObjectName| !matches!(name.kind(), ObjectKind::Pack | ObjectKind::Segment);
         let names: Vec<_> = self.objects.keys().filter(|name| small(name)).copied().collect();
         for name in names {
+            let mut foreign = false;
             for index in 0..self.targets.len() {
-                self.read_copy(&name, index, monitor)?;
+                let bytes = self.read_copy(&name, index, monitor)?;
+                // The trace of an `init` that was cut short. It is nobody's business here.
+                if let (ObjectName::Key(_), Some(bytes)) = (name, bytes) {
+                    let key = KeyObject::decode(bytes);
+                    foreign |= key.is_ok_and(|key| key.repository() != self.repository.id());
+                }
+            }
+            if foreign {
+                self.objects.remove(&name);
             }
             check_cancelled(monitor)?;
         }
@@ -247,6 +257,13 @@ impl<'a> Survey<'a> {
             };
             if believed {
                 self.removed.insert(hash);
+            }
+        }
+        for (name, object) in &mut self.objects {
+            // Of one that is forged or damaged wherever it is no other target needs a copy.
+            let good = object.copies.iter().any(|copy| matches!(copy, Copy::Good(_)));
+            if name.kind() == ObjectKind::KeyRemoval && !good {
+                object.named = false;
             }
         }
         for hash in &self.removed {
@@ -373,6 +390,44 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// What a listing does not show may have come since: the folders of a target are read one after the other, and a backup may have put a pack into
+    /// one that was read already, and its segment into one that was not.
+    fn confirm_missing(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        let mut arrived = Vec::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            for (name, object) in &self.objects {
+                let absent = matches!(object.copies.get(index), Some(Copy::Absent));
+                if !absent
+                    || target.handle.error().is_some()
+                    || self.need(name, object, index) != Need::Promised
+                {
+                    continue;
+                }
+                check_cancelled(monitor)?;
+                match target.target.length(&name.key()) {
+                    Ok(Some(length)) => arrived.push((*name, index, length)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        if target.handle.fail(error.clone()) {
+                            let item = target.url().to_owned();
+                            monitor.fault(Fault { side: FaultSide::Target, item, during: "verify", error });
+                        }
+                    }
+                }
+            }
+        }
+        for (name, index, length) in arrived {
+            if let Some(object) = self.objects.get_mut(&name) {
+                let expected = object.length.is_none_or(|expected| expected == length);
+                let fits = Inspector::check_length(&name, length).is_ok() && expected;
+                let damage =
+                    || Error::damage(format!("it has {length} bytes, which are not what it must have"));
+                object.set(index, if fits { Copy::Listed(length) } else { Copy::Bad(damage()) });
+            }
+        }
+        Ok(())
+    }
+
     /// Why the object is expected on the target with that index.
     pub(crate) fn need(&self, name: &ObjectName, object: &Object, index: usize) -> Need {
         let Some(target) = self.targets.get(index) else { return Need::None };
@@ -386,6 +441,7 @@ impl<'a> Survey<'a> {
             ObjectName::Intent(_) if was_there && object.is_anywhere() => Need::Promised,
             ObjectName::Intent(_) => Need::None,
             _ if was_there => Need::Promised,
+            ObjectName::KeyRemoval(_) if !object.named => Need::None,
             ObjectName::Key(_) if self.repository.config().mode == Mode::Unencrypted => Need::None,
             ObjectName::Config | ObjectName::Key(_) | ObjectName::KeyRemoval(_) => Need::Promised,
             ObjectName::Segment { writer, sequence, .. } | ObjectName::Complete { writer, sequence } => {

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::facts::SegmentFacts;
-use super::facts::tests::encode as encode_facts;
 use super::*;
 use crate::chunk::Hasher;
 use crate::frame::{Builder, Compressor};
@@ -16,6 +14,7 @@ use crate::repository::intent::Intent;
 use crate::repository::key::PasswordCost;
 use crate::repository::layout::ObjectKind;
 use crate::repository::tests::{PASSWORD, World};
+use crate::segment::{NewSegment, PackContents, PieceFlags, SegmentKeys, Sequence};
 use crate::target::Operation;
 use crate::target::Target;
 use crate::target::fault::{Fault as Injected, FaultTarget, Rule};
@@ -42,27 +41,38 @@ impl Full {
         made.remove_key(&third, &monitor).unwrap();
         let target = Arc::clone(&world.targets[0]);
         let mut packs = Vec::new();
-        let mut lengths = Vec::new();
+        let mut contents = Vec::new();
         for number in 0..5u8 {
             let pack = make_pack(&made, number);
             let ids =
                 pack.toc.frames.iter().flat_map(|frame| frame.chunks.iter().map(|chunk| chunk.id)).collect();
             target.put(&ObjectName::Pack(pack.name).key(), &[&pack.bytes]).unwrap();
-            lengths.push(pack.bytes.len() as u64);
             packs.push((pack.name, ids));
+            contents.push(PackContents {
+                name: pack.name,
+                stored_bytes: pack.bytes.len() as u64,
+                toc: pack.toc,
+            });
         }
+        let keys = SegmentKeys::new(made.secrets().unwrap());
         let mut previous = None;
         for (writer, sequence, named) in
             [(WRITER, 1, 0..2), (WRITER, 2, 2..3), (WRITER, 3, 0..0), (OTHER_WRITER, 1, 3..4)]
         {
             previous = if sequence == 1 { None } else { previous };
-            let facts = SegmentFacts {
-                previous,
-                packs: named.map(|number: usize| (packs[number].0, lengths[number])).collect(),
+            let segment = NewSegment {
+                cipher: made.config().mode.cipher(),
+                epoch: made.config().epoch,
+                writer,
+                sequence: Sequence(sequence),
+                predecessor: previous.unwrap_or(ObjectHash::from_bytes([0; 32])),
+                intent: IntentId::from_bytes([1; 16]),
+                flags: PieceFlags { begins: true, commits: false },
+                salt: NewSegment::fresh_salt().unwrap(),
             };
-            let bytes = encode_facts(&facts, writer.as_bytes());
-            let hash = ObjectHash::of(&[&bytes]);
-            target.put(&ObjectName::Segment { writer, sequence, hash }.key(), &[&bytes]).unwrap();
+            let segment = segment.encode(&keys, &contents[named], &[], &[]).unwrap();
+            let hash = segment.name.hash;
+            target.put(&segment.name.key(), &[&segment.bytes]).unwrap();
             if sequence != 1 || writer == OTHER_WRITER {
                 Complete { writer, sequence, segment: hash }.put(&*target).unwrap();
             }
@@ -223,30 +233,28 @@ fn every_damage_to_every_kind_is_found_where_it_is() {
     let repository = full.open(1);
     for kind in KINDS {
         for name in full.names(kind) {
-            for action in ACTIONS {
-                for index in 0..2 {
-                    damage(&full.world.targets[index], &name, action);
-                    let (report, monitor) = run(&repository, ReadData::All, false);
-                    let what = format!("{action:?} of {name} on {index}: {:?}", report.findings);
-                    let unimportant = action == Action::Delete
-                        && (kind == ObjectKind::Intent || name == ObjectName::Pack(full.unnamed));
-                    if unimportant {
-                        assert!(report.findings.is_empty(), "{what}");
-                    } else if name.kind() == ObjectKind::Complete && action == Action::Delete {
-                        // A mark that is not there promises nothing, but that this client has seen it.
-                        assert!(
-                            !report.findings.is_empty() || report.outcome() == Outcome::TargetBehind,
-                            "{what}"
-                        );
-                    } else {
-                        let found: Vec<_> =
-                            report.findings.iter().map(|f| (f.name, f.url.as_str())).collect();
-                        assert_eq!(found, [(name, full.world.targets[index].url())], "{what}");
-                        assert_eq!(report.outcome(), Outcome::Damaged);
-                        assert!(!monitor.faults().is_empty());
-                    }
-                    full.reset();
+            for (number, action) in ACTIONS.into_iter().enumerate() {
+                let index = number % 2;
+                damage(&full.world.targets[index], &name, action);
+                let (report, monitor) = run(&repository, ReadData::All, false);
+                let what = format!("{action:?} of {name} on {index}: {:?}", report.findings);
+                let unimportant = action == Action::Delete
+                    && (kind == ObjectKind::Intent || name == ObjectName::Pack(full.unnamed));
+                if unimportant {
+                    assert!(report.findings.is_empty(), "{what}");
+                } else if name.kind() == ObjectKind::Complete && action == Action::Delete {
+                    // A mark that is not there promises nothing, but that this client has seen it.
+                    assert!(
+                        !report.findings.is_empty() || report.outcome() == Outcome::TargetBehind,
+                        "{what}"
+                    );
+                } else {
+                    let found: Vec<_> = report.findings.iter().map(|f| (f.name, f.url.as_str())).collect();
+                    assert_eq!(found, [(name, full.world.targets[index].url())], "{what}");
+                    assert_eq!(report.outcome(), Outcome::Damaged);
+                    assert!(!monitor.faults().is_empty());
                 }
+                full.reset();
             }
         }
     }
