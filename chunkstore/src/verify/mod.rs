@@ -12,6 +12,8 @@ mod report;
 mod survey;
 
 #[cfg(test)]
+mod catalog_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use catalog::{CatalogSources, verify_with_catalog};

@@ -1,0 +1,184 @@
+//! Healing with a real catalog: what is rescued, what is lost, what the next backup makes good.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::tests::{Action, damage};
+use super::*;
+use crate::backup::{BackupOptions, backup};
+use crate::catalog::{Access, Catalog, CatalogOptions, Verdict};
+use crate::chunk::ChunkSizes;
+use crate::monitor::Collector;
+use crate::repository::InitOptions;
+use crate::repository::layout::{ObjectKind, PACKS};
+use crate::repository::tests::{PASSWORD, World};
+use crate::target::Target;
+use crate::target::mem::Objects;
+
+struct Backed {
+    world: World,
+    source: tempfile::TempDir,
+}
+
+fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+impl Backed {
+    /// A source of some files, backed up to two targets in several packs of several frames.
+    fn new() -> Self {
+        let world = World::new(&["a", "b"]);
+        let init = InitOptions {
+            chunk_sizes: Some(ChunkSizes::new(256, 1024, 8192).unwrap()),
+            frame_bytes: Some(16 << 10),
+            pack_bytes: Some(96 << 10),
+        };
+        Repository::init(&world.urls(), &world.options, PASSWORD, &init).unwrap();
+        let source = tempfile::tempdir().unwrap();
+        for number in 0..8u8 {
+            std::fs::write(source.path().join(format!("file-{number}")), noise(number, 40_000)).unwrap();
+        }
+        let backed = Self { world, source };
+        backed.backup(false);
+        backed
+    }
+
+    fn open(&self) -> (Repository, Catalog) {
+        let monitor = Collector::default();
+        let repository = self.world.open(0, &monitor).unwrap();
+        let catalog = Catalog::open(&CatalogOptions {
+            dir: repository.state().path().to_owned(),
+            repository: repository.id(),
+            secrets: repository.secrets().unwrap().clone(),
+            cipher: repository.config().mode.cipher(),
+            epoch: repository.config().epoch,
+            access: Access::Write,
+            memory_bytes: 16 << 20,
+        })
+        .unwrap();
+        for (_, target) in repository.reachable() {
+            catalog.catch_up(&**target, &monitor).unwrap();
+        }
+        (repository, catalog)
+    }
+
+    fn backup(&self, force: bool) {
+        let (repository, catalog) = self.open();
+        let mut options = BackupOptions::new("host", vec![self.source.path().to_owned()]);
+        options.force = force;
+        let monitor = Collector::default();
+        let summary = backup(&repository, &catalog, &options, &monitor).unwrap();
+        assert!(summary.targets_behind.is_empty(), "{:?}", monitor.faults());
+    }
+
+    fn verify(&self, data: ReadData, heal: bool) -> (VerifyReport, Collector) {
+        let (repository, catalog) = self.open();
+        let monitor = Collector::default();
+        let options = VerifyOptions { data, heal };
+        let report = verify_with_catalog(&repository, &catalog, "host", &options, &monitor).unwrap();
+        (report, monitor)
+    }
+
+    fn names(&self, kind: ObjectKind) -> Vec<ObjectName> {
+        let objects = self.world.targets[0].objects();
+        objects.keys().filter_map(ObjectName::parse).filter(|name| name.kind() == kind).collect()
+    }
+
+    fn damage_on_both(&self, name: &ObjectName, offset: usize) {
+        for target in &self.world.targets {
+            target.tamper(|objects: &mut Objects| {
+                let mut bytes = objects[&name.key()].to_vec();
+                bytes[offset] ^= 1;
+                objects.insert(name.key(), bytes.into());
+            });
+        }
+    }
+}
+
+#[test]
+fn a_backup_verifies_clean_and_is_remembered() {
+    let backed = Backed::new();
+    let (report, monitor) = backed.verify(ReadData::All, false);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?} {:?}", report.findings, monitor.faults());
+    assert!(backed.names(ObjectKind::Pack).len() > 2);
+    assert_eq!(report.targets[0].packs_unnamed, 0);
+    let (_, catalog) = backed.open();
+    let number = catalog.target("mem:b").unwrap();
+    let holdings = catalog.holdings(number, PACKS).unwrap();
+    assert_eq!(holdings.len(), backed.names(ObjectKind::Pack).len());
+    assert!(holdings.iter().all(|(_, holding)| holding.verdict == Verdict::Good && holding.verified > 0));
+}
+
+#[test]
+fn what_is_damaged_on_one_target_is_healed_and_known_again() {
+    let backed = Backed::new();
+    let good = backed.world.targets[1].objects();
+    for (number, name) in backed.names(ObjectKind::Pack).iter().enumerate() {
+        damage(
+            &backed.world.targets[1],
+            name,
+            [Action::FlipMiddle, Action::Delete, Action::Truncate][number % 3],
+        );
+    }
+    let (report, _) = backed.verify(ReadData::All, false);
+    assert_eq!(report.outcome(), Outcome::Damaged);
+    assert!(report.losses.is_empty(), "all is good on the other");
+    let (report, monitor) = backed.verify(ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Healed);
+    assert!(monitor.faults().is_empty());
+    assert!(backed.world.targets[1].objects() == good);
+    let (_, catalog) = backed.open();
+    let number = catalog.target("mem:b").unwrap();
+    for (_, holding) in catalog.holdings(number, PACKS).unwrap() {
+        assert!(holding.is_usable());
+    }
+}
+
+#[test]
+fn losses_are_named_by_file_and_made_good_by_the_next_backup() {
+    let backed = Backed::new();
+    let pack = backed.names(ObjectKind::Pack)[0];
+    backed.damage_on_both(&pack, 5_000);
+    let (report, monitor) = backed.verify(ReadData::All, true);
+    assert_eq!(report.outcome(), Outcome::Damaged);
+    let [loss] = report.losses.as_slice() else { panic!("{:?}", report.losses) };
+    assert_eq!(loss.name, pack);
+    let lost = loss.chunks.as_ref().unwrap().len();
+    assert!(lost > 0 && loss.rescued > 0, "{lost} lost, {} rescued", loss.rescued);
+    assert!(!loss.references.is_empty());
+    for reference in &loss.references {
+        let path = reference.key.path();
+        assert!(path.as_os_str().as_bytes().starts_with(backed.source.path().as_os_str().as_bytes()));
+        let bytes: u64 = reference.ranges.iter().map(|range| range.end - range.start).sum();
+        assert!(bytes > 0 && bytes <= 40_000, "{:?}", reference.ranges);
+    }
+    assert!(!monitor.faults().is_empty());
+    // The rescued chunks are on both targets, and a catalog made anew from one of them knows.
+    let (repository, catalog) = backed.open();
+    let target = repository.targets()[1].get().unwrap().clone();
+    catalog.rebuild(&*target, &Collector::default()).unwrap();
+    drop((catalog, repository));
+    let (report, _) = backed.verify(ReadData::All, true);
+    assert_eq!(report.losses[0].rescued, 0, "once is enough");
+    assert_eq!(report.losses[0].chunks.as_ref().unwrap().len(), lost);
+    // A backup that reads the files stores what is lost again. Then nothing needs the bad pack.
+    backed.backup(true);
+    let (report, monitor) = backed.verify(ReadData::All, false);
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    assert_ne!(report.outcome(), Outcome::Damaged, "{:?} {:?}", report.findings, monitor.faults());
+}
+
+#[test]
+fn a_segment_that_no_target_has_comes_back_from_the_outbox() {
+    let backed = Backed::new();
+    let segments = backed.names(ObjectKind::Segment);
+    let last = segments.last().unwrap();
+    let good = backed.world.targets[0].objects();
+    for target in &backed.world.targets {
+        target.delete(&last.key()).unwrap();
+    }
+    let (report, _) = backed.verify(ReadData::Nothing, true);
+    assert_eq!(report.outcome(), Outcome::Healed, "{:?}", report.findings);
+    assert!(backed.world.targets[0].objects() == good);
+}
