@@ -8,13 +8,16 @@
 use std::fmt;
 
 use crate::codec::put_slice;
-use crate::entry_key::EntryKey;
+use crate::entry_key::{EntryKey, KeyRange};
+use crate::error::Result;
 use crate::metadata::Metadata;
 use crate::secret::{Purpose, Secret, Secrets};
 use crate::segment::DIGEST_LANES;
-use crate::version::Contents;
+use crate::version::{Contents, SnapshotNumber};
 
-use super::row::put_contents;
+use super::Catalog;
+use super::row::{TimelineRow, put_contents};
+use super::store::{TimelineNumber, bad_row};
 
 /// The key of the digest.
 #[derive(Clone, Debug)]
@@ -99,6 +102,46 @@ impl StateDigest {
         blake3::Hasher::new_keyed(key.0.as_bytes()).update(&input).finalize_xof().fill(&mut stream);
         for (lane, pair) in self.lanes.iter_mut().zip(stream.as_chunks::<2>().0) {
             *lane = change(*lane, u16::from_le_bytes(*pair));
+        }
+    }
+}
+
+impl Catalog {
+    /// The digest of a timeline's newest state.
+    pub(super) fn digest_of_head(&self, timeline: TimelineNumber) -> Result<StateDigest> {
+        let head = self.timeline_row(timeline)?.head;
+        if let Some(row) = self.inner.spaces.digests.get(timeline.0.to_be_bytes())?
+            && let Some((number, lanes)) = row.split_first_chunk::<4>()
+            && head == Some(SnapshotNumber(u32::from_be_bytes(*number)))
+        {
+            return StateDigest::from_bytes(lanes).ok_or_else(|| bad_row("digests", "its length"));
+        }
+        self.compute_digest(timeline, head.unwrap_or(SnapshotNumber(0)))
+    }
+
+    /// The digest of a state, from its entries.
+    pub(super) fn compute_digest(
+        &self,
+        timeline: TimelineNumber,
+        number: SnapshotNumber,
+    ) -> Result<StateDigest> {
+        let mut digest = StateDigest::default();
+        let mut state = self.state_in(timeline, number, &KeyRange::all());
+        while let Some((key, _, row)) = state.next_row()? {
+            digest.add(&self.inner.digest_key, &key, &row.metadata, &row.contents);
+        }
+        Ok(digest)
+    }
+
+    /// The digest of the state that a run of `timeline` builds on, whose row is not changed yet.
+    pub(super) fn digest_of_parent(
+        &self,
+        timeline: TimelineNumber,
+        row: &TimelineRow,
+    ) -> Result<StateDigest> {
+        match (row.forked_from, row.head) {
+            (Some((base, shared)), Some(head)) if shared == head => self.compute_digest(base, shared),
+            _ => self.digest_of_head(timeline),
         }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Who may do what: one process opens for writing; a mutex orders its changes. Readers beside it see each batch whole.
 
+mod applier;
 mod apply;
 mod changes;
 mod chunks;
@@ -20,6 +21,7 @@ mod digest;
 mod files;
 mod history;
 mod holdings;
+mod index;
 mod lists;
 mod open;
 mod packs;
@@ -27,6 +29,7 @@ mod rebuild;
 mod references;
 mod row;
 mod run;
+mod runs;
 mod snapshots;
 mod store;
 mod targets;

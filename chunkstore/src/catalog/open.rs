@@ -14,7 +14,7 @@ use crate::seal::Cipher;
 use crate::secret::{Epoch, Purpose, Secret, Secrets};
 use crate::segment::{ListKey, Outbox, SegmentKeys, SegmentName, SegmentObject};
 
-use super::apply::Limits;
+use super::applier::Limits;
 use super::chunks::PackCache;
 use super::digest::DigestKey;
 use super::holdings::UsablePacks;

@@ -16,7 +16,7 @@ use crate::segment::{RunRecord, SEGMENT_BYTES_MAX, Segment, SegmentName, Segment
 use crate::target::{ObjectInfo, Target};
 
 use super::Catalog;
-use super::apply::{PieceSource, RunApplied};
+use super::runs::{PieceSource, RunApplied};
 use super::store::meta;
 use super::writers::SegmentInfo;
 
@@ -141,6 +141,7 @@ impl Catalog {
             batch.delete_prefix(space, []);
         }
         batch.delete(&spaces.meta, meta::APPLYING);
+        batch.delete_prefix(&spaces.meta, meta::WAITING);
         self.commit(batch, Durability::Synced)?;
         *self.inner.usable.lock() = None;
         *self.inner.pack_cache.lock() = Default::default();
@@ -171,12 +172,14 @@ impl<'a> Pass<'a> {
     fn run(&mut self) -> Result<bool> {
         let listed = self.target.list(crate::repository::layout::SEGMENTS)?;
         self.check_held(&listed)?;
+        let known: HashSet<SegmentName> =
+            self.catalog.segments()?.into_iter().map(|info| info.name).collect();
         let mut new = Vec::new();
         let mut names = BTreeSet::new();
         for info in &listed {
             let Some(name) = SegmentName::from_key(&info.key) else { continue };
             names.insert(name);
-            if !self.catalog.has_segment(&name)? {
+            if !known.contains(&name) {
                 new.push((name, info.length));
             }
         }
@@ -276,12 +279,8 @@ impl<'a> Pass<'a> {
 
     /// Applies the runs that committed and are not visible yet.
     fn apply_runs(&mut self) -> Result<bool> {
-        let applied = self.catalog.applied_commits()?;
         let mut waiting: HashMap<Option<SnapshotId>, Vec<Candidate>> = HashMap::new();
-        for info in self.catalog.segments()? {
-            if !info.flags.commits || applied.contains_key(&info.name.hash) {
-                continue;
-            }
+        for info in self.catalog.waiting_commits()? {
             match self.catalog.read_run_record(&info, &self.pieces) {
                 Ok(run) => waiting.entry(run.parent).or_default().push(Candidate { info, run }),
                 Err(error) if costs_only_itself(&error) => {

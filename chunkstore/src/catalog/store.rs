@@ -74,6 +74,8 @@ pub(super) mod meta {
     pub(in crate::catalog) const REPOSITORY: &[u8] = b"repository";
     /// The run that is being applied in several batches; absent otherwise.
     pub(in crate::catalog) const APPLYING: &[u8] = b"applying";
+    /// In front of the names of segments that commit runs which are not visible yet.
+    pub(in crate::catalog) const WAITING: &[u8] = b"waiting/";
     /// There while a rebuild is under way: what is here is not whole.
     pub(in crate::catalog) const REBUILDING: &[u8] = b"rebuilding";
 }
@@ -175,8 +177,16 @@ pub(super) fn segment(name: &SegmentName) -> Vec<u8> {
     join(&[name.writer.as_bytes(), &name.sequence.0.to_be_bytes(), name.hash.as_bytes()])
 }
 
+/// Length of what [`segment`] gives.
+pub(super) const SEGMENT_KEY_BYTES: usize = 56;
+
 pub(super) fn segments_of(writer: &WriterId) -> [u8; 16] {
     *writer.as_bytes()
+}
+
+/// The row of `meta` that says that a committed run is not visible yet.
+pub(super) fn waiting(commit: &SegmentName) -> Vec<u8> {
+    join(&[meta::WAITING, &segment(commit)])
 }
 
 pub(super) fn holding(target: u32, object: &str) -> Vec<u8> {

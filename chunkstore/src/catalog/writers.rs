@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::codec::{Decoder, put_varint};
 use crate::error::Result;
 use crate::id::{ObjectHash, WriterId};
-use crate::segment::{Head, PieceFlags, SegmentName, Sequence};
+use crate::segment::{Head, PieceFlags, Segment, SegmentName, Sequence};
 
 use super::Catalog;
 use super::store::{self, bad_row, local};
@@ -35,21 +35,43 @@ impl SegmentInfo {
     }
 
     fn decode(key: &[u8], value: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new(key);
-        let writer = WriterId::from_bytes(from.array("writer")?);
-        let sequence = Sequence(u64::from_be_bytes(from.array("sequence")?));
-        let hash = ObjectHash::from_bytes(from.array("hash")?);
         let mut from = Decoder::new(value);
         let flags = from.u8("flags of a segment")?;
         let length = from.varint("length of a segment")?;
         let predecessor = ObjectHash::from_bytes(from.array("predecessor")?);
         from.finish("a row")?;
         Ok(Self {
-            name: SegmentName { writer, sequence, hash },
+            name: SegmentName::from_row_key(key)?,
             length,
             predecessor,
             flags: PieceFlags { begins: flags & 1 != 0, commits: flags & 2 != 0 },
         })
+    }
+}
+
+impl SegmentInfo {
+    /// What is noted of a segment.
+    pub(super) fn of(segment: &Segment) -> Self {
+        Self {
+            name: segment.name,
+            length: segment.object().bytes.len() as u64,
+            predecessor: segment.header.predecessor,
+            flags: segment.header.flags,
+        }
+    }
+}
+
+impl SegmentName {
+    /// The name in a row's key.
+    pub(super) fn from_row_key(key: &[u8]) -> Result<Self> {
+        let mut from = Decoder::new(key);
+        let name = Self {
+            writer: WriterId::from_bytes(from.array("writer")?),
+            sequence: Sequence(u64::from_be_bytes(from.array("sequence")?)),
+            hash: ObjectHash::from_bytes(from.array("hash")?),
+        };
+        from.finish("name of a segment")?;
+        Ok(name)
     }
 }
 

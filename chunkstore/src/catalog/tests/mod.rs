@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::catalog::apply::Limits;
+use crate::catalog::applier::Limits;
 use crate::catalog::{
     Access, Catalog, CatalogOptions, CommittedRun, NewEntry, NewRun, RunWriter, SnapshotSummary, StateDigest,
 };
