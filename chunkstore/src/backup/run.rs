@@ -251,6 +251,7 @@ impl Stages<'_> {
         }
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
         self.catch_up(&destinations, &mut summary)?;
+        catalog.trim_outbox()?;
         let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
         prepare::withdraw(&destinations, &ours);
         let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);

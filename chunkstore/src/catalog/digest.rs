@@ -92,7 +92,7 @@ impl StateDigest {
         entry: &EntryKey,
         metadata: &Metadata,
         contents: &Contents,
-        change: fn(u16, u16) -> u16,
+        change: impl Fn(u16, u16) -> u16,
     ) {
         let mut input = Vec::with_capacity(256);
         put_slice(&mut input, entry.as_bytes());

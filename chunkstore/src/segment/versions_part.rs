@@ -47,12 +47,19 @@ const HAS_DEVICE_NUMBER: u64 = 1 << 17;
 const HAS_LINK_TARGET: u64 = 1 << 18;
 const FLAGS_END: u64 = 1 << 19;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Owner {
     uid: u32,
     gid: u32,
     user: Vec<u8>,
     group: Vec<u8>,
+}
+
+impl Owner {
+    fn is_of(&self, metadata: &Metadata) -> bool {
+        (self.uid, self.gid, &self.user, &self.group)
+            == (metadata.uid, metadata.gid, &metadata.user, &metadata.group)
+    }
 }
 
 /// What writer and reader remember between records.
@@ -175,13 +182,7 @@ impl RecordWriter {
         contents: &Contents,
         marks: Marks,
     ) {
-        let owner = Owner {
-            uid: metadata.uid,
-            gid: metadata.gid,
-            user: metadata.user.clone(),
-            group: metadata.group.clone(),
-        };
-        let same_owner = self.memory.owners.get(self.memory.owner) == Some(&owner);
+        let same_owner = self.memory.owners.get(self.memory.owner).is_some_and(|owner| owner.is_of(metadata));
         let same_mode = *self.memory.mode(metadata.kind) == metadata.mode;
         let birth_is_mtime = metadata.birth == Some(metadata.mtime);
         let ctime_is_mtime = metadata.ctime == metadata.mtime;
@@ -213,7 +214,7 @@ impl RecordWriter {
             self.body.extend_from_slice(id.as_bytes());
         }
         if !same_owner {
-            self.put_owner(owner);
+            self.put_owner(metadata);
         }
         if !same_mode {
             put_varint(&mut self.body, u64::from(metadata.mode));
@@ -256,16 +257,21 @@ impl RecordWriter {
         self.finish_record(ENTRY);
     }
 
-    fn put_owner(&mut self, owner: Owner) {
-        let known = self.memory.owners.iter().position(|known| *known == owner);
+    fn put_owner(&mut self, metadata: &Metadata) {
+        let known = self.memory.owners.iter().position(|known| known.is_of(metadata));
         self.memory.owner = known.unwrap_or(self.memory.owners.len());
         put_varint(&mut self.body, self.memory.owner as u64);
         if known.is_none() {
-            put_varint(&mut self.body, u64::from(owner.uid));
-            put_varint(&mut self.body, u64::from(owner.gid));
-            put_slice(&mut self.body, &owner.user);
-            put_slice(&mut self.body, &owner.group);
-            self.memory.owners.push(owner);
+            put_varint(&mut self.body, u64::from(metadata.uid));
+            put_varint(&mut self.body, u64::from(metadata.gid));
+            put_slice(&mut self.body, &metadata.user);
+            put_slice(&mut self.body, &metadata.group);
+            self.memory.owners.push(Owner {
+                uid: metadata.uid,
+                gid: metadata.gid,
+                user: metadata.user.clone(),
+                group: metadata.group.clone(),
+            });
         }
     }
 

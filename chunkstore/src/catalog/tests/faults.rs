@@ -226,6 +226,26 @@ fn another_repository_or_layout_is_set_aside() {
 }
 
 #[test]
+fn a_reader_beside_the_writer_sees_whole_snapshots() {
+    let [first, second, _] = trees();
+    let machine = Machine::new();
+    let mut reading = options(machine.dir.path());
+    reading.access = Access::Read;
+    machine.back_up("host", 1, &first, &[]);
+    let reader = Catalog::open(&reading).unwrap();
+    let snapshots = reader.snapshots().unwrap();
+    assert_eq!(restored(&state(&reader, &snapshots[0])), restored(&first));
+    machine.back_up("host", 2, &second, &[]);
+    assert_eq!(restored(&state(&reader, &snapshots[0])), restored(&first));
+    let later = Catalog::open(&reading).unwrap();
+    let snapshots = later.snapshots().unwrap();
+    assert_eq!(restored(&state(&later, &snapshots[1])), restored(&second));
+    let error = later.catch_up(&*target("t"), &Collector::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Local, "a reader changes nothing");
+    assert_eq!(later.target("/t").unwrap_err().kind(), ErrorKind::Local);
+}
+
+#[test]
 fn another_key_opens_nothing_and_says_so() {
     let [first, ..] = trees();
     let target = target("t");

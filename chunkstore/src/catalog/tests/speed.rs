@@ -56,7 +56,7 @@ fn a_first_backup_of_200_000_entries() {
     timed("apply", || segments.iter().for_each(|segment| machine.catalog.apply(segment).unwrap()));
     let timeline = machine.catalog.timelines().unwrap()[0].id;
     let count = timed("iterate current", || {
-        machine.catalog.current(timeline).unwrap().map(|entry| entry.unwrap()).count()
+        machine.catalog.current(timeline).unwrap().filter(|entry| entry.is_ok()).count()
     });
     assert_eq!(count, 200_000);
     let unchanged = timed("an unchanged run", || run_of(&machine, 2, 0..0));
@@ -98,12 +98,12 @@ fn questions_over_1_000_snapshots_of_20_000_files() {
     for snapshot in [&snapshots[0], &snapshots[500], &snapshots[999]] {
         let number = snapshot.number.0;
         let count = timed(&format!("ls of all of snapshot {number}"), || {
-            catalog.state(snapshot, &KeyRange::all()).unwrap().map(|entry| entry.unwrap()).count()
+            catalog.state(snapshot, &KeyRange::all()).unwrap().filter(|entry| entry.is_ok()).count()
         });
         assert_eq!(count, 20_000);
         let directory = key("/srv/data/007/directory-03");
         let count = timed(&format!("ls of a directory of snapshot {number}"), || {
-            catalog.state(snapshot, &directory.children()).unwrap().map(|entry| entry.unwrap()).count()
+            catalog.state(snapshot, &directory.children()).unwrap().filter(|entry| entry.is_ok()).count()
         });
         assert_eq!(count, 100);
         timed(&format!("one file of snapshot {number}"), || {
