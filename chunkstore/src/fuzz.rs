@@ -9,8 +9,11 @@ use crate::error::ErrorKind;
 use crate::frame::{self, Decompressor};
 use crate::id::IntentId;
 use crate::pack::{self, Reader, Toc};
+use crate::repository::complete::Complete;
 use crate::repository::config::Config;
+use crate::repository::intent::Intent;
 use crate::repository::key::{KeyObject, KeyRemoval};
+use crate::repository::state::Remembered;
 use crate::seal::Cipher;
 use crate::secret::{Epoch, Secret, Secrets};
 use crate::segment::{ListNode, Record, RecordReader, RecordWriter, Segment, SegmentKeys};
@@ -40,6 +43,7 @@ pub fn envelope(bytes: &[u8]) {
         EnvelopeKind::KeyRemoval,
         EnvelopeKind::Complete,
         EnvelopeKind::Intent,
+        EnvelopeKind::Remembered,
     ] {
         for bytes in [bytes, &hashed] {
             if let Ok(envelope) = Envelope::decode(kind, bytes) {
@@ -50,7 +54,7 @@ pub fn envelope(bytes: &[u8]) {
     }
 }
 
-/// A config, a key, the removal of a key, as they are and with their hashes made right.
+/// A config, a key, the removal of a key, a mark of completeness, an intent, what is remembered locally, as they are and with their hashes made right.
 pub fn config(bytes: &[u8]) {
     let hashed = [bytes, blake3::hash(bytes).as_bytes()].concat();
     for bytes in [bytes, &hashed] {
@@ -58,6 +62,13 @@ pub fn config(bytes: &[u8]) {
             assert!(read.config.check().is_ok(), "what was decoded can be worked with");
             let _ = read.authenticate(&secrets());
         }
+        if let Ok(mark) = Complete::decode(bytes) {
+            assert_eq!(Complete::decode(&mark.encode()).ok(), Some(mark));
+        }
+        if let Ok(intent) = Intent::decode(bytes) {
+            assert_eq!(Intent::decode(&intent.encode()).ok(), Some(intent));
+        }
+        let _ = Remembered::decode(bytes);
         // Opening one is left out: whoever forges a key may make trying a password dear, within the bounds.
         let _ = KeyObject::decode(bytes.to_vec());
         if let Ok(read) = KeyRemoval::decode(bytes) {

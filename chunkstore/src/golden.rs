@@ -14,10 +14,12 @@ use crate::chunk::ChunkSizes;
 use crate::envelope::{ENVELOPE_HEADER_BYTES, Envelope, EnvelopeKind, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Decompressor;
-use crate::id::{IntentId, ObjectHash, RepositoryId};
+use crate::id::{IntentId, ObjectHash, RepositoryId, WriterId};
 use crate::metadata::Timestamp;
 use crate::pack::{self, FinishedPack, Reader};
+use crate::repository::complete::Complete;
 use crate::repository::config::{Config, Mode};
+use crate::repository::intent::Intent;
 use crate::repository::key::{KeyObject, KeyRemoval, PasswordCost};
 use crate::seal::{Cipher, NONCE_BYTES};
 use crate::secret::Epoch;
@@ -54,6 +56,20 @@ fn key() -> KeyObject {
 
 fn key_removal() -> Vec<u8> {
     KeyRemoval::encode(&secrets(), repository(), &ObjectHash::from_bytes([0x44; 32]), CREATED)
+}
+
+fn complete() -> Complete {
+    let writer = WriterId::from_bytes([0x66; 16]);
+    Complete { writer, sequence: 258, segment: ObjectHash::from_bytes([0x88; 32]) }
+}
+
+fn intent() -> Intent {
+    Intent {
+        id: IntentId::from_bytes([0x77; 16]),
+        writer: WriterId::from_bytes([0x66; 16]),
+        started: CREATED,
+        host: "engine".into(),
+    }
 }
 
 fn finished_pack(cipher: Cipher) -> FinishedPack {
@@ -97,6 +113,16 @@ const GOLDEN: &[Golden] = &[
         name: "key-removal",
         write: key_removal,
         explain: |bytes| envelope(EnvelopeKind::KeyRemoval, bytes),
+    },
+    Golden {
+        name: "complete",
+        write: || complete().encode(),
+        explain: |bytes| envelope(EnvelopeKind::Complete, bytes),
+    },
+    Golden {
+        name: "intent",
+        write: || intent().encode(),
+        explain: |bytes| envelope(EnvelopeKind::Intent, bytes),
     },
     Golden {
         name: "pack-encrypted",
@@ -272,6 +298,8 @@ fn golden_objects_hold_what_they_should() {
     }
     assert_eq!(KeyObject::decode(read("key")).unwrap().unwrap(b"golden").unwrap(), secrets());
     KeyRemoval::decode(&read("key-removal")).unwrap().authenticate(&secrets()).unwrap();
+    assert_eq!(Complete::decode(&read("complete")).unwrap(), complete());
+    assert_eq!(Intent::decode(&read("intent")).unwrap(), intent());
     for name in ["pack-encrypted", "pack-unencrypted"] {
         let bytes = read(name);
         let reader = Reader::open(&bytes[..], &secrets()).unwrap();
@@ -492,6 +520,35 @@ const BROKEN: &[Broken] = &[
         name: "config-other-id",
         write: || rehashed(config(Mode::Encrypted), 26, &[0]),
         read: read_config,
+    },
+    Broken {
+        name: "complete-flipped",
+        write: || flipped(complete().encode(), 50),
+        read: |bytes| Complete::decode(bytes).map(|_| ()),
+    },
+    Broken {
+        name: "complete-is-an-intent",
+        write: || intent().encode(),
+        read: |bytes| Complete::decode(bytes).map(|_| ()),
+    },
+    Broken {
+        name: "complete-newer-version",
+        write: || rehashed(complete().encode(), 8, &[2]),
+        read: |bytes| Complete::decode(bytes).map(|_| ()),
+    },
+    Broken {
+        name: "intent-cut",
+        write: || intent().encode()[..60].to_vec(),
+        read: |bytes| Intent::decode(bytes).map(|_| ()),
+    },
+    Broken {
+        name: "intent-host-no-text",
+        write: || {
+            let bytes = intent().encode();
+            let host = bytes.len() - 32 - 6;
+            rehashed(bytes, host, &[0xff])
+        },
+        read: |bytes| Intent::decode(bytes).map(|_| ()),
     },
     Broken { name: "key-flipped", write: || flipped(key().bytes().to_vec(), 70), read: read_key },
     Broken {

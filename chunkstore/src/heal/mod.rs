@@ -1,12 +1,12 @@
 //! `verify --heal`: each damaged or missing object gets a good one in its place.
 //!
 //! Healing only adds. A good copy is looked for on the sister targets, among what this client has itself, among what was set aside,
-//! in what follows from the rest (a config that is in memory, a mark whose segment is there), and by joining several damaged copies ([`splice`]). It is
+//! in what follows from the rest (a config that is in memory, a mark whose segment is there), and by joining several damaged copies (`splice`). It is
 //! checked before it is used. What stands in its place is set aside, durably; the good one is put, durably, and read back; then what was set
 //! aside goes. The power may go at any point: the object is the old one, the new one, or absent with the old one aside, and the
 //! next healing goes on from there.
 //!
-//! Of a pack that is good nowhere the chunks that can still be read are rescued into a new one ([`salvage`]), and what is lost is
+//! Of a pack that is good nowhere the chunks that can still be read are rescued into a new one (`salvage`), and what is lost is
 //! named: chunks, Versions, ranges of bytes.
 
 mod losses;

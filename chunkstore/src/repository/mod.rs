@@ -1,4 +1,4 @@
-//! A repository: what it is ([`config`]), who may open it ([`key`]), its objects by name ([`layout`]), its targets ([`open`], [`targets`]),
+//! A repository: what it is ([`config`]), who may open it ([`key`]), its objects by name ([`layout`]), its targets (`open`, `targets`),
 //! who is at work ([`intent`]), what is whole ([`complete`]).
 //!
 //! [`Repository`] is an open repository without its catalog: config, secrets if a password was given, and targets, each of them

@@ -238,7 +238,7 @@ impl Remembered {
         writer.finish()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let (mut repository, mut mode, mut epoch, mut targets) = (None, None, None, None);
         Envelope::decode(EnvelopeKind::Remembered, bytes)?.fields(|field| {
             match field.number {

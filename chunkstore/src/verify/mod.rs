@@ -1,7 +1,7 @@
 //! `verify`: is everything on every target that must be there, and is it good?
 //!
 //! By structure: each target is listed, and compared with what segments and marks of completeness say must exist, in names and lengths
-//! ([`survey`]). With the data: every object, or a part of them, is read whole and hashed ([`data`]). Neither needs a password: an object's name, or the hash
+//! (`survey`). With the data: every object, or a part of them, is read whole and hashed (`data`). Neither needs a password: an object's name, or the hash
 //! at its end, tells good from bad. With [`VerifyOptions::heal`], what is found is mended ([`crate::heal`]).
 
 mod catalog;

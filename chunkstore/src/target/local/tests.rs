@@ -160,3 +160,13 @@ fn a_failed_put_leaves_nothing_unfinished() {
     assert_eq!(target.set_aside(&key("packs/ab/cd")).unwrap().as_str(), "aside/packs_ab_cd");
     target.put(&key("packs/ab/cd"), &[b"x"]).unwrap();
 }
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_one() {
+    let kind = |errno: Errno| io_error(errno.into(), String::new()).kind();
+    assert_eq!(kind(Errno::NOSPC), ErrorKind::TargetFull);
+    assert_eq!(kind(Errno::DQUOT), ErrorKind::TargetFull);
+    for errno in [Errno::IO, Errno::NOENT, Errno::ROFS, Errno::ACCESS, Errno::STALE, Errno::FBIG] {
+        assert_eq!(kind(errno), ErrorKind::Target, "{errno:?}");
+    }
+}
