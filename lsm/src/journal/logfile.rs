@@ -22,7 +22,7 @@ const REQUIRED_FEATURES: Field<4> = Field::new("required features", 12);
 const OPTIONAL_FEATURES: Field<4> = Field::new("optional features", 16);
 const RESERVED: Field<4> = Field::new("reserved", 20);
 const IDENTITY: Field<16> = Field::new("identity", 24);
-const RESERVED_TOO: Field<20> = Field::new("reserved too", 40);
+const RESERVED_TOO: Field<20> = Field::new("reserved", 40);
 const CRC: Field<4> = Field::new("header checksum", 60);
 
 /// The fields of a log file's header.
@@ -175,6 +175,12 @@ pub const START_LAYOUT: [FieldPlace; 6] = [
 ];
 const _: () = assert!(tiles(&START_LAYOUT, START_PAYLOAD_BYTES));
 
+const END_LAST_SEQUENCE: Field<8> = Field::new("last sequence", 0);
+
+/// The fields of a last record's payload.
+pub const END_LAYOUT: [FieldPlace; 1] = [END_LAST_SEQUENCE.place()];
+const _: () = assert!(tiles(&END_LAYOUT, END_PAYLOAD_BYTES));
+
 impl Start {
     /// The payload. Number 0 for the previous log means that there is none: zero is no file's number.
     pub(crate) fn encode(&self) -> [u8; START_PAYLOAD_BYTES] {
@@ -219,13 +225,15 @@ impl Start {
 
 /// The payload of a last record.
 pub(crate) fn encode_end(last_sequence: SequenceNumber) -> [u8; END_PAYLOAD_BYTES] {
-    last_sequence.to_le_bytes()
+    let mut bytes = [0; END_PAYLOAD_BYTES];
+    END_LAST_SEQUENCE.put(&mut bytes, last_sequence.to_le_bytes());
+    bytes
 }
 
 /// The last sequence number in a last record's payload.
 pub(crate) fn decode_end(payload: &[u8]) -> Result<SequenceNumber> {
-    match payload.try_into() {
-        Ok(bytes) => Ok(SequenceNumber::from_le_bytes(bytes)),
+    match <&[u8; END_PAYLOAD_BYTES]>::try_from(payload) {
+        Ok(bytes) => Ok(SequenceNumber::from_le_bytes(END_LAST_SEQUENCE.get(bytes))),
         Err(_) => Err(Error::corruption(format!(
             "a last record of {} bytes, {END_PAYLOAD_BYTES} are expected",
             payload.len()

@@ -30,7 +30,7 @@ pub use aside::set_aside;
 pub use dump::dump;
 pub use group::{BatchRecord, Journal, JournalOptions, Position};
 pub use logfile::{
-    END_PAYLOAD_BYTES, LOG_FORMAT_VERSION, LOG_HEADER_BYTES, LOG_HEADER_LAYOUT, LogEnd, LogKind,
+    END_LAYOUT, END_PAYLOAD_BYTES, LOG_FORMAT_VERSION, LOG_HEADER_BYTES, LOG_HEADER_LAYOUT, LogEnd, LogKind,
     START_LAYOUT, START_PAYLOAD_BYTES, Start, random_identity,
 };
 pub use pass::{Hole, LogReport, Verdict, read_records};

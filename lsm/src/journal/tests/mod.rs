@@ -2,6 +2,7 @@
 
 mod crash;
 mod fault;
+mod format;
 mod golden;
 mod group;
 mod verdict;
