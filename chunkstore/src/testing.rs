@@ -14,6 +14,13 @@ pub(crate) fn other_secrets() -> Secrets {
     Secrets::fixed(Secret::from_bytes([0x33; 32]), Epoch::FIRST, Secret::from_bytes([0x44; 32]))
 }
 
+/// A folder for local state, in memory where the system has a place for that: a catalog is synced at every step, and tests make hundreds
+/// of them. That syncs are where they must be is tested where they are made, on a file system that loses power.
+pub(crate) fn state_dir() -> tempfile::TempDir {
+    let in_memory = tempfile::Builder::new().prefix("versions-test-").tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Bytes that look random, the same ones for the same seed: the stream of its BLAKE3.
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut out = vec![0; length];

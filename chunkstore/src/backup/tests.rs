@@ -48,7 +48,7 @@ impl World {
         let named = Named::new(faults.iter().map(|target| target.clone() as Arc<dyn Target>));
         let world = Self {
             source: tempfile::tempdir().unwrap(),
-            state: tempfile::tempdir().unwrap(),
+            state: crate::testing::state_dir(),
             named,
             mem,
             faults,

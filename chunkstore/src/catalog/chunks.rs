@@ -41,6 +41,13 @@ pub(super) struct PackCache {
     frames: HashMap<(PackNumber, u32), FrameRow>,
 }
 
+impl PackCache {
+    /// A pack's row is about to change.
+    pub(super) fn forget(&mut self, pack: PackNumber) {
+        self.packs.remove(&pack);
+    }
+}
+
 impl Catalog {
     pub(super) fn pack_row(&self, number: PackNumber) -> Result<PackRow> {
         if let Some(row) = self.inner.pack_cache.lock().packs.get(&number) {
@@ -88,7 +95,8 @@ impl Catalog {
         Ok(rows)
     }
 
-    /// For each id whether it need not be stored: a pack that holds it is on at least one target and not known to be damaged there.
+    /// For each id whether it need not be stored: a pack that holds it and that a segment describes is on at least one target and not known
+    /// to be damaged there.
     ///
     /// # Errors
     /// Local.
@@ -100,15 +108,19 @@ impl Catalog {
                 known.push(false);
                 continue;
             };
-            let mut usable = self.is_usable(PackNumber(row.pack))?;
-            if !usable {
+            let mut is_known = self.may_be_built_on(PackNumber(row.pack))?;
+            if !is_known {
                 for row in self.all_places(id)? {
-                    usable |= self.is_usable(PackNumber(row.pack))?;
+                    is_known |= self.may_be_built_on(PackNumber(row.pack))?;
                 }
             }
-            known.push(usable);
+            known.push(is_known);
         }
         Ok(known)
+    }
+
+    fn may_be_built_on(&self, pack: PackNumber) -> Result<bool> {
+        Ok(self.is_usable(pack)? && self.pack_row(pack)?.is_logged)
     }
 
     fn is_usable(&self, pack: PackNumber) -> Result<bool> {

@@ -21,7 +21,7 @@ impl Catalog {
         let mut batch = Batch::new();
         for pack in &packs {
             let is_new = self.pack_number(&pack.name)?.is_none();
-            let number = self.apply_pack(pack, &mut batch)?;
+            let number = self.apply_pack(pack, true, &mut batch)?;
             // The next pack must see this one: its number, and the first places of its chunks.
             self.commit(std::mem::take(&mut batch), Durability::System)?;
             if is_new {
@@ -49,7 +49,20 @@ impl Catalog {
         }
     }
 
-    fn apply_pack(&self, pack: &PackContents, batch: &mut Batch) -> Result<PackNumber> {
+    /// Takes in what a pack says of itself, for the segment that described it is lost: it can be read from then on, but nothing new is built
+    /// on it, as no log keeps it from being cleared away.
+    pub(super) fn apply_unlogged_pack(&self, pack: &PackContents) -> Result<()> {
+        let _guard = self.inner.change.lock();
+        if self.pack_number(&pack.name)?.is_some() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        let number = self.apply_pack(pack, false, &mut batch)?;
+        self.commit(batch, Durability::System)?;
+        self.count_usable(number, &pack.name)
+    }
+
+    fn apply_pack(&self, pack: &PackContents, is_logged: bool, batch: &mut Batch) -> Result<PackNumber> {
         let spaces = &self.inner.spaces;
         let number = match self.pack_number(&pack.name)? {
             Some(number) => number,
@@ -59,11 +72,13 @@ impl Catalog {
             .map_err(|_| Error::damage(format!("pack {}: too many frames", pack.name)))?;
         let row = PackRow {
             name: pack.name,
+            is_logged,
             stored_bytes: pack.stored_bytes,
             frame_count,
             chunk_count: pack.toc.chunk_count() as u64,
             raw_bytes: pack.toc.raw_bytes(),
         };
+        self.inner.pack_cache.lock().forget(number);
         batch.put(&spaces.packs, store::numbered(number.0), row.encode());
         batch.put(&spaces.packs, store::pack_by_name(&pack.name), number.0.to_be_bytes());
         let ids: Vec<[u8; 32]> =

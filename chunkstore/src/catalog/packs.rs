@@ -24,14 +24,17 @@ impl Catalog {
     /// Local.
     pub fn packs(&self) -> Result<Vec<(ObjectHash, u64)>> {
         let rows = self.inner.spaces.packs.prefix(store::all_numbered());
-        rows.map(|row| {
+        let mut packs = Vec::new();
+        for row in rows {
             let row = PackRow::decode(&row?.1).map_err(local("packs"))?;
-            Ok((row.name, row.stored_bytes))
-        })
-        .collect()
+            if row.is_logged {
+                packs.push((row.name, row.stored_bytes));
+            }
+        }
+        Ok(packs)
     }
 
-    /// What a pack holds, as far as its segment said.
+    /// What a pack holds, as far as its segment said, or it itself where the segment is lost.
     ///
     /// # Errors
     /// Local.

@@ -10,9 +10,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use lsm::{Batch, Durability};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::Decompressor;
 use crate::id::{ObjectHash, SnapshotId, TimelineId, WriterId};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
-use crate::segment::{RunRecord, SEGMENT_BYTES_MAX, Segment, SegmentName, SegmentObject, Sequence};
+use crate::pack::{ReadRanges, Reader};
+use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
+use crate::segment::{
+    PackContents, RunRecord, SEGMENT_BYTES_MAX, Segment, SegmentName, SegmentObject, Sequence,
+};
 use crate::target::{ObjectInfo, Target};
 
 use super::Catalog;
@@ -170,7 +175,7 @@ impl<'a> Pass<'a> {
 
     /// Whether all went in; false if runs are in the wrong order here.
     fn run(&mut self) -> Result<bool> {
-        let listed = self.target.list(crate::repository::layout::SEGMENTS)?;
+        let listed = self.target.list(SEGMENTS)?;
         self.check_held(&listed)?;
         let known: HashSet<SegmentName> =
             self.catalog.segments()?.into_iter().map(|info| info.name).collect();
@@ -199,7 +204,38 @@ impl<'a> Pass<'a> {
             self.monitor.event(Event::Advance { bytes: *length, items: 1 });
         }
         self.check_chains(&new)?;
-        self.apply_runs()
+        let in_order = self.apply_runs()?;
+        if self.done.faults > 0 {
+            self.read_unnamed_packs()?;
+        }
+        Ok(in_order)
+    }
+
+    /// When segments are lost: asks the packs themselves that no segment describes what they hold, so that what other segments need of
+    /// them can be read.
+    fn read_unnamed_packs(&mut self) -> Result<()> {
+        let mut decompressor = Decompressor::new();
+        for info in self.target.list(PACKS)? {
+            let Some(ObjectName::Pack(name)) = ObjectName::parse(&info.key) else { continue };
+            if self.catalog.pack_number(&name)?.is_some() {
+                continue;
+            }
+            self.check_cancelled()?;
+            let read = |offset, length| self.target.get_range(&info.key, offset, length);
+            let source = ReadRanges { length: info.length, read };
+            let contents = Reader::open(&source, &self.catalog.inner.options.secrets)
+                .and_then(|reader| reader.toc(&mut decompressor));
+            match contents {
+                Ok(found) => {
+                    let pack = PackContents { name, stored_bytes: info.length, toc: found.toc };
+                    self.catalog.apply_unlogged_pack(&pack)?;
+                }
+                // Nobody needs it for certain: verification tells of it.
+                Err(error) if costs_only_itself(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A target that lost what it was known to hold serves an older state.
@@ -207,7 +243,7 @@ impl<'a> Pass<'a> {
         let listed: HashSet<&str> = listed.iter().map(|info| info.key.as_str()).collect();
         let number = self.catalog.targets()?.into_iter().find(|(_, url)| url == self.target.url());
         let Some((number, _)) = number else { return Ok(()) };
-        for (key, holding) in self.catalog.holdings(number, crate::repository::layout::SEGMENTS)? {
+        for (key, holding) in self.catalog.holdings(number, SEGMENTS)? {
             if holding.held && !listed.contains(key.as_str()) {
                 let error = Error::new(
                     ErrorKind::NotTheSame,

@@ -306,6 +306,8 @@ impl SnapshotRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackRow {
     pub(super) name: ObjectHash,
+    /// Whether a segment describes it; else its own table of contents told what it holds, because its segment is lost.
+    pub(super) is_logged: bool,
     pub(super) stored_bytes: u64,
     pub(super) frame_count: u32,
     pub(super) chunk_count: u64,
@@ -315,6 +317,7 @@ pub(super) struct PackRow {
 impl PackRow {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = self.name.as_bytes().to_vec();
+        out.push(u8::from(self.is_logged));
         put_varint(&mut out, self.stored_bytes);
         put_varint(&mut out, u64::from(self.frame_count));
         put_varint(&mut out, self.chunk_count);
@@ -326,6 +329,7 @@ impl PackRow {
         let mut from = Decoder::new(bytes);
         let row = Self {
             name: ObjectHash::from_bytes(from.array("pack")?),
+            is_logged: from.u8("whether a pack is logged")? != 0,
             stored_bytes: from.varint("length of a pack")?,
             frame_count: from.varint_u32("count of frames")?,
             chunk_count: from.varint("count of chunks")?,

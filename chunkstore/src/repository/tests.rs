@@ -32,7 +32,7 @@ impl World {
     pub(crate) fn new(names: &[&str]) -> Self {
         let targets: Vec<_> = names.iter().map(|name| MemTarget::new(name)).collect();
         let connect = Named::new(targets.iter().map(|target| Arc::clone(target) as Arc<dyn Target>));
-        let state = tempfile::tempdir().unwrap();
+        let state = crate::testing::state_dir();
         let mut options = OpenOptions::new(StateDirectory::new(state.path().join("state")));
         options.connect = connect.clone();
         Self { targets, connect, options, _state: state }
@@ -62,7 +62,7 @@ impl World {
 
     /// As on a machine that has never seen the repository.
     pub(crate) fn elsewhere(&self) -> (tempfile::TempDir, OpenOptions) {
-        let state = tempfile::tempdir().unwrap();
+        let state = crate::testing::state_dir();
         let mut options = OpenOptions::new(StateDirectory::new(state.path()));
         options.connect = self.connect.clone();
         (state, options)

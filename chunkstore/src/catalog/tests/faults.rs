@@ -250,7 +250,7 @@ fn another_key_opens_nothing_and_says_so() {
     let [first, ..] = trees();
     let target = target("t");
     Machine::new().back_up("host", 1, &first, &[&*target]);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = testing::state_dir();
     let mut other = options(dir.path());
     other.secrets = testing::other_secrets();
     let catalog = Catalog::open(&other).unwrap();

@@ -105,7 +105,7 @@ impl Machine {
     }
 
     pub(super) fn with(limits: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = testing::state_dir();
         let catalog = Catalog::open_with(&options(dir.path()), limits).unwrap();
         Self { dir, catalog }
     }

@@ -120,6 +120,46 @@ fn packs_come_back_as_they_were_told() {
 }
 
 #[test]
+fn packs_speak_for_themselves_when_their_segment_is_lost() {
+    let target = target("t");
+    let machine = Machine::new();
+    let secrets = testing::secrets();
+    let (cipher, intent) = (Cipher::ChaCha20Poly1305, IntentId::from_bytes([1; 16]));
+    let mut writer = crate::pack::Writer::new(&secrets, Epoch::FIRST, cipher, intent, Vec::new()).unwrap();
+    for frame in testing::frames(&[vec![testing::noise(1, 500), testing::noise(2, 300)]], None) {
+        writer.add(&frame).unwrap();
+    }
+    let finished = writer.finish();
+    target.put(&ObjectName::Pack(finished.name).key(), &[&finished.bytes]).unwrap();
+    let stored_bytes = finished.bytes.len() as u64;
+    let contents = PackContents { name: finished.name, stored_bytes, toc: finished.toc };
+    let index_piece = store(&machine, std::slice::from_ref(&contents));
+    put(&index_piece, &[&*target]);
+    machine.back_up("host", 2, &Tree::from([(key("/a"), file(1, 0o600, &[1]))]), &[&*target]);
+    target.tamper(|objects| {
+        objects.insert(index_piece.name.key(), b"damaged"[..].into());
+    });
+    let reader = Machine::new();
+    let number = reader.catalog.target(target.url()).unwrap();
+    reader.catalog.record_listing(number, "packs", &target.list("packs").unwrap()).unwrap();
+    let monitor = Collector::default();
+    assert!(reader.catalog.catch_up(&*target, &monitor).unwrap().faults > 0);
+    let ids: Vec<ChunkId> = contents.toc.frames[0].chunks.iter().map(|chunk| chunk.id).collect();
+    let places = reader.catalog.places(&ids).unwrap();
+    assert!(places.iter().all(|places| places.len() == 1 && places[0].usable), "{places:?}");
+    assert_eq!(places[1][0].raw_offset, 500);
+    assert_eq!(reader.catalog.known(&ids).unwrap(), [false, false], "nothing is built on what no log names");
+    assert!(reader.catalog.packs().unwrap().is_empty());
+    // The segment comes back, from another target, say.
+    target.delete(&index_piece.name.key()).unwrap();
+    put(&index_piece, &[&*target]);
+    reader.catalog.catch_up(&*target, &monitor).unwrap();
+    assert_eq!(reader.catalog.known(&ids).unwrap(), [true, true]);
+    assert_eq!(reader.catalog.packs().unwrap(), [(contents.name, contents.stored_bytes)]);
+    assert_eq!(reader.catalog.pack(contents.name).unwrap(), Some(contents));
+}
+
+#[test]
 #[expect(clippy::single_range_in_vec_init, reason = "lists of ranges are what is tested")]
 fn spans_and_losses_are_named_by_bytes() {
     let machine = Machine::new();
