@@ -717,3 +717,46 @@ fn only_the_scans_own_tick_is_racy() {
     assert!(!racy(999, 984_999_999) && !racy(0, 1) && !racy(-5, 1));
     assert!(racy(998, 0) && !racy(997, 0), "whole seconds are a coarse clock's");
 }
+
+/// Lists and stats everything below `directory`, and does nothing else: what a walk cannot be faster than.
+fn bare_walk(directory: &OwnedFd) -> u64 {
+    let mut count = 0;
+    let mut subdirectories = Vec::new();
+    for entry in rustix::fs::Dir::read_from(directory).unwrap() {
+        let entry = entry.unwrap();
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        count += 1;
+        let Ok(stat) = crate::metadata::unix::Stat::at(directory, entry.file_name()) else { continue };
+        if stat.kind == Kind::Directory {
+            subdirectories.push(entry.file_name().to_owned());
+        }
+    }
+    for name in subdirectories {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        if let Ok(open) = rustix::fs::openat(directory, name, flags, Mode::empty()) {
+            count += bare_walk(&open);
+        }
+    }
+    count
+}
+
+#[test]
+#[ignore = "a measurement: run it with optimisation, on a machine with nothing else to do"]
+fn a_walk_costs_little_more_than_a_bare_one() {
+    let root = PathBuf::from("/usr");
+    let open = || rustix::fs::open(&root, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let (mut bare, mut ours) = (Duration::MAX, Duration::MAX);
+    for _ in 0..7 {
+        let start = std::time::Instant::now();
+        let expected = bare_walk(&open());
+        bare = bare.min(start.elapsed());
+        let start = std::time::Instant::now();
+        let found = Walk::new(std::slice::from_ref(&root), Rules::none()).unwrap().count() as u64;
+        ours = ours.min(start.elapsed());
+        assert_eq!(found, expected + 2);
+    }
+    println!("bare {bare:?}, ours {ours:?}: {:.2}", ours.as_secs_f64() / bare.as_secs_f64());
+    assert!(ours < bare * 3 / 2);
+}
