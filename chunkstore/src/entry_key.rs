@@ -28,6 +28,25 @@ pub const ENTRY_KEY_BYTES_MAX: usize = 62 * 1024;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryKey(Vec<u8>);
 
+/// What the keys of a directory's own entries begin with: for who makes many of them.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyPrefix(Vec<u8>);
+
+impl KeyPrefix {
+    /// The key of the entry `name`.
+    ///
+    /// # Errors
+    /// As [`EntryKey::child`].
+    pub(crate) fn with_name(&self, name: &[u8]) -> Result<EntryKey> {
+        check_name(name).map_err(|why| invalid(name, why))?;
+        let mut bytes = Vec::with_capacity(self.0.len() + name.len() + 1);
+        bytes.extend_from_slice(&self.0);
+        bytes.extend_from_slice(name);
+        bytes.push(0);
+        EntryKey::checked(bytes)
+    }
+}
+
 /// A range of entry keys: from the first, inclusive, to before the second; unbounded where `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
@@ -133,13 +152,15 @@ impl EntryKey {
     /// # Errors
     /// Invalid argument as for a component, or if the whole is too long.
     pub fn child(&self, name: &[u8]) -> Result<Self> {
-        check_name(name).map_err(|why| invalid(name, why))?;
-        let mut bytes = Vec::with_capacity(self.0.len() + name.len() + 2);
+        self.prefix().with_name(name)
+    }
+
+    /// What the keys of this directory's entries begin with.
+    pub(crate) fn prefix(&self) -> KeyPrefix {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1);
         self.put_components(&mut bytes);
         bytes.push(0);
-        bytes.extend_from_slice(name);
-        bytes.push(0);
-        Self::checked(bytes)
+        KeyPrefix(bytes)
     }
 
     fn checked(bytes: Vec<u8>) -> Result<Self> {

@@ -152,7 +152,7 @@ impl Stages<'_> {
         let known = self.catalog.current(self.timeline.id)?;
         match origin {
             Origin::Tree => {
-                let walk = Walk::new(&self.options.roots, rules)?;
+                let walk = Walk::new(&self.options.roots, rules)?.ahead();
                 let mut builder = JobBuilder::default();
                 let submit = |job: Job| jobs.submit(job).map_err(|_| stopped());
                 let unchanged = join(walk, known, self.options.force, self.monitor, |difference| {

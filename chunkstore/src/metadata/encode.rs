@@ -31,7 +31,7 @@ const KNOWN: u64 = (1 << 8) - 1;
 /// The most nanoseconds that a timestamp has.
 const NANOSECONDS_MAX: u32 = 999_999_999;
 
-/// The largest major or minor number of a device: 32 bits, as the kernel hands them out.
+/// The twelve bits of a mode.
 const MODE_MAX: u16 = 0o7777;
 
 fn zigzag(value: i64) -> u64 {
@@ -446,6 +446,20 @@ pub(crate) mod tests {
         let mut device = Metadata::new(Kind::BlockDevice);
         device.device_number = Some((8, 1));
         assert_eq!(hex(&encoded(&device)), "07 10 00 00 00 00 00 00 00 08 01".replace(' ', ""));
+    }
+
+    /// The example that stands in a section of FORMAT.md, its digits alone.
+    fn example_of(section: &str) -> String {
+        let law = include_str!("../../../docs/FORMAT.md");
+        let (_, from) = law.split_once(&format!("\n## {section}\n")).unwrap();
+        let section = from.split("\n## ").next().unwrap();
+        section.split("```").nth(1).unwrap().split_whitespace().collect()
+    }
+
+    #[test]
+    fn the_law_shows_these_bytes() {
+        let hex: String = encoded(&full()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(example_of("Metadata"), hex);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Shared<'_> {
 /// Does a batch.
 ///
 /// # Errors
-/// Local, cancelled, destination: what ends the restore. Files that were begun and are not whole are removed.
+/// Local, cancelled, destination: what ends the restore. Files that were begun and are not whole are the planner's to remove.
 pub(super) fn run(
     batch: Batch,
     source: &dyn RestoreSource,
@@ -166,9 +166,6 @@ pub(super) fn run(
     loop {
         round(&shared, &mut pieces, &bare);
         if let Some(error) = shared.end.lock().take() {
-            for job in pieces.iter().map(|piece| &piece.job).chain(&bare) {
-                job.abandon();
-            }
             return Err(error);
         }
         pieces = std::mem::take(&mut *shared.again.lock());

@@ -71,6 +71,15 @@ pub(super) struct Planner<'a> {
     jobs: Vec<Arc<FileJob>>,
 }
 
+impl Drop for Planner<'_> {
+    /// Removes what was begun and is not whole: nothing, unless the restore was cut short.
+    fn drop(&mut self) {
+        for job in &self.jobs {
+            job.abandon();
+        }
+    }
+}
+
 impl<'a> Planner<'a> {
     pub(super) fn new(
         source: &'a dyn RestoreSource,
@@ -97,16 +106,11 @@ impl<'a> Planner<'a> {
     /// The next entry.
     ///
     /// # Errors
-    /// What ends the restore; files that were begun are removed then.
+    /// What ends the restore.
     pub(super) fn entry(&mut self, key: EntryKey, version: Version) -> Result<()> {
-        let result = self.place(key, version).and_then(|()| {
-            let full = self.batch.pieces.len() >= PIECES_MAX || self.files + self.links.len() >= FILES_MAX;
-            if full { self.flush() } else { Ok(()) }
-        });
-        if result.is_err() {
-            self.abandon();
-        }
-        result
+        self.place(key, version)?;
+        let full = self.batch.pieces.len() >= PIECES_MAX || self.files + self.links.len() >= FILES_MAX;
+        if full { self.flush() } else { Ok(()) }
     }
 
     /// Ends the restore. Returns the files that are not what the snapshot has.
@@ -115,10 +119,7 @@ impl<'a> Planner<'a> {
     /// What ends the restore.
     pub(super) fn finish(mut self) -> Result<HashSet<EntryKey>> {
         self.tree.close();
-        if let Err(error) = self.flush() {
-            self.abandon();
-            return Err(error);
-        }
+        self.flush()?;
         if self.options.sync && !self.options.dry_run {
             let synced = rustix::fs::open(
                 &self.options.target,
@@ -133,13 +134,7 @@ impl<'a> Planner<'a> {
                 ));
             }
         }
-        Ok(self.unlike)
-    }
-
-    fn abandon(&mut self) {
-        for job in self.jobs.drain(..) {
-            job.abandon();
-        }
+        Ok(std::mem::take(&mut self.unlike))
     }
 
     fn decide(&self, key: &EntryKey, is_directory: bool, parent_is_taken: bool) -> Decision {

@@ -3,12 +3,14 @@
 //! [`Walk`] lists and stats, [`Rules`] say what is left out, [`Entry::open`] gives a file's bytes between its holes. Nothing here
 //! follows a link, waits for a pipe, or takes what could not be seen for gone.
 
+mod ahead;
 mod open;
 pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+pub use ahead::WalkAhead;
 pub use open::{ReadOutcome, SourceFile};
 pub use rules::{RuleOptions, Rules};
 pub use walk::{Entry, Step, Unseen, Walk};

@@ -718,6 +718,24 @@ fn only_the_scans_own_tick_is_racy() {
     assert!(racy(998, 0) && !racy(997, 0), "whole seconds are a coarse clock's");
 }
 
+#[test]
+fn a_walk_ahead_takes_the_same_steps() {
+    let (_guard, base) = scratch();
+    for number in 0..700 {
+        make(&base, &[&format!("{}/{number}", number % 7)]);
+    }
+    let walk = || Walk::new(std::slice::from_ref(&base), Rules::none()).unwrap();
+    let keys = |steps: &mut dyn Iterator<Item = Step>| -> Vec<EntryKey> {
+        steps
+            .filter_map(|step| if let Step::Entry(entry) = step { Some(entry.key().clone()) } else { None })
+            .collect()
+    };
+    let expected = keys(&mut walk());
+    assert!(expected.len() > 700);
+    assert_eq!(keys(&mut walk().ahead()), expected);
+    assert_eq!(keys(&mut walk().ahead().take(300)), expected[..300], "and may be left before its end");
+}
+
 /// Lists and stats everything below `directory`, and does nothing else: what a walk cannot be faster than.
 fn bare_walk(directory: &OwnedFd) -> u64 {
     let mut count = 0;
@@ -747,7 +765,7 @@ fn bare_walk(directory: &OwnedFd) -> u64 {
 fn a_walk_costs_little_more_than_a_bare_one() {
     let root = PathBuf::from("/usr");
     let open = || rustix::fs::open(&root, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-    let (mut bare, mut ours) = (Duration::MAX, Duration::MAX);
+    let (mut bare, mut ours, mut ahead) = (Duration::MAX, Duration::MAX, Duration::MAX);
     for _ in 0..7 {
         let start = std::time::Instant::now();
         let expected = bare_walk(&open());
@@ -756,7 +774,11 @@ fn a_walk_costs_little_more_than_a_bare_one() {
         let found = Walk::new(std::slice::from_ref(&root), Rules::none()).unwrap().count() as u64;
         ours = ours.min(start.elapsed());
         assert_eq!(found, expected + 2);
+        let start = std::time::Instant::now();
+        Walk::new(std::slice::from_ref(&root), Rules::none()).unwrap().ahead().count();
+        ahead = ahead.min(start.elapsed());
     }
-    println!("bare {bare:?}, ours {ours:?}: {:.2}", ours.as_secs_f64() / bare.as_secs_f64());
+    let times = |time: Duration| time.as_secs_f64() / bare.as_secs_f64();
+    println!("bare {bare:?}, ours {ours:?} ({:.2}), ahead {ahead:?} ({:.2})", times(ours), times(ahead));
     assert!(ours < bare * 3 / 2);
 }

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
+use super::ahead::WalkAhead;
 use super::open::{self, SourceFile};
 use super::rules::{Mark, Rules};
 use crate::directory::{Directory, Opening};
-use crate::entry_key::{ENTRY_KEY_BYTES_MAX, EntryKey};
+use crate::entry_key::{ENTRY_KEY_BYTES_MAX, EntryKey, KeyPrefix};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Kind;
 use crate::metadata::unix::{Captured, Owners, Place, Stat, capture, source_error};
@@ -252,6 +253,8 @@ struct Frame {
 struct Listing {
     open: Option<Arc<OwnedFd>>,
     names: Names,
+    /// What the keys of its entries begin with.
+    prefix: KeyPrefix,
     next: usize,
     /// Roots in this directory or below it.
     roots: Roots,
@@ -307,6 +310,11 @@ impl Walk {
         })
     }
 
+    /// The same steps, made on another thread before they are asked for.
+    pub fn ahead(self) -> WalkAhead {
+        WalkAhead::new(self)
+    }
+
     fn begin(&mut self, roots: Roots) -> Step {
         let opening = if roots.is_root { Opening::List } else { Opening::Pass };
         let key = EntryKey::root();
@@ -325,7 +333,7 @@ impl Walk {
     /// The next entry of the listing, or `None` at its end.
     fn emit(&mut self) -> Option<Step> {
         let Self { listing, frames, rules, devices, path, .. } = self;
-        let Listing { open, names, next, roots: below, whole } = listing.as_mut()?;
+        let Listing { open, names, prefix, next, roots: below, whole } = listing.as_mut()?;
         let open = open.as_ref()?;
         let frame = frames.last_mut()?;
         loop {
@@ -342,7 +350,7 @@ impl Walk {
             {
                 continue;
             }
-            let Ok(key) = frame.key.child(name.to_bytes()) else { continue };
+            let Ok(key) = prefix.with_name(name.to_bytes()) else { continue };
             let seen = if passing { Stat::at_followed(open, name) } else { Stat::at(open, name) };
             let stat = match seen {
                 Ok(stat) => stat,
@@ -425,8 +433,9 @@ impl Walk {
             }
         };
         let step = fault.map(|error| unseen(key.clone(), true, error));
+        let prefix = key.prefix();
         self.frames.push(Frame { directory, key, path_length, pending: Vec::new() });
-        self.listing = Some(Listing { open, names, next: 0, roots, whole });
+        self.listing = Some(Listing { open, names, prefix, next: 0, roots, whole });
         step
     }
 
