@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::heal::{HealSources, Mend, mend};
-use crate::monitor::{Fault, FaultSide, Monitor};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::Repository;
 use crate::verify::{Copy, Fate, Finding, Holdings, Need, Outcome, Problem, Survey, VerifyReport};
 
@@ -48,6 +48,9 @@ pub fn mirror(
     holdings: &dyn Holdings,
     monitor: &dyn Monitor,
 ) -> Result<MirrorReport> {
+    for age in repository.ages(monitor)? {
+        monitor.event(Event::Note(&age.to_string()));
+    }
     let mut survey = Survey::take(repository, monitor)?;
     let mut done = VerifyReport::default();
     mend(&mut survey, &mut done, Mend::Missing, holdings, &HealSources::default(), monitor)?;

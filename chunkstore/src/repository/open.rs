@@ -391,7 +391,9 @@ impl Chosen {
             }
             Err(error) if error.kind() == ErrorKind::NotFound => fail(Error::new(
                 ErrorKind::Target,
-                format!("target {url}: there is no repository any more (is its disk mounted?)"),
+                format!(
+                    "target {url}: there is no repository any more (is its disk mounted? `target add` begins it anew)"
+                ),
             )),
             Err(error) => fail(error.clone()),
         }

@@ -39,6 +39,15 @@ pub struct Age {
     pub found: Option<u64>,
 }
 
+/// How a target became one of the repository's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adopted {
+    /// It held objects already.
+    AsItIs,
+    /// It was empty: what was seen there once is of no account.
+    Anew,
+}
+
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = self.found.map_or_else(|| "nothing".to_owned(), |found| format!("segment {found}"));
@@ -74,24 +83,29 @@ impl Repository {
     }
 
     /// Adds a target to the list, and makes the repository there if it is not: keys, then the config. What else it lacks is brought by the next
-    /// backup or by `mirror`. A config that is there is never replaced.
+    /// backup or by `mirror`. A config that is there is never replaced. One that is in the list and lost everything is begun anew.
     ///
     /// # Errors
-    /// Invalid argument, if it is in the list already; not the same, if another repository is there; damage, if something is there of
+    /// Invalid argument, if it is in the list already and can be used; not the same, if another repository is there; damage, if something is there of
     /// which nothing says that it is this repository; target, if it cannot be reached.
     pub fn add_target(&mut self, url: &str, monitor: &dyn Monitor) -> Result<()> {
         let url = self.connect.normalize(url)?;
-        if self.targets.iter().any(|target| target.url == url && target.listed) {
+        let works = |target: &RepositoryTarget| target.listed && target.get().is_ok();
+        if self.targets.iter().any(|target| target.url == url && works(target)) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("target {url} is in the list already"),
             ));
         }
         let target = self.connect.create(&url)?;
-        self.adopt(&*target, monitor)?;
+        let adopted = self.adopt(&*target, monitor)?;
         self.state.remember(|memory| {
             let mut memory = memory.unwrap_or_else(|| self.memory());
-            memory.target_mut(&url).listed = true;
+            let target = memory.target_mut(&url);
+            target.listed = true;
+            if adopted == Adopted::Anew {
+                target.heads.clear();
+            }
             Ok(memory)
         })?;
         self.targets.retain(|target| target.url != url);
@@ -135,13 +149,14 @@ impl Repository {
     }
 
     /// Makes sure that a target belongs to this repository, or to none: then it is made to.
-    fn adopt(&self, target: &dyn Target, monitor: &dyn Monitor) -> Result<()> {
+    fn adopt(&self, target: &dyn Target, monitor: &dyn Monitor) -> Result<Adopted> {
         let name = ObjectName::Config;
         let found = target.get(&name.key()).and_then(|bytes| self.inspector.check(&name, &bytes));
         match found {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Adopted::AsItIs),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                if !self.is_vacant(target)? && !self.is_related(target)? {
+                let vacant = self.is_vacant(target)?;
+                if !vacant && !self.is_related(target)? {
                     return Err(Error::damage(format!(
                         "target {}: objects of a repository are there whose config is missing, and nothing says that it is this one",
                         target.url()
@@ -158,10 +173,13 @@ impl Repository {
                 for (hash, key) in keys.keys.iter().filter(|(hash, _)| !removed(hash)) {
                     target.put(&ObjectName::Key(*hash).key(), &[key.bytes()])?;
                 }
-                target.put_new(&name.key(), &[&self.config_bytes])
+                target.put_new(&name.key(), &[&self.config_bytes])?;
+                Ok(if vacant { Adopted::Anew } else { Adopted::AsItIs })
             }
             // Its config is damaged and its segments are ours: healing will mend it.
-            Err(error) if error.kind() == ErrorKind::Damage && self.is_related(target)? => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Damage && self.is_related(target)? => {
+                Ok(Adopted::AsItIs)
+            }
             Err(error) => Err(error.at(format!("target {}", target.url()))),
         }
     }

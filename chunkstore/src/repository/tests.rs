@@ -513,3 +513,21 @@ fn a_dead_target_is_reported_once_and_asked_no_more() {
     assert_eq!(sides(&monitor), [FaultSide::Target]);
     assert_eq!(faulty.calls(), 1);
 }
+
+#[test]
+fn a_target_that_lost_everything_is_begun_anew_only_when_told_to() {
+    let world = World::new(&["a", "b"]);
+    world.init(PASSWORD).unwrap();
+    let monitor = Collector::default();
+    mark(8).put(&*world.targets[1]).unwrap();
+    world.open(0, &monitor).unwrap().notice_ages(&monitor).unwrap();
+    world.targets[1].set_objects(crate::target::mem::Objects::default());
+    let mut opened = world.open(0, &monitor).unwrap();
+    assert!(opened.targets()[1].get().is_err(), "it may be a disk that is not mounted");
+    assert!(world.targets[1].objects().is_empty());
+    opened.add_target("mem:b", &monitor).unwrap();
+    assert_eq!(world.targets[1].objects(), world.targets[0].objects());
+    assert_eq!(opened.targets().len(), 2);
+    let opened = world.open(1, &monitor).unwrap();
+    assert!(opened.notice_ages(&monitor).unwrap().is_empty(), "what was seen there once is of no account");
+}
