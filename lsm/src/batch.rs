@@ -279,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_as_documented() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/FORMAT.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for (name, tag) in [
+            ("put", TAG_PUT),
+            ("delete", TAG_DELETE),
+            ("delete range", TAG_DELETE_RANGE),
+            ("delete from", TAG_DELETE_FROM),
+        ] {
+            assert!(document.contains(&format!("\n| {name} | {tag} | keyspace varint")), "{name}: {tag}");
+        }
+        let mut batch = Encoder::default();
+        batch.put(keyspace(1), b"key", b"value");
+        batch.delete_prefix(keyspace(2), b"b");
+        let example = [&[1, 1, 3][..], b"key", &[5], b"value", &[3, 2, 1, b'b', 1, b'c']].concat();
+        assert_eq!(batch.payload(), example);
+    }
+
+    #[test]
     fn an_empty_range_is_no_operation() {
         let mut batch = Encoder::default();
         batch.delete_range(keyspace(1), &(b"b".as_slice()..b"a"));

@@ -162,7 +162,8 @@ pub(crate) fn add_tombstones(writer: &mut TableWriter, tombstones: &RangeTombsto
     }
 }
 
-/// Opens a table that was just written: what cannot be opened must not be named by an edit.
+/// Opens a table that was just written. What cannot be read back was not written: an error here counts as one of writing, and no edit names
+/// the table.
 pub(crate) fn open_table(engine: &Engine, file: FileNumber, summary: &TableSummary) -> Result<Arc<Table>> {
     let expected = ExpectedTable {
         identity: summary.identity,

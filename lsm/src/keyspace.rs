@@ -1,6 +1,6 @@
 //! One tree of the database: a sorted map of its own, in the same journal, the same batches and snapshots as the others.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use crate::batch::{Encoder, KeyspaceId};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::iterator::Iter;
 use crate::journal::Durability;
 use crate::key::SequenceNumber;
-use crate::range::{KeyRange, prefix_end, successor};
+use crate::range::KeyRange;
 use crate::value::Value;
 use crate::visible;
 
@@ -76,12 +76,12 @@ impl Keyspace {
 
     /// The entries of a range of keys: `keyspace.range("a".."c")`, or `keyspace.range::<&[u8]>(..)`.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        self.scan(key_range(&range))
+        self.scan(KeyRange::from_bounds(&range))
     }
 
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
-        self.scan(prefix_range(prefix.as_ref()))
+        self.scan(KeyRange::prefix(prefix.as_ref()))
     }
 
     fn scan(&self, range: KeyRange) -> Iter {
@@ -138,21 +138,4 @@ impl std::fmt::Debug for Keyspace {
             .field("id", &self.id.number())
             .finish_non_exhaustive()
     }
-}
-
-/// A caller's range as the engine's.
-pub(crate) fn key_range<K: AsRef<[u8]>>(range: &impl RangeBounds<K>) -> KeyRange {
-    KeyRange {
-        lower: match range.start_bound() {
-            Bound::Included(key) => key.as_ref().to_vec(),
-            Bound::Excluded(key) => successor(key.as_ref()),
-            Bound::Unbounded => Vec::new(),
-        },
-        upper: range.end_bound().map(|key| key.as_ref().to_vec()),
-    }
-}
-
-/// The range of the keys that start with `prefix`.
-pub(crate) fn prefix_range(prefix: &[u8]) -> KeyRange {
-    KeyRange::until(prefix, prefix_end(prefix))
 }

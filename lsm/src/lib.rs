@@ -1,4 +1,66 @@
-//! A log-structured-merge storage engine: ordered byte keys and values, several keyspaces, one journal.
+//! A log-structured-merge storage engine: ordered byte keys and values in several *keyspaces*, with one journal.
+//!
+//! Writes go to a journal and to memory, from there to sorted immutable tables, which are merged in the background; reads look at all of
+//! them, as of one moment. What that gives:
+//!
+//! - **Batches** over any keyspaces, visible and durable as a whole or not at all; each commit says what it must survive: the call
+//!   ([`Durability::Process`]), the process ([`Durability::System`]), a power loss ([`Durability::Synced`]).
+//! - **Snapshots**, and scans in both directions: points in time of everything, owned and sendable, that no writer waits for. No reader ever waits
+//!   for a sync.
+//! - **Range deletes** that cost the same however much they delete; batched lookups ([`Keyspace::multi_get`]).
+//! - **One memory budget** for write buffers, cache and open tables.
+//! - **Reading beside a writer**, from other processes, without writing a byte.
+//! - **Honest recovery**: a torn tail is told from damage to what was acknowledged; the first is cut and reported, the second refused, naming file,
+//!   offset and what is lost. Every byte read back has passed a checksum that knows which file and place it belongs to.
+//!
+//! All disk access goes through one trait ([`fs::FileSystem`]), and the tests run the real code over one that loses power after every call, tears writes,
+//! and fails.
+//!
+//! # Example
+//!
+//! ```
+//! use lsm::{Batch, Db, Durability, KeyspaceOptions};
+//!
+//! # fn main() -> lsm::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let directory = directory.path();
+//! let db = Db::open(directory)?;
+//! let people = db.keyspace("people", KeyspaceOptions::sorted())?;
+//! let by_city = db.keyspace("by city", KeyspaceOptions::sorted())?;
+//!
+//! let mut batch = Batch::new();
+//! batch.put(&people, "ada", "London");
+//! batch.put(&by_city, "London/ada", "");
+//! db.commit(batch, Durability::Synced)?; // survives a power loss from here on
+//!
+//! let before = db.snapshot();
+//! people.delete("ada")?;
+//! assert_eq!(people.get("ada")?, None);
+//! assert_eq!(before.get(&people, "ada")?.as_deref(), Some(&b"London"[..]));
+//!
+//! for item in by_city.prefix("London/").rev() {
+//!     let (key, _) = item?;
+//!     println!("{}", key.escape_ascii());
+//! }
+//! db.close()
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! | what | where |
+//! | --- | --- |
+//! | the public face | [`Db`], [`Keyspace`], [`Batch`], [`Snapshot`], [`Iter`], [`Builder`] |
+//! | the disk | [`fs`], [`filename`] |
+//! | the journal, usable alone | [`journal`] |
+//! | tables | [`block`], [`filter`], [`range_tombstone`], [`table`], [`cache`] |
+//! | which tables there are | [`levels`], [`manifest`] |
+//! | in memory | [`batch`], [`memtable`] |
+//! | reading | [`merge`], [`visible`], [`iterator`] |
+//! | writing, in the background too | [`compaction`]; `write.rs`, `flush.rs`, `worker.rs` |
+//! | opening, proving, counting | [`recover`], [`check`], [`stats`] |
+//!
+//! Every byte on disk is specified in `docs/FORMAT.md`. `engine.rs` says who locks what.
 
 pub mod batch;
 pub mod block;

@@ -5,7 +5,7 @@
 //! a range tombstone ends *before* its end and may have none.
 
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 /// The key right after `key`: nothing sorts between the two.
 pub fn successor(key: &[u8]) -> Vec<u8> {
@@ -63,6 +63,23 @@ impl KeyRange {
     /// From `lower`, included, to before `upper`; to the end of all keys where that is `None`.
     pub fn until(lower: impl Into<Vec<u8>>, upper: Option<Vec<u8>>) -> Self {
         Self { lower: lower.into(), upper: upper.map_or(Bound::Unbounded, Bound::Excluded) }
+    }
+
+    /// The keys that start with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        Self::until(prefix, prefix_end(prefix))
+    }
+
+    /// A range as Rust writes them.
+    pub fn from_bounds<K: AsRef<[u8]>>(bounds: &impl RangeBounds<K>) -> Self {
+        Self {
+            lower: match bounds.start_bound() {
+                Bound::Included(key) => key.as_ref().to_vec(),
+                Bound::Excluded(key) => successor(key.as_ref()),
+                Bound::Unbounded => Vec::new(),
+            },
+            upper: bounds.end_bound().map(|key| key.as_ref().to_vec()),
+        }
     }
 
     /// The upper bound, borrowed.

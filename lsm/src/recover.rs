@@ -87,6 +87,11 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         fs.create_dir_all(directory, sites::DIRECTORY).context("create the directory", directory)?;
     }
     let lock = lock(fs, directory)?;
+    let readers = FileName::Readers.path(directory);
+    if !fs.exists(&readers).context("look for the readers' lock", &readers)? {
+        // Before there is anything to read: a reader locks it, and makes nothing.
+        fs.try_lock(&readers, LockMode::Shared).context("create the readers' lock", &readers)?;
+    }
     let is_new = !fs.exists(&manifest_path).context("look for the manifest", &manifest_path)?;
     let found = match manifest::read(fs, directory)? {
         Some(found) => found,
@@ -233,8 +238,6 @@ fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result
         .at(directory));
     }
     let levels = Levels::new(random_identity()?);
-    let readers = FileName::Readers.path(directory);
-    fs.try_lock(&readers, LockMode::Shared).context("create the readers' lock", &readers)?;
     Manifest::new(Arc::clone(fs), directory, levels.clone(), 1, tuning.manifest_bytes).create()?;
     Ok(manifest::ManifestReport { levels, edits: 1, ends_clean: true })
 }
@@ -311,8 +314,15 @@ fn replay(
         let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| {
             marks.get(&keyspace).is_none_or(|mark| sequence > *mark)
         };
-        apply_to(&view, &payload, batch.first_sequence, wanted)
-            .map_err(|error| error.at(FileName::Log(batch.log).path(directory)).at_offset(batch.offset))
+        let place = |error: Error| error.at(FileName::Log(batch.log).path(directory)).at_offset(batch.offset);
+        let count = apply_to(&view, &payload, batch.first_sequence, wanted).map_err(place)?;
+        if count != u64::from(batch.op_count) {
+            return Err(place(Error::corruption(format!(
+                "a batch of {count} operations, its record says {}",
+                batch.op_count
+            ))));
+        }
+        Ok(())
     })?;
     recovery.last_sequence = recovery.last_sequence.max(any);
     recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(levels.sequence_max() + 1);

@@ -7,8 +7,9 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iterator::Iter;
 use crate::key::SequenceNumber;
-use crate::keyspace::{Keyspace, key_range, prefix_range};
+use crate::keyspace::Keyspace;
 use crate::levels::{KeyspaceView, View};
+use crate::range::KeyRange;
 use crate::value::Value;
 use crate::visible;
 
@@ -88,20 +89,20 @@ impl Snapshot {
 
     /// All entries.
     pub fn iter(&self, keyspace: &Keyspace) -> Iter {
-        self.scan(keyspace, crate::range::KeyRange::all())
+        self.scan(keyspace, KeyRange::all())
     }
 
     /// The entries of a range of keys.
     pub fn range<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, range: impl RangeBounds<K>) -> Iter {
-        self.scan(keyspace, key_range(&range))
+        self.scan(keyspace, KeyRange::from_bounds(&range))
     }
 
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> Iter {
-        self.scan(keyspace, prefix_range(prefix.as_ref()))
+        self.scan(keyspace, KeyRange::prefix(prefix.as_ref()))
     }
 
-    fn scan(&self, keyspace: &Keyspace, range: crate::range::KeyRange) -> Iter {
+    fn scan(&self, keyspace: &Keyspace, range: KeyRange) -> Iter {
         match self.view(keyspace) {
             Ok(Some(view)) => Iter::new(Arc::clone(view), range, self.held.sequence),
             Ok(None) => Iter::empty(),

@@ -80,7 +80,12 @@ impl Engine {
             };
             let position = journal.append(record).map_err(|error| self.fail(error))?;
             state.next_sequence = last + 1;
-            self.apply(&payload, first)?;
+            let view = self.view();
+            let applied = apply_to(&view, &payload, first, |_, _| true)?;
+            assert!(
+                applied == u64::from(batch.operations()),
+                "a batch holds as many operations as were added"
+            );
             self.publish(&state, last);
             (journal, position, last)
         };
@@ -96,12 +101,6 @@ impl Engine {
         }
         .map_err(|error| self.fail(error))?;
         Ok(last)
-    }
-
-    /// Puts the operations of a batch into the active memtables. The caller holds the commit lock, or is alone.
-    fn apply(&self, payload: &Arc<[u8]>, first: SequenceNumber) -> Result<()> {
-        let view = self.view();
-        apply_to(&view, payload, first, |_, _| true)
     }
 
     /// Makes everything durable that was committed before the call.
@@ -266,7 +265,8 @@ impl Engine {
     }
 }
 
-/// Puts the operations of a batch into the active memtables of a view, those that `wanted` lets through.
+/// Puts the operations of a batch into the active memtables of a view, those that `wanted` lets through; returns how many operations there
+/// are.
 ///
 /// # Errors
 /// Corruption if the batch is damaged, or has operations for a keyspace that is not there.
@@ -275,11 +275,13 @@ pub(crate) fn apply_to(
     payload: &Arc<[u8]>,
     first: SequenceNumber,
     mut wanted: impl FnMut(KeyspaceId, SequenceNumber) -> bool,
-) -> Result<()> {
+) -> Result<u64> {
     // Most batches stay in one keyspace for long stretches.
     let mut last: Option<(KeyspaceId, &Arc<Memtable>)> = None;
+    let mut count = 0;
     for (sequence, operation) in (first..).zip(Operations::new(payload)) {
         let (keyspace, operation): (KeyspaceId, Operation) = operation?;
+        count += 1;
         if !wanted(keyspace, sequence) {
             continue;
         }
@@ -298,7 +300,7 @@ pub(crate) fn apply_to(
         last = Some((keyspace, memtable));
         memtable.apply(payload, operation, sequence);
     }
-    Ok(())
+    Ok(count)
 }
 
 impl Engine {

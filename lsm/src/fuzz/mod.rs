@@ -45,9 +45,11 @@ impl Choices<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        // The same programs each time: a gate must not depend on luck. The fuzzer is for what nobody has seen yet.
+        #![proptest_config(ProptestConfig { cases: 200, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
         #[test]
         fn any_bytes_get_a_verdict(data in proptest::collection::vec(any::<u8>(), 0..600)) {

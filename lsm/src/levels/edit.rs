@@ -660,6 +660,34 @@ mod tests {
     }
 
     #[test]
+    fn the_tags_are_as_documented() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/FORMAT.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for (name, tag) in [
+            ("database", TAG_DATABASE),
+            ("keyspace", TAG_KEYSPACE),
+            ("table added", TAG_TABLE_ADDED),
+            ("table removed", TAG_TABLE_REMOVED),
+            ("flushed", TAG_FLUSHED),
+            ("log added", TAG_LOG_ADDED),
+            ("log cut", TAG_LOG_CUT),
+            ("log removed", TAG_LOG_REMOVED),
+            ("next file", TAG_NEXT_FILE),
+            ("next sequence", TAG_NEXT_SEQUENCE),
+        ] {
+            assert!(document.contains(&format!("\n| {name} | {tag} | ")), "{name}: {tag}");
+        }
+        assert_eq!((UPPER_EXCLUDED, UPPER_INCLUDED, UPPER_UNBOUNDED), (1, 2, 3));
+    }
+
+    #[test]
+    fn the_first_edit_is_as_documented() {
+        let example =
+            [&[0x03, 0x12][..], b"golden database!", &[0, 0, 0x13, 0x01, 0x01, 0x15, 0x01, 0x01]].concat();
+        assert_eq!(Levels::new(Identity::from_bytes(*b"golden database!")).to_edit().encode(), example);
+    }
+
+    #[test]
     fn no_damage_makes_it_panic() {
         let bytes = full().to_edit().encode();
         for index in 0..bytes.len() {

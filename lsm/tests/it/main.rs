@@ -9,8 +9,16 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz_seeds;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod opening;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod threads;
+#[cfg(test)]
+mod tidy;

@@ -1,0 +1,134 @@
+//! The source, read as text: what may use what, and who alone touches the disk, the time, the threads.
+
+use std::path::{Path, PathBuf};
+
+/// Modules that may use those of their own line, and of the lines above, never those below.
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["codec", "layout"],
+    &["checksum", "key", "range"],
+    &["clock", "fs", "filename"],
+    &["journal"],
+    &["iter", "value", "block"],
+    &["filter", "merge", "range_tombstone", "cache"],
+    &["table", "budget"],
+    &["batch", "memtable"],
+    &["levels"],
+    &["manifest", "options"],
+    &["visible", "iterator"],
+    // The engine's state holds the jobs, and each of these files is a part of what the engine does.
+    &["engine", "write", "flush", "compaction", "stats"],
+    &["recover", "check", "worker"],
+    &["keyspace", "snapshot", "db"],
+];
+
+/// For tests alone.
+const TEST_MODULES: &[&str] = &["model", "fuzz"];
+
+fn sources(directory: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// Each file that is no test, with its module and the text before its tests.
+fn files() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&root, &mut paths);
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        let relative = path.strip_prefix(&root).unwrap();
+        let module = relative.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let is_test = relative.components().any(|part| part.as_os_str() == "tests")
+            || ["tests.rs", "golden.rs", "table/layout.rs"].iter().any(|name| relative.ends_with(name))
+            || TEST_MODULES.contains(&module.as_str());
+        if module == "lib" || is_test {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = match text
+            .find("#[cfg(test)]\nmod tests {")
+            .or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests {"))
+        {
+            Some(tests) => text[..tests].to_owned(),
+            None => text,
+        };
+        files.push((relative.to_owned(), module, code));
+    }
+    assert!(files.len() > 50, "the sources are where they were");
+    files
+}
+
+/// The lines of code, with their numbers.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(index, line)| (index + 1, line))
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+#[test]
+fn modules_use_what_is_above_them_in_the_list() {
+    let mut faults = Vec::new();
+    for (path, module, text) in files() {
+        let Some(own) = layer(&module) else {
+            panic!("{}: module {module} is in no layer", path.display());
+        };
+        for (number, line) in code_lines(&text) {
+            for used in line.split("crate::").skip(1) {
+                let used: String =
+                    used.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+                if layer(&used).is_some_and(|used| used > own) {
+                    faults.push(format!("{}:{number}: {module} uses {used}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn the_walls_hold() {
+    let walls: &[(&str, &[&str])] = &[
+        ("std::fs", &["fs/os.rs"]),
+        ("std::time::Instant", &["clock.rs"]),
+        ("Instant::now", &["clock.rs"]),
+        ("SystemTime", &[]),
+        ("thread::spawn", &[]),
+        ("thread::Builder", &["worker.rs"]),
+        ("std::env", &[]),
+        ("println!", &[]),
+        ("dbg!", &[]),
+        ("todo!", &[]),
+        ("unimplemented!", &[]),
+    ];
+    let mut faults = Vec::new();
+    for (path, _, text) in files() {
+        for (number, line) in code_lines(&text) {
+            for (forbidden, allowed) in walls {
+                if line.contains(forbidden) && !allowed.iter().any(|file| path.ends_with(file)) {
+                    faults.push(format!("{}:{number}: {forbidden}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (path, _, text) in files() {
+        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
+    }
+}
