@@ -26,9 +26,9 @@ pub(super) enum Difference {
     /// It is new, or changed in something.
     Found {
         /// What was found.
-        entry: Entry,
+        entry: Box<Entry>,
         /// What was known.
-        previous: Option<CurrentEntry>,
+        previous: Option<Box<CurrentEntry>>,
     },
     /// It is gone.
     Gone {
@@ -80,7 +80,7 @@ pub(super) fn join(
     let mut steps = 0u32;
     for step in walk {
         steps = steps.wrapping_add(1);
-        if steps % 256 == 0 && monitor.cancelled() {
+        if steps.is_multiple_of(256) && monitor.cancelled() {
             return Err(crate::pipeline::read::stopped());
         }
         match step {
@@ -110,7 +110,10 @@ pub(super) fn join(
                             _ => unchanged.others += 1,
                         }
                     }
-                    _ => hand_on(Difference::Found { entry, previous })?,
+                    _ => hand_on(Difference::Found {
+                        entry: Box::new(entry),
+                        previous: previous.map(Box::new),
+                    })?,
                 }
             }
         }

@@ -31,7 +31,7 @@ pub(super) enum Item {
 pub(super) struct Stream {
     pub(super) key: EntryKey,
     pub(super) metadata: Metadata,
-    pub(super) previous: Option<CurrentEntry>,
+    pub(super) previous: Option<Box<CurrentEntry>>,
     pub(super) reader: Box<dyn Read + Send>,
 }
 
@@ -176,7 +176,7 @@ impl Reading<'_> {
     fn found(
         &self,
         entry: &Entry,
-        previous: Option<CurrentEntry>,
+        previous: Option<Box<CurrentEntry>>,
         writer: &mut BatchWriter<'_, Ended>,
     ) -> Result<Observed> {
         let mut marks = Marks::NONE;

@@ -16,7 +16,7 @@ pub(super) struct Observed {
     /// How the reading went.
     pub(super) marks: Marks,
     /// What was known of it.
-    pub(super) previous: Option<CurrentEntry>,
+    pub(super) previous: Option<Box<CurrentEntry>>,
 }
 
 /// What became of an entry.
@@ -51,10 +51,12 @@ pub(super) fn record(
     if let Some(before) = &before
         && before.contents == contents
         && before.metadata.same_restored(metadata)
+        && metadata.links <= 1
         && !marks.has(Marks::CHANGED_WHILE_READ)
         && !before.marks.has(Marks::CHANGED_WHILE_READ)
     {
-        // A racy timestamp settled, a mode changed there and back, a name was added and removed.
+        // A racy timestamp settled, a mode changed there and back. Not for an inode of several names: what happens to one name shows at all
+        // of them, and names whose Versions are born together are what a restore links together.
         run.seen(key, metadata.ctime, metadata.inode, metadata.device, *marks)?;
         return Ok(Recorded::Same);
     }

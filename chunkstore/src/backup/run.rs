@@ -169,7 +169,7 @@ impl Stages<'_> {
                 for entry in known {
                     let entry = entry?;
                     if entry.key == name {
-                        previous = Some(entry);
+                        previous = Some(Box::new(entry));
                     }
                 }
                 let metadata = stream_metadata(&Owners::default(), crate::repository::now());

@@ -1,5 +1,7 @@
 //! Whole backups of real directories to targets in memory, with every kind of fault, read back chunk by chunk.
 
+#![allow(clippy::cast_possible_truncation, reason = "all numbers here are small")]
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -145,7 +145,8 @@ fn each_cut_is_found_and_keeps_the_frames_before_it() {
             .chain(parts(&pack, cipher))
             .chain([0, 112])
             .collect();
-        let near = |length: &usize| ends.iter().any(|end| end.abs_diff(*length) <= 1) || length % 29 == 0;
+        let near =
+            |length: &usize| ends.iter().any(|end| end.abs_diff(*length) <= 1) || length.is_multiple_of(29);
         for length in (0..pack.bytes.len()).filter(near) {
             let Ok((count, check)) = read_all(&pack.bytes[..length], &pack.toc) else {
                 assert!(length < PACK_HEADER_BYTES);

@@ -1,5 +1,7 @@
 //! All stages together, from bytes to targets and back.
 
+#![allow(clippy::cast_possible_truncation, reason = "all numbers here are small")]
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -197,12 +199,12 @@ fn known_chunks_are_not_stored_again_and_threads_change_nothing() {
     let secrets = Arc::new(Secrets::generate().unwrap());
     let files = some_files();
     let (one, many) = (MemTarget::new("one"), MemTarget::new("many"));
-    let first = store(&files, &Knows(HashSet::new()), &secrets, &[one.clone()], 1);
-    let again = store(&files, &Knows(HashSet::new()), &secrets, &[many.clone()], 4);
+    let first = store(&files, &Knows(HashSet::new()), &secrets, &[one.clone() as Arc<dyn Target>], 1);
+    let again = store(&files, &Knows(HashSet::new()), &secrets, &[many.clone() as Arc<dyn Target>], 4);
     assert_eq!(first.entries, again.entries);
     assert_eq!(one.objects().len(), many.objects().len(), "the same packs, but for their salt");
     let known = Knows(first.entries.into_iter().flat_map(|(_, ids)| ids).collect());
-    let third = store(&files, &known, &secrets, &[one.clone()], 2);
+    let third = store(&files, &known, &secrets, &[one.clone() as Arc<dyn Target>], 2);
     assert_eq!((third.gathered.chunks, third.outcomes), (0, vec![vec![]]));
 }
 
