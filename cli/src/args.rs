@@ -5,8 +5,8 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
+use chunkstore::verify::ReadData;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::exit;
@@ -25,7 +25,7 @@ pub(crate) struct CommandLine {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// A target of the repository: a directory, as a path or a file:// URL; the other targets are known from it.
+    /// A target of the repository: a directory, as a path or a file:// URL. Its other targets are remembered.
     #[arg(
         short,
         long = "repo",
@@ -296,7 +296,7 @@ pub(crate) struct Verify {
     /// Read a part of the objects: the n-th of t parts (n/t), a percentage (5%), or a size (2G) of those that were not
     /// read for longest.
     #[arg(long, value_name = "SUBSET")]
-    pub(crate) read_data_subset: Option<Subset>,
+    pub(crate) read_data_subset: Option<ReadData>,
 
     /// Replace what is damaged or missing by good copies of other targets.
     #[arg(long)]
@@ -305,11 +305,7 @@ pub(crate) struct Verify {
 
 /// `versions mirror`
 #[derive(Debug, Args)]
-pub(crate) struct Mirror {
-    /// Only these targets [default: all].
-    #[arg(value_name = "URL")]
-    pub(crate) targets: Vec<OsString>,
-}
+pub(crate) struct Mirror {}
 
 /// `versions target`
 #[derive(Debug, Args)]
@@ -390,47 +386,6 @@ pub(crate) struct NewPassword {
     /// The host's name in the key's label [default: this machine's]
     #[arg(short = 'H', long, value_name = "NAME")]
     pub(crate) host: Option<String>,
-}
-
-/// A part of the objects, as `--read-data-subset` takes it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Subset {
-    /// The n-th of t parts, counted from one.
-    Part {
-        /// Which.
-        number: u32,
-        /// Of how many.
-        of: u32,
-    },
-    /// So many of a hundred.
-    Percent(f64),
-    /// About so many bytes.
-    Bytes(u64),
-}
-
-impl FromStr for Subset {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad =
-            || format!("{text:?} is none of n/t (such as 1/10), x% (such as 2.5%) and a size (such as 500M)");
-        if let Some((number, of)) = text.split_once('/') {
-            let (number, of) = (number.parse().map_err(|_| bad())?, of.parse().map_err(|_| bad())?);
-            if number < 1 || number > of {
-                return Err(format!("{text:?}: n of n/t goes from 1 to t"));
-            }
-            return Ok(Self::Part { number, of });
-        }
-        if let Some(percent) = text.strip_suffix('%') {
-            let percent: f64 = percent.trim().parse().map_err(|_| bad())?;
-            // Not-a-number is in no range.
-            if !(percent > 0.0 && percent <= 100.0) {
-                return Err(format!("{text:?}: a percentage lies above 0 and goes up to 100"));
-            }
-            return Ok(Self::Percent(percent));
-        }
-        crate::render::size::parse(text).filter(|bytes| *bytes > 0).map(Self::Bytes).ok_or_else(bad)
-    }
 }
 
 #[cfg(test)]
@@ -514,19 +469,6 @@ mod tests {
             panic!("a backup");
         };
         assert_eq!(backup.tag, ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn subsets() {
-        assert_eq!("1/10".parse(), Ok(Subset::Part { number: 1, of: 10 }));
-        assert_eq!("2.5%".parse(), Ok(Subset::Percent(2.5)));
-        assert_eq!("100%".parse(), Ok(Subset::Percent(100.0)));
-        assert_eq!("500M".parse(), Ok(Subset::Bytes(500 << 20)));
-        for bad in
-            ["", "0/3", "4/3", "1/0", "/", "a/b", "0%", "101%", "NaN%", "-1%", "%", "0", "x", "5X", "-5M"]
-        {
-            assert!(bad.parse::<Subset>().is_err(), "{bad}");
-        }
     }
 
     #[cfg(unix)]

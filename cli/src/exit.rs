@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 
 use chunkstore::ErrorKind;
-use chunkstore::monitor::FaultSide;
+use chunkstore::monitor::{Fault, FaultSide};
 
 /// The table of exit codes, for `--help`.
 pub(crate) const HELP: &str = "\
@@ -119,6 +119,11 @@ impl From<chunkstore::Error> for Failure {
     }
 }
 
+/// Whether a damaged object was met while another target could still have it good: if none had, that is a fault of its own.
+pub(crate) fn is_survived(fault: &Fault) -> bool {
+    fault.side == FaultSide::Damage && fault.during == "read"
+}
+
 /// How many faults there were on each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -128,30 +133,37 @@ pub(crate) struct Tally {
     pub(crate) target: u64,
     /// Damage that is still there.
     pub(crate) damage: u64,
-    /// Damage that was healed.
-    pub(crate) healed: u64,
     /// Of the destination of a restore.
     pub(crate) destination: u64,
+    /// Damage that cost nothing, because another target had it good.
+    pub(crate) fell_over: u64,
 }
 
 impl Tally {
     /// Counts a fault.
-    pub(crate) fn count(&mut self, side: FaultSide) {
-        match side {
-            FaultSide::Source => self.source += 1,
-            FaultSide::Target => self.target += 1,
-            FaultSide::Damage => self.damage += 1,
-            FaultSide::Destination => self.destination += 1,
-        }
+    pub(crate) fn count(&mut self, fault: &Fault) {
+        let count = match fault.side {
+            FaultSide::Source => &mut self.source,
+            FaultSide::Target => &mut self.target,
+            FaultSide::Damage if is_survived(fault) => &mut self.fell_over,
+            FaultSide::Damage => &mut self.damage,
+            FaultSide::Destination => &mut self.destination,
+        };
+        *count += 1;
     }
 
-    /// All faults together, healed damage apart.
+    /// All faults together, but for what cost nothing.
     pub(crate) fn faults(&self) -> u64 {
         self.source + self.target + self.damage + self.destination
     }
 
+    /// The exit code of a question or a restore, which one target can answer: that another is away costs it nothing.
+    pub(crate) fn exit_of_reading(self) -> Exit {
+        Self { target: 0, ..self }.exit()
+    }
+
     /// The exit code of an operation that came to its end: damage that remains before what is stored or restored nowhere,
-    /// that before a target that lags behind, that before what is mended already.
+    /// that before a target that lags behind.
     pub(crate) fn exit(&self) -> Exit {
         if self.damage > 0 {
             Exit::Damage
@@ -159,8 +171,6 @@ impl Tally {
             Exit::Partial
         } else if self.target > 0 {
             Exit::TargetUnreachable
-        } else if self.healed > 0 {
-            Exit::Healed
         } else {
             Exit::Success
         }
@@ -189,13 +199,20 @@ mod tests {
     fn the_gravest_fault_decides() {
         let mut tally = Tally::default();
         assert_eq!(tally.exit(), Exit::Success);
-        tally.healed = 1;
-        assert_eq!(tally.exit(), Exit::Healed);
-        tally.count(FaultSide::Target);
+        let fault = |side, during| Fault {
+            side,
+            item: "x".into(),
+            during,
+            error: chunkstore::Error::new(ErrorKind::Target, "x"),
+        };
+        tally.count(&fault(FaultSide::Damage, "read"));
+        assert_eq!(tally.exit(), Exit::Success);
+        tally.count(&fault(FaultSide::Target, "open"));
+        assert_eq!(tally.exit_of_reading(), Exit::Success);
         assert_eq!(tally.exit(), Exit::TargetUnreachable);
-        tally.count(FaultSide::Source);
+        tally.count(&fault(FaultSide::Source, "read"));
         assert_eq!(tally.exit(), Exit::Partial);
-        tally.count(FaultSide::Damage);
+        tally.count(&fault(FaultSide::Damage, "restore"));
         assert_eq!(tally.exit(), Exit::Damage);
         assert_eq!(tally.faults(), 3);
     }

@@ -1,7 +1,5 @@
 //! The `versions` program: arguments, progress, output, exit codes; everything else is the `chunkstore` library's.
 
-#![expect(dead_code, reason = "the verbs that use these parts are wired one by one")]
-
 mod args;
 mod commands;
 mod exit;

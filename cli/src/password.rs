@@ -151,8 +151,17 @@ fn run(command: &OsString) -> Result<Password, Failure> {
     Ok(password)
 }
 
-fn ask(prompt: &str) -> Result<Password, Failure> {
-    if !io::stderr().is_terminal() && !io::stdin().is_terminal() {
+/// Whether there is a person to ask.
+pub(crate) fn can_ask() -> bool {
+    io::stderr().is_terminal() || io::stdin().is_terminal()
+}
+
+/// Asks the person at the terminal; the answer may be empty.
+///
+/// # Errors
+/// If there is none, or the terminal fails.
+pub(crate) fn ask(prompt: &str) -> Result<Password, Failure> {
+    if !can_ask() {
         return Err(Failure::Usage(
             "no password was given, and there is no terminal to ask on: set VERSIONS_PASSWORD_FILE, VERSIONS_PASSWORD_COMMAND \
              or VERSIONS_PASSWORD, or say --password-file"

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chunkstore::Error;
 use chunkstore::monitor::{Event, Fault, FaultSide, Monitor};
+use chunkstore::repository::RepositoryTarget;
 
-use crate::exit::{Exit, Tally};
+use crate::exit::{Exit, Tally, is_survived};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Verbosity};
 use crate::render::json;
@@ -25,6 +27,8 @@ pub(crate) struct Reporter {
     output: Output,
     interrupt: Interrupt,
     bar: Option<Bar>,
+    /// Whether standard output is for the course of the operation; if not, its result is to stand there alone.
+    tells_course: bool,
     started: Instant,
     bytes: AtomicU64,
     items: AtomicU64,
@@ -43,9 +47,19 @@ struct State {
 }
 
 impl Reporter {
-    /// A watcher that speaks through `output`.
-    pub(crate) fn new(output: Output, interrupt: &Interrupt) -> Self {
+    /// A watcher of something that is done, which speaks through `output`.
+    pub(crate) fn of_work(output: Output, interrupt: &Interrupt) -> Self {
+        Self::new(output, interrupt, true)
+    }
+
+    /// A watcher of something that is looked up: standard output is left to the answer.
+    pub(crate) fn of_question(output: Output, interrupt: &Interrupt) -> Self {
+        Self::new(output, interrupt, false)
+    }
+
+    fn new(output: Output, interrupt: &Interrupt, tells_course: bool) -> Self {
         Self {
+            tells_course,
             output,
             interrupt: interrupt.clone(),
             bar: output.draws().then(Bar::new),
@@ -67,14 +81,22 @@ impl Reporter {
         self.state().tally
     }
 
-    /// Counts damage that was healed, or is known to be there for other reasons than a fault that was reported.
-    pub(crate) fn amend(&self, change: impl FnOnce(&mut Tally)) {
-        change(&mut self.state().tally);
+    /// Reports that a target failed, once, and passes it over from now on.
+    pub(crate) fn target_failed(&self, entry: &RepositoryTarget, during: &'static str, error: &Error) {
+        if entry.fail(error.clone()) {
+            let item = entry.url().to_owned();
+            self.fault(Fault { side: FaultSide::Target, item, during, error: error.clone() });
+        }
     }
 
-    /// The exit code, if the operation came to its end.
+    /// The exit code, if what was done came to its end.
     pub(crate) fn exit(&self) -> Exit {
         self.tally().exit()
+    }
+
+    /// The exit code, if what was asked or restored came to its end.
+    pub(crate) fn exit_of_reading(&self) -> Exit {
+        self.tally().exit_of_reading()
     }
 
     /// Takes the bar away, so that a summary can be printed.
@@ -98,8 +120,8 @@ impl Reporter {
     }
 
     fn status(&self, always: bool) {
-        let draws = self.bar.is_some();
-        if !draws && (!self.output.is_json() || self.output.verbosity < Verbosity::Normal) {
+        let prints = self.tells_course && self.output.is_json() && self.output.verbosity >= Verbosity::Normal;
+        if self.bar.is_none() && !prints {
             return;
         }
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -168,7 +190,9 @@ fn remaining(elapsed: Duration, done: f64) -> Option<u64> {
 
 impl Monitor for Reporter {
     fn fault(&self, fault: Fault) {
-        self.state().tally.count(fault.side);
+        self.state().tally.count(&fault);
+        let is_warning = is_survived(&fault) || (!self.tells_course && fault.side == FaultSide::Target);
+        let label = if is_warning { "warning" } else { "error" };
         let error = fault.error.to_string();
         self.above(|| {
             if self.output.is_json() {
@@ -180,9 +204,9 @@ impl Monitor for Reporter {
                     side: side_name(fault.side),
                 });
             } else if error.contains(&fault.item) {
-                self.output.error_line(&format!("error: {}: {error}", fault.during));
+                self.output.error_line(&format!("{label}: {}: {error}", fault.during));
             } else {
-                self.output.error_line(&format!("error: {}: {}: {error}", fault.during, fault.item));
+                self.output.error_line(&format!("{label}: {}: {}: {error}", fault.during, fault.item));
             }
         });
     }
@@ -210,7 +234,7 @@ impl Monitor for Reporter {
             }
             Event::Item { action, item, bytes } => {
                 let wanted = if action == "unchanged" { Verbosity::All } else { Verbosity::Verbose };
-                if self.output.verbosity < wanted {
+                if self.output.verbosity < wanted || !self.tells_course {
                     return;
                 }
                 self.above(|| {
@@ -275,7 +299,7 @@ mod tests {
 
     #[test]
     fn faults_are_counted_by_side() {
-        let reporter = Reporter::new(Output::new(false, true, 0), &Interrupt::default());
+        let reporter = Reporter::of_work(Output::new(false, true, 0), &Interrupt::default());
         reporter.fault(Fault {
             side: FaultSide::Source,
             item: "/x".into(),
@@ -284,7 +308,5 @@ mod tests {
         });
         assert_eq!(reporter.tally().source, 1);
         assert_eq!(reporter.exit(), Exit::Partial);
-        reporter.amend(|tally| tally.damage += 1);
-        assert_eq!(reporter.exit(), Exit::Damage);
     }
 }

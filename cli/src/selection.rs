@@ -3,7 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use chunkstore::version::Snapshot;
+use chunkstore::catalog::Catalog;
+use chunkstore::entry_key::EntryKey;
+use chunkstore::version::{Snapshot, Version};
 
 use crate::args::Selection;
 use crate::exit::Failure;
@@ -69,6 +71,60 @@ pub(crate) fn resolve<'a>(
     find(snapshots, id)?.ok_or_else(|| {
         Failure::Usage(format!("there is no snapshot {id:?}: `versions snapshots` lists them"))
     })
+}
+
+/// What an id stands for.
+#[derive(Debug)]
+pub(crate) enum Chosen {
+    /// A snapshot.
+    Snapshot(Box<Snapshot>),
+    /// A Version of a file, and where the file was then.
+    Version(EntryKey, Box<Version>),
+}
+
+/// The snapshot that `id` means, or the Version of the entry at `key`.
+///
+/// # Errors
+/// If there is neither, or more than one.
+pub(crate) fn choose(
+    catalog: &Catalog,
+    selection: &Selection,
+    id: &str,
+    key: Option<&EntryKey>,
+) -> Result<Chosen, Failure> {
+    let snapshots = catalog.snapshots()?;
+    if id == "latest" || find(&snapshots, id)?.is_some() {
+        return resolve(&snapshots, selection, id)
+            .map(|snapshot| Chosen::Snapshot(Box::new(snapshot.clone())));
+    }
+    let Some(key) = key else {
+        return resolve(&snapshots, selection, id).map(|one| Chosen::Snapshot(Box::new(one.clone())));
+    };
+    // People write UUIDs with dashes and without.
+    let digits: String = id.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
+    let mut matching: Vec<(EntryKey, Version)> = Vec::new();
+    for timeline in catalog.timelines()? {
+        for entry in catalog.log(timeline.id, key)? {
+            if let Some(version) = entry.version
+                && !digits.is_empty()
+                && version.id.to_string().starts_with(&digits)
+                && !matching.iter().any(|(_, other)| other.id == version.id)
+            {
+                matching.push((entry.key, version));
+            }
+        }
+    }
+    let shown = path::show(&key.path_bytes()).into_owned();
+    let count = matching.len();
+    match matching.pop() {
+        Some((key, version)) if count == 1 => Ok(Chosen::Version(key, Box::new(version))),
+        Some(_) => {
+            Err(Failure::Usage(format!("{count} Versions of {shown} begin with {id:?}: give more digits")))
+        }
+        None => Err(Failure::Usage(format!(
+            "{id:?} is no snapshot and no Version of {shown}: `versions snapshots` and `versions log {shown}` list them"
+        ))),
+    }
 }
 
 /// The one snapshot whose id begins with `id`, if there is one.

@@ -5,11 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use chunkstore::catalog::{Access, Catalog, CatalogOptions};
-use chunkstore::monitor::{Fault, FaultSide, Monitor};
+use chunkstore::monitor::{Event, Monitor};
 use chunkstore::repository::config::Mode;
 use chunkstore::repository::state::StateDirectory;
 use chunkstore::repository::{OpenOptions, Repository, Unlock};
-use chunkstore::seal::Cipher;
 use chunkstore::target::url::TargetUrl;
 use chunkstore::{Error, ErrorKind};
 
@@ -17,7 +16,7 @@ use crate::args::Global;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::password::Source;
+use crate::password::{self, Password, Source};
 use crate::reporter::Reporter;
 
 /// The answers, before anything is opened.
@@ -92,11 +91,23 @@ impl Session {
     /// # Errors
     /// Those of the library; if the password cannot be had.
     pub(crate) fn open_repository(&self, reporter: &Reporter) -> Result<Repository, Failure> {
+        self.open_repository_after(None, reporter)
+    }
+
+    /// The same with a password that the person has given already, to be tried first.
+    fn open_repository_after(
+        &self,
+        mut given: Option<Password>,
+        reporter: &Reporter,
+    ) -> Result<Repository, Failure> {
         let url = target_url(self.repo()?)?;
         let options = self.open_options()?;
         let mut failure = None;
         let mut ask = |attempt: u32| {
             // A person may mistype; a file says the same thing every time.
+            if let Some(password) = given.take() {
+                return Ok(Some(password));
+            }
             let attempts = if self.password == Source::Prompt { PROMPTS } else { 1 };
             if attempt > attempts {
                 return Ok(None);
@@ -117,13 +128,44 @@ impl Session {
         }
     }
 
-    /// Opens the repository and its catalog for a verb that changes something, brought up to date with what its targets hold.
+    /// Opens the repository for a verb that can do much of its work without the password: if none is given, and nobody is there to be
+    /// asked or answers with nothing, without it. And the catalog, where it can be had.
     ///
     /// # Errors
-    /// As [`Session::open_repository`]; locked, if another process has the catalog.
-    pub(crate) fn open_for_writing(&self, reporter: &Reporter) -> Result<Opened, Failure> {
-        let repository = self.open_repository(reporter)?;
-        self.open_catalog(repository, reporter)
+    /// As [`Session::open_repository`]; locked, if the catalog is needed and another process has it.
+    pub(crate) fn open_with_or_without_secrets(
+        &self,
+        access: CatalogAccess,
+        reporter: &Reporter,
+    ) -> Result<(Repository, Option<Catalog>), Failure> {
+        let given = match self.password {
+            Source::Prompt if password::can_ask() => Some(reporter.above(|| {
+                password::ask("enter the repository's password (or nothing, to do without it): ")
+            })?),
+            _ => None,
+        };
+        let asked_in_vain = given.as_ref().is_some_and(|password| password.is_empty());
+        if asked_in_vain || (self.password == Source::Prompt && given.is_none()) {
+            let url = target_url(self.repo()?)?;
+            let options = OpenOptions { expect: None, ..self.open_options()? };
+            reporter.event(Event::Note(
+                "without the password: objects are checked, but it cannot be told which files a damaged one belongs to",
+            ));
+            return Ok((Repository::open(&url, &options, Unlock::Nothing, reporter)?, None));
+        }
+        let repository = self.open_repository_after(given, reporter)?;
+        let catalog = match Catalog::open(&catalog_options(&repository, Access::Write)?) {
+            Ok(catalog) => catalog,
+            Err(error) if error.kind() == ErrorKind::Locked && access == CatalogAccess::IfFree => {
+                reporter.event(Event::Note(
+                    "another process uses the catalog: what is found now is reported, but not remembered",
+                ));
+                return Ok((repository, None));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        catch_up(&repository, &catalog, reporter)?;
+        Ok((repository, Some(catalog)))
     }
 
     /// The catalog of an open repository, brought up to date.
@@ -138,6 +180,16 @@ impl Session {
         repository.notice_ages(reporter)?;
         let catalog = Catalog::open(&catalog_options(&repository, Access::Write)?)?;
         catch_up(&repository, &catalog, reporter)?;
+        Ok(Opened { repository, catalog })
+    }
+
+    /// Opens the repository and its catalog, whatever is in it, to be made again.
+    ///
+    /// # Errors
+    /// As [`Session::open_repository`]; locked, if another process has it.
+    pub(crate) fn open_for_rebuilding(&self, reporter: &Reporter) -> Result<Opened, Failure> {
+        let repository = self.open_repository(reporter)?;
+        let catalog = Catalog::open(&catalog_options(&repository, Access::Write)?)?;
         Ok(Opened { repository, catalog })
     }
 
@@ -168,9 +220,14 @@ impl Session {
         format!("{user}@{host}")
     }
 
-    /// One to watch an operation.
+    /// One to watch something that is done.
     pub(crate) fn reporter(&self) -> Reporter {
-        Reporter::new(self.output, &self.interrupt)
+        Reporter::of_work(self.output, &self.interrupt)
+    }
+
+    /// One to watch something that is looked up.
+    pub(crate) fn reporter_of_question(&self) -> Reporter {
+        Reporter::of_question(self.output, &self.interrupt)
     }
 }
 
@@ -197,6 +254,15 @@ pub(crate) fn user_name() -> String {
         .map_or_else(|| id.to_string(), |user| user.name().to_string_lossy().into_owned())
 }
 
+/// Whether a verb can do without the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CatalogAccess {
+    /// It can, while another process uses it.
+    IfFree,
+    /// It cannot.
+    Needed,
+}
+
 /// A repository and its catalog, open.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -215,10 +281,7 @@ fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOpt
         dir: repository.state().path().to_owned(),
         repository: repository.id(),
         secrets: repository.secrets()?.clone(),
-        cipher: match config.mode {
-            Mode::Encrypted => Cipher::ChaCha20Poly1305,
-            Mode::Unencrypted => Cipher::None,
-        },
+        cipher: config.mode.cipher(),
         epoch: config.epoch,
         access,
         memory_bytes: CATALOG_MEMORY_BYTES,
@@ -239,15 +302,7 @@ fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> 
                     ErrorKind::Target | ErrorKind::TargetFull | ErrorKind::NotFound
                 ) =>
             {
-                if entry.fail(error.clone()) {
-                    let item = entry.url().to_owned();
-                    reporter.fault(Fault {
-                        side: FaultSide::Target,
-                        item,
-                        during: "open",
-                        error: error.clone(),
-                    });
-                }
+                reporter.target_failed(entry, "open", &error);
                 last = Some(error);
             }
             Err(error) => return Err(error.into()),

@@ -39,7 +39,8 @@ pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failur
         backup::backup(&opened.repository, &opened.catalog, &options, &reporter)
     };
     // A read of standard input that was given up for a signal fails as a read; it is the signal that counts.
-    let summary = summary.map_err(|error| if session.interrupt.asked() { Failure::Interrupted } else { error.into() })?;
+    let summary = summary
+        .map_err(|error| if session.interrupt.asked() { Failure::Interrupted } else { error.into() })?;
     reporter.finish();
     if session.output.is_json() {
         session.output.json_line(&Json::new(&summary, args.dry_run));
@@ -96,9 +97,11 @@ fn options(
     options.dry_run = args.dry_run;
     // The backup itself is no part of what is backed up: it changes while it is read, and would grow without end.
     let mut exclude_trees = vec![session.state_dir()?];
-    exclude_trees.extend(repository.targets().iter().filter_map(|target| match TargetUrl::parse(target.url()) {
-        Ok(TargetUrl::Directory(path)) => Some(path),
-        Err(_) => None,
+    exclude_trees.extend(repository.targets().iter().filter_map(|target| {
+        match TargetUrl::parse(target.url()) {
+            Ok(TargetUrl::Directory(path)) => Some(path),
+            Err(_) => None,
+        }
     }));
     options.rules = RuleOptions {
         exclude: args.exclude.clone(),

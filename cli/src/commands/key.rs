@@ -13,7 +13,7 @@ use crate::reporter::Reporter;
 use crate::session::Session;
 
 pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> {
-    let reporter = session.reporter();
+    let reporter = session.reporter_of_question();
     let mut repository = session.open_repository(&reporter)?;
     match &args.command {
         KeyCommand::List => list(session, &repository, &reporter)?,

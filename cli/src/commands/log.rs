@@ -11,7 +11,7 @@ use crate::session::Session;
 
 pub(super) fn run(session: &Session, args: &args::Log) -> Result<Exit, Failure> {
     let key = entry_key(&args.file)?;
-    let reporter = session.reporter();
+    let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
     let catalog = &opened.catalog;
     let mut entries: Vec<LogEntry> = Vec::new();
@@ -35,5 +35,5 @@ pub(super) fn run(session: &Session, args: &args::Log) -> Result<Exit, Failure> 
         page.text(&version::table(&entries))?;
     }
     page.finish()?;
-    Ok(reporter.exit())
+    Ok(reporter.exit_of_reading())
 }

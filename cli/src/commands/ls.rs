@@ -17,7 +17,7 @@ use crate::selection;
 use crate::session::Session;
 
 pub(super) fn run(session: &Session, args: &args::Ls) -> Result<Exit, Failure> {
-    let reporter = session.reporter();
+    let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
     let catalog = &opened.catalog;
     let all = catalog.snapshots()?;
@@ -45,7 +45,7 @@ pub(super) fn run(session: &Session, args: &args::Ls) -> Result<Exit, Failure> {
         }
     }
     page.finish()?;
-    Ok(reporter.exit())
+    Ok(reporter.exit_of_reading())
 }
 
 /// What to list: everything; or, for each path, itself and its entries, and what is below those if that is wanted.

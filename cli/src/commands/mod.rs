@@ -1,12 +1,18 @@
 //! The verbs, one a file: each turns arguments into a call of the library, and what comes back into output and an exit code.
 
 mod backup;
+mod cat;
 mod init;
 mod key;
 mod log;
 mod ls;
+mod mirror;
+mod rebuild;
+mod restore;
 mod snapshots;
+mod stats;
 mod target;
+mod verify;
 
 use crate::args::{Command, CommandLine};
 use crate::exit::{Exit, Failure};
@@ -25,11 +31,16 @@ pub(crate) fn run(line: CommandLine, output: Output) -> Result<Exit, Failure> {
     match line.command {
         Command::Init(args) => init::run(&session, &args),
         Command::Backup(args) => backup::run(&session, &args),
+        Command::Verify(args) => verify::run(&session, &args),
+        Command::Mirror(args) => mirror::run(&session, &args),
+        Command::Rebuild(args) => rebuild::run(&session, &args),
+        Command::Stats(args) => stats::run(&session, &args),
+        Command::Cat(args) => cat::run(&session, &args),
+        Command::Restore(args) => restore::run(&session, &args),
         Command::Key(args) => key::run(&session, &args),
         Command::Target(args) => target::run(&session, &args),
         Command::Snapshots(args) => snapshots::run(&session, &args),
         Command::Ls(args) => ls::run(&session, &args),
         Command::Log(args) => log::run(&session, &args),
-        other => Err(Failure::Usage(format!("this build cannot do that yet: {other:?}"))),
     }
 }

@@ -7,7 +7,7 @@ use crate::selection;
 use crate::session::Session;
 
 pub(super) fn run(session: &Session, args: &args::Snapshots) -> Result<Exit, Failure> {
-    let reporter = session.reporter();
+    let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
     let all = opened.catalog.snapshots()?;
     let mut shown = if args.snapshots.is_empty() {
@@ -33,5 +33,5 @@ pub(super) fn run(session: &Session, args: &args::Snapshots) -> Result<Exit, Fai
         page.text(&snapshot::table(&shown))?;
     }
     page.finish()?;
-    Ok(reporter.exit())
+    Ok(reporter.exit_of_reading())
 }

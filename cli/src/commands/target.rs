@@ -10,7 +10,7 @@ use crate::render::table::{Align, Table};
 use crate::session::{Session, target_url};
 
 pub(super) fn run(session: &Session, args: &args::Target) -> Result<Exit, Failure> {
-    let reporter = session.reporter();
+    let reporter = session.reporter_of_question();
     let mut repository = session.open_repository(&reporter)?;
     match &args.command {
         TargetCommand::List => {

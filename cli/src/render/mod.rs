@@ -10,3 +10,4 @@ pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod version;
+pub(crate) mod words;

@@ -4,6 +4,7 @@ use chunkstore::version::Snapshot;
 use serde::Serialize;
 
 use super::table::{Align, Table};
+use super::words::count;
 use super::{path, size, time};
 
 /// The digits of an id that people are shown: enough for millions of snapshots without two alike.
@@ -38,11 +39,7 @@ pub(crate) fn table(snapshots: &[Snapshot]) -> String {
             size::show(snapshot.stats.bytes_total),
         ]);
     }
-    let count = match snapshots.len() {
-        1 => "1 snapshot".to_owned(),
-        n => format!("{n} snapshots"),
-    };
-    format!("{}{count}\n", table.show())
+    format!("{}{}\n", table.show(), count(snapshots.len() as u64, "snapshot"))
 }
 
 fn texts(names: &[Vec<u8>]) -> Vec<String> {

@@ -1,4 +1,17 @@
 //! The program as its users meet it: the real binary, on real trees.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod compare;
+mod docs;
+mod failures;
+mod heal;
 mod help;
+mod look;
+mod machines;
+mod restore;
+mod rounds;
 mod run;
+mod sandbox;
+mod signals;
+mod tree;

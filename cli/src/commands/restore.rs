@@ -1,0 +1,150 @@
+//! `versions restore`: a snapshot, a part of it, or one Version of a file, back on disk.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use chunkstore::entry_key::{EntryKey, KeyRange};
+use chunkstore::metadata::Kind;
+use chunkstore::restore::{self, RepositorySource, RestoreOptions, RestoreSummary};
+use serde::Serialize;
+
+use super::ls::missing;
+use crate::args;
+use crate::exit::{Exit, Failure};
+use crate::paths::{absolute, entry_key, split_id};
+use crate::render::path::show_path;
+use crate::render::{size, time};
+use crate::reporter::Reporter;
+use crate::selection::{self, Chosen};
+use crate::session::{Opened, Session};
+
+pub(super) fn run(session: &Session, args: &args::Restore) -> Result<Exit, Failure> {
+    let (id, part) = split_id(&args.snapshot);
+    let id =
+        id.to_str().ok_or_else(|| Failure::Usage(format!("{id:?} is no id of a snapshot or Version")))?;
+    let mut options = RestoreOptions::new(absolute(&args.target)?);
+    options.include = args.include.clone();
+    options.exclude = args.exclude.clone();
+    options.dry_run = args.dry_run;
+    options.verify = args.verify;
+    let reporter = session.reporter();
+    let opened = session.open_for_reading(&reporter)?;
+    let source = source(&opened, args, id, part.as_deref(), &mut options, &reporter)?;
+    let summary = restore::restore(&source, &options, &reporter)?;
+    reporter.finish();
+    if session.output.is_json() {
+        session.output.json_line(&Json::new(&summary, &reporter, args.dry_run));
+    } else {
+        session.output.summary(&text(&summary, &options.target, &reporter));
+    }
+    Ok(reporter.exit_of_reading())
+}
+
+/// What is restored, and what of its path goes to the target's top.
+fn source<'a>(
+    opened: &'a Opened,
+    args: &args::Restore,
+    id: &str,
+    part: Option<&Path>,
+    options: &mut RestoreOptions,
+    reporter: &'a Reporter,
+) -> Result<RepositorySource<'a>, Failure> {
+    let (repository, catalog) = (&opened.repository, &opened.catalog);
+    let key = part.map(entry_key).transpose()?;
+    let parent = |key: &EntryKey| key.parent().unwrap_or_else(EntryKey::root);
+    match (selection::choose(catalog, &args.selection, id, key.as_ref())?, key, part) {
+        (Chosen::Version(key, version), _, _) => {
+            options.base = parent(&key);
+            Ok(RepositorySource::version(repository, catalog, key, *version, reporter)?)
+        }
+        (Chosen::Snapshot(snapshot), Some(key), Some(part)) => {
+            let range = match catalog.entry(&snapshot, &key)? {
+                Some(version) if version.metadata.kind != Kind::Directory => {
+                    options.base = parent(&key);
+                    key.only()
+                }
+                found => {
+                    let below = key.below();
+                    if found.is_none() && catalog.state(&snapshot, &below)?.next().is_none() {
+                        return Err(missing(&snapshot, part));
+                    }
+                    options.base = key;
+                    below
+                }
+            };
+            Ok(RepositorySource::snapshot(repository, catalog, &snapshot, range, reporter)?)
+        }
+        (Chosen::Snapshot(snapshot), _, _) => {
+            Ok(RepositorySource::snapshot(repository, catalog, &snapshot, KeyRange::all(), reporter)?)
+        }
+    }
+}
+
+fn made(summary: &RestoreSummary) -> u64 {
+    summary.files_restored + summary.files_updated + summary.directories + summary.hard_links + summary.others
+}
+
+fn text(summary: &RestoreSummary, target: &Path, reporter: &Reporter) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "restored {} files, {} directories, {} others ({}) to {} in {}",
+        summary.files_restored + summary.files_updated,
+        summary.directories,
+        summary.hard_links + summary.others,
+        size::show(summary.bytes_restored),
+        show_path(target),
+        time::duration(reporter.elapsed())
+    );
+    for (count, what) in [
+        (summary.files_unchanged, "files were as they should be already"),
+        (summary.skipped, "entries were left as they were"),
+        (summary.files_verified, "files were read again and compared"),
+        (summary.faults, "errors"),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "{count} {what}");
+        }
+    }
+    text
+}
+
+/// restic's `summary`, with ours behind it.
+#[derive(Serialize)]
+struct Json {
+    message_type: &'static str,
+    seconds_elapsed: u64,
+    total_files: u64,
+    files_restored: u64,
+    files_skipped: u64,
+    total_bytes: u64,
+    bytes_restored: u64,
+    files_updated: u64,
+    files_unchanged: u64,
+    files_verified: u64,
+    error_count: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+}
+
+impl Json {
+    fn new(summary: &RestoreSummary, reporter: &Reporter, dry_run: bool) -> Self {
+        let files_restored = made(summary);
+        let files_skipped = summary.skipped + summary.files_unchanged;
+        Self {
+            message_type: "summary",
+            seconds_elapsed: reporter.elapsed().as_secs(),
+            total_files: files_restored + files_skipped,
+            files_restored,
+            files_skipped,
+            total_bytes: summary.bytes_restored,
+            bytes_restored: summary.bytes_restored,
+            files_updated: summary.files_updated,
+            files_unchanged: summary.files_unchanged,
+            files_verified: summary.files_verified,
+            error_count: summary.faults,
+            dry_run,
+        }
+    }
+}

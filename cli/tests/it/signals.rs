@@ -1,0 +1,108 @@
+//! Interrupted: by a signal, politely; by kill -9 at any moment. The next run goes on.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::compare::same;
+use crate::sandbox::Sandbox;
+use crate::tree::{Random, change, copy, fill};
+
+fn signal(child: &Child, signal: Signal) {
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
+    let start = Instant::now();
+    while start.elapsed() < limit {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    panic!("still running {limit:?} after the signal");
+}
+
+#[test]
+fn a_signal_ends_a_backup_with_130_and_the_next_run_goes_on() {
+    let sandbox = Sandbox::new();
+    fill(&sandbox.tree(), 20, &mut Random::new(21));
+    sandbox.init(&[]);
+    let first = sandbox.backup();
+    for wanted in [Signal::INT, Signal::TERM] {
+        // Input that never ends keeps it busy until the signal comes.
+        let mut backup = sandbox
+            .command(["backup", "--stdin"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = backup.stdin.take().unwrap();
+        input.write_all(&Random::new(22).noise(3_000_000)).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&backup, wanted);
+        assert_eq!(ends_within(&mut backup, Duration::from_secs(20)), Some(130));
+        drop(input);
+    }
+    assert_eq!(sandbox.snapshots(), [first]);
+    sandbox.expect(0, ["verify", "--read-data"]);
+    let second = sandbox.backup();
+    copy(&sandbox.tree(), &sandbox.path("then"));
+    same(&sandbox.path("then"), &sandbox.restore(&second));
+}
+
+/// So many kills; a few by default, the fifty of the proof on request.
+fn rounds() -> u64 {
+    std::env::var("VERSIONS_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5)
+}
+
+#[test]
+fn kill_9_at_any_moment_loses_nothing() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.tree();
+    fill(&tree, 150, &mut Random::new(23));
+    sandbox.init(&["b"]);
+    let start = Instant::now();
+    let mut made = vec![sandbox.backup()];
+    let whole = start.elapsed();
+    copy(&tree, &sandbox.path("then-1"));
+    let mut random = Random::new(24);
+    for round in 1..=rounds() {
+        change(&tree, round);
+        let mut backup = sandbox
+            .command(["backup".into(), "--quiet".into(), tree.clone()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let moment = whole.mul_f64(f64::from(u32::try_from(random.below(1000)).unwrap()) / 1000.0);
+        std::thread::sleep(moment);
+        let _ = backup.kill();
+        let _ = backup.wait();
+        // Earlier snapshots are there; the killed one is whole or absent.
+        let now = sandbox.snapshots();
+        assert!(now.starts_with(&made) && now.len() <= made.len() + 1, "{made:?} {now:?}");
+        sandbox.expect(0, ["verify", "--read-data"]);
+        let then = now.last().unwrap();
+        if now.len() > made.len() {
+            same_as_now(&sandbox, then);
+        }
+        // The next run goes on.
+        made = now;
+        made.push(sandbox.backup());
+        copy(&tree, &sandbox.path(format!("then-{}", made.len())));
+        assert_eq!(sandbox.snapshots(), made);
+        same_as_now(&sandbox, made.last().unwrap());
+    }
+    same(&sandbox.path("then-1"), &sandbox.restore(&made[0]));
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    same(&sandbox.path("then-1"), &sandbox.restore_on("b", "fresh", &made[0]));
+    same_as_now(&sandbox, made.last().unwrap());
+}
+
+fn same_as_now(sandbox: &Sandbox, snapshot: &str) {
+    same(&sandbox.tree(), &sandbox.restore(snapshot));
+}
