@@ -267,20 +267,30 @@ enum Outcome {
     /// Damage that lost a batch: refused, or, in salvage, all batches but the broken ones (and those behind the record,
     /// if there is one, where the tail is torn).
     Lost(Option<usize>),
-    /// The file is no log any more, or its first record is none.
-    NoLog,
+    /// The file is no log any more, or its first record is none. If it still counts as one, nothing but a torn tail may be missing: the index
+    /// of the first record that does not count then.
+    NoLog(Option<usize>),
 }
 
 fn outcome(log: &Log, is_newest: bool, bytes: &[u8]) -> Outcome {
     let clean = &log.bytes;
     let first_end = LOG_HEADER_BYTES + RECORD_HEADER_BYTES + START_PAYLOAD_BYTES;
     if bytes.get(..first_end) != clean.get(..first_end) {
-        return Outcome::NoLog;
+        return Outcome::NoLog(match records_left(log, is_newest, bytes, 1) {
+            Outcome::CutAt(index) => Some(index),
+            _ => None,
+        });
     }
+    records_left(log, is_newest, bytes, 0)
+}
+
+/// What must come of the records from the one with this index on; those before it hold nothing that could be lost.
+fn records_left(log: &Log, is_newest: bool, bytes: &[u8], first: usize) -> Outcome {
+    let clean = &log.bytes;
     let durable = log.records.iter().filter(|record| record.has_header_in(bytes, clean));
     let durable = durable.map(|record| record.header.durable_offset).max().unwrap_or(0);
     let mut lost = false;
-    let mut index = 0;
+    let mut index = first;
     while let Some(record) = log.records.get(index) {
         if record.is_whole_in(bytes, clean) {
             index += 1;
@@ -373,16 +383,19 @@ fn judge(fs: &MemFs, logs: &[Log], target: usize, bytes: &[u8], mode: RecoveryMo
             assert_eq!(*found, whole, "salvage keeps every whole record");
             assert!(recovery.is_lossy);
         }
-        (Outcome::NoLog, RecoveryMode::Tail | RecoveryMode::Strict) => {
+        (Outcome::NoLog(cut), RecoveryMode::Tail | RecoveryMode::Strict) => {
             // Nothing may be missing that another log's first record tells of; what was the newest log may look as if it had
             // never been begun, if hardly anything is left of it.
             let first_end = LOG_HEADER_BYTES + RECORD_HEADER_BYTES + START_PAYLOAD_BYTES;
-            if *found != everything {
+            let is_cut = mode == RecoveryMode::Tail
+                && is_newest
+                && cut.is_some_and(|cut| *found == with(&|at, _| at < cut));
+            if *found != everything && !is_cut {
                 assert!(is_newest && bytes.len() <= first_end, "a log is gone, and nobody noticed");
                 assert_eq!(*found, with(&|_, _| false));
             }
         }
-        (Outcome::NoLog, _) => {}
+        (Outcome::NoLog(_), _) => {}
     }
     let (journal, recovery, found) = result.unwrap();
     if !recovery.is_lossy {

@@ -45,11 +45,18 @@ impl Choices<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proptest::test_runner::RngSeed;
+
+    /// A damaged first record, which loses nothing, and a torn tail in one log: two faults that are to be told apart.
+    #[test]
+    fn a_torn_tail_behind_a_damaged_first_record_is_cut() {
+        super::journal_mutate(&[
+            0, 0, 220, 233, 99, 89, 138, 99, 1, 36, 81, 161, 95, 131, 157, 235, 3, 0, 0, 40, 34, 0, 0, 42, 0,
+            160, 0, 63, 0, 0, 216, 0, 5,
+        ]);
+    }
 
     proptest! {
-        // The same programs each time: a gate must not depend on luck. The fuzzer is for what nobody has seen yet.
-        #![proptest_config(ProptestConfig { cases: 200, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
         fn any_bytes_get_a_verdict(data in proptest::collection::vec(any::<u8>(), 0..600)) {
