@@ -294,6 +294,10 @@ impl Job {
 
     /// Whether the output should end before `last_user`.
     fn is_full(&mut self, engine: &Engine) -> bool {
+        // Tables of level 0 are told apart by their age: one merge makes one. The pick saw to it that it is small.
+        if self.pick.output_level == 0 {
+            return false;
+        }
         let Some(output) = &mut self.output else { return false };
         let below = self.tables.levels().get(self.pick.output_level + 1).map_or(&[][..], |level| level);
         while let Some(open) = below.get(output.below_index)

@@ -1,8 +1,9 @@
 //! Which tables to merge next: a pure function of a tree and the limits.
 //!
 //! Leveled: level 0 is merged into level 1 when it has too many tables, all of it at once (so that what is left in level 0 is always newer than
-//! all below); a level below when it has too many bytes, one table at a time: the one that costs least, by the bytes that it overlaps in the
-//! next level for each of its own. A table that overlaps nothing moves down by an edit alone.
+//! all below); into one table of level 0 while it is so little that level 1 would be written anew for nothing. A level below is merged when
+//! it has too many bytes, one table at a time: the one that costs least, by the bytes that it overlaps in the next level for each of its own. A
+//! table that overlaps nothing moves down by an edit alone.
 
 use std::sync::Arc;
 
@@ -40,6 +41,10 @@ impl Pick {
     }
 }
 
+/// Level 0 stays in level 0 while what it overlaps in level 1 is more than this many times as large. Many small flushes (one for each
+/// short session, say) would otherwise write all of level 1 every few times.
+const LEVEL0_RATIO: u64 = 8;
+
 /// The bytes that a level may hold.
 pub fn level_bytes_max(level: usize, tuning: &Tuning) -> u64 {
     let exponent = u32::try_from(level.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -73,11 +78,7 @@ pub fn pick(tree: &Tree, tuning: &Tuning) -> Option<Pick> {
         return None;
     }
     if level == 0 {
-        return Some(with_overlapping(
-            tree,
-            tree.level(0).iter().map(|table| (0, Arc::clone(table))).collect(),
-            1,
-        ));
+        return Some(pick_level0(tree, tuning));
     }
     let cost = |table: &TableReference| {
         let below: u64 = tree.overlapping(level + 1, &table.bounds).map(|below| below.file_bytes).sum();
@@ -85,6 +86,18 @@ pub fn pick(tree: &Tree, tuning: &Tuning) -> Option<Pick> {
     };
     let cheapest = tree.level(level).iter().min_by_key(|table| cost(table))?;
     Some(with_overlapping(tree, vec![(level, Arc::clone(cheapest))], level + 1))
+}
+
+/// All of level 0: into level 1, or into one table in its own place.
+fn pick_level0(tree: &Tree, tuning: &Tuning) -> Pick {
+    let inputs: Vec<_> = tree.level(0).iter().map(|table| (0, Arc::clone(table))).collect();
+    let own = Pick { inputs, output_level: 0 };
+    let own_bytes = own.bytes();
+    let down = with_overlapping(tree, own.inputs.clone(), 1);
+    let below_bytes = down.bytes() - own_bytes;
+    // Its output must be one table: two in level 0 could not be told which is newer.
+    let is_small = own_bytes < tuning.table_bytes / 2 && own_bytes.saturating_mul(LEVEL0_RATIO) < below_bytes;
+    if is_small && own.inputs.len() > 1 { own } else { down }
 }
 
 /// A merge of everything, into the deepest level that holds anything (level 1 at least). `None` if there is nothing to gain: all is in one run
@@ -148,6 +161,26 @@ mod tests {
         let pick = pick(&tree, &tuning()).unwrap();
         assert_eq!((files(&pick), pick.output_level), (vec![2, 1, 3, 4], 1));
         assert!(!pick.is_move());
+    }
+
+    #[test]
+    fn a_little_in_level_0_does_not_write_level_1_anew() {
+        let with_below = |below_bytes| {
+            tree(&[
+                (0, table(1, "a", "c", 5, 10)),
+                (0, table(2, "b", "z", 6, 10)),
+                (1, table(3, "b", "d", 1, below_bytes)),
+            ])
+        };
+        let own = pick(&with_below(161), &tuning()).unwrap();
+        assert_eq!((files(&own), own.output_level, own.is_move()), (vec![2, 1], 0, false));
+        assert_eq!(pick(&with_below(160), &tuning()).unwrap().output_level, 1);
+        let tight = Tuning { table_bytes: 40, ..tuning() };
+        assert_eq!(
+            pick(&with_below(1000), &tight).unwrap().output_level,
+            1,
+            "its output would be two tables"
+        );
     }
 
     #[test]
