@@ -153,30 +153,41 @@ const NAME_BYTES_MAX: usize = 255;
 #[derive(Default)]
 struct Names {
     bytes: Vec<u8>,
-    /// Where each begins, and what the directory says it is (`DT_*` as a kind; unknown on some file systems).
-    items: Vec<(usize, FileType)>,
+    items: Vec<Name>,
+}
+
+/// Where a name is among the [`Names`].
+struct Name {
+    start: usize,
+    /// Behind its 00.
+    end: usize,
+    /// What the directory says it is; unknown on some file systems.
+    file_type: FileType,
 }
 
 impl Names {
     fn push(&mut self, name: &CStr, file_type: FileType) {
-        self.items.push((self.bytes.len(), file_type));
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(name.to_bytes_with_nul());
+        self.items.push(Name { start, end: self.bytes.len(), file_type });
     }
 
-    fn at(&self, start: usize) -> &CStr {
-        self.bytes.get(start..).and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok()).unwrap_or(c"")
+    /// The name without its 00.
+    fn at(&self, name: &Name) -> &[u8] {
+        self.bytes.get(name.start..name.end.saturating_sub(1)).unwrap_or_default()
     }
 
     fn get(&self, index: usize) -> Option<(&CStr, FileType)> {
-        let (start, file_type) = *self.items.get(index)?;
-        Some((self.at(start), file_type))
+        let name = self.items.get(index)?;
+        let bytes = self.bytes.get(name.start..name.end).unwrap_or_default();
+        Some((CStr::from_bytes_with_nul(bytes).unwrap_or(c""), name.file_type))
     }
 
     fn sort(&mut self) {
         let mut items = std::mem::take(&mut self.items);
-        items.sort_unstable_by(|a, b| self.at(a.0).cmp(self.at(b.0)));
+        items.sort_unstable_by(|a, b| self.at(a).cmp(self.at(b)));
         // Some file systems give a name twice when the directory changes while it is read.
-        items.dedup_by(|a, b| self.at(a.0) == self.at(b.0));
+        items.dedup_by(|a, b| self.at(a) == self.at(b));
         self.items = items;
     }
 
@@ -206,7 +217,7 @@ impl Names {
     /// Keeps the names that `keep` says yes to.
     fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         let mut items = std::mem::take(&mut self.items);
-        items.retain(|(start, _)| keep(self.at(*start).to_bytes()));
+        items.retain(|name| keep(self.at(name)));
         self.items = items;
     }
 
@@ -225,7 +236,7 @@ impl Names {
     }
 
     fn contains(&self, name: &[u8]) -> bool {
-        self.items.binary_search_by(|(start, _)| self.at(*start).to_bytes().cmp(name)).is_ok()
+        self.items.binary_search_by(|item| self.at(item).cmp(name)).is_ok()
     }
 }
 
