@@ -12,6 +12,7 @@
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
+use super::reread::Reread;
 use crate::catalog::CurrentEntry;
 use crate::entry_key::{EntryKey, KeyRange};
 use crate::error::{ErrorKind, Result};
@@ -70,7 +71,7 @@ pub(super) fn is_unchanged(stat: &Stat, known: &CurrentEntry) -> bool {
 pub(super) fn join(
     walk: impl Iterator<Item = Step>,
     known: impl Iterator<Item = Result<CurrentEntry>>,
-    force: bool,
+    reread: &Reread,
     monitor: &dyn Monitor,
     mut hand_on: impl FnMut(Difference) -> Result<()>,
 ) -> Result<Unchanged> {
@@ -100,7 +101,7 @@ pub(super) fn join(
                 };
                 let previous = known.next_if(same_place).transpose()?;
                 match &previous {
-                    Some(previous) if !force && is_unchanged(entry.stat(), previous) => {
+                    Some(previous) if is_unchanged(entry.stat(), previous) && !reread.has(entry.key()) => {
                         match entry.stat().kind {
                             Kind::File => {
                                 unchanged.files += 1;
@@ -163,6 +164,7 @@ mod tests {
     use crate::monitor::Collector;
     use crate::source::{Rules, Walk};
     use crate::version::SnapshotNumber;
+    use std::collections::HashSet;
     use std::path::Path;
 
     fn tree() -> tempfile::TempDir {
@@ -202,12 +204,16 @@ mod tests {
         walk(dir).map(row).collect()
     }
 
+    fn nothing() -> Reread {
+        Reread::These(HashSet::new())
+    }
+
     /// The names of what was found and of what is gone, below `dir`.
     fn joined(
         dir: &Path,
         walk: impl Iterator<Item = Step>,
         known: Vec<CurrentEntry>,
-        force: bool,
+        reread: &Reread,
     ) -> (Vec<String>, Vec<String>, Unchanged) {
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         let below = |key: &EntryKey| {
@@ -217,7 +223,7 @@ mod tests {
                 .map(|path| path.to_string_lossy().into_owned())
                 .filter(|path| !path.is_empty())
         };
-        let unchanged = join(walk, known.into_iter().map(Ok), force, &Collector::default(), |difference| {
+        let unchanged = join(walk, known.into_iter().map(Ok), reread, &Collector::default(), |difference| {
             match difference {
                 Difference::Found { entry, .. } => found.extend(below(entry.key())),
                 Difference::Gone { key } => gone.extend(below(&key)),
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn without_a_parent_all_is_new() {
         let dir = tree();
-        let (found, gone, unchanged) = joined(dir.path(), walk(dir.path()), Vec::new(), false);
+        let (found, gone, unchanged) = joined(dir.path(), walk(dir.path()), Vec::new(), &nothing());
         assert_eq!(found, ["1", "a", "b", "z", "a/2", "b/3", "b/c", "b/d", "b/c/4", "b/d/5"]);
         assert!(gone.is_empty());
         assert_eq!(unchanged, Unchanged::default());
@@ -241,17 +247,21 @@ mod tests {
     fn what_stayed_is_counted_and_what_differs_is_handed_on() {
         let dir = tree();
         let before = known(dir.path());
-        let (found, gone, unchanged) = joined(dir.path(), walk(dir.path()), before.clone(), false);
+        let (found, gone, unchanged) = joined(dir.path(), walk(dir.path()), before.clone(), &nothing());
         assert_eq!((found.len(), gone.len(), unchanged.files, unchanged.bytes), (0, 0, 6, 18));
         std::fs::write(dir.path().join("b/3"), "longer").unwrap();
         std::fs::remove_file(dir.path().join("z")).unwrap();
         std::fs::remove_dir_all(dir.path().join("b/c")).unwrap();
         std::fs::create_dir(dir.path().join("b/bb")).unwrap();
-        let (found, gone, _) = joined(dir.path(), walk(dir.path()), before.clone(), false);
+        let (found, gone, _) = joined(dir.path(), walk(dir.path()), before.clone(), &nothing());
         assert_eq!(found, ["b", "b/3", "b/bb"], "the directory itself has another mtime");
         assert_eq!(gone, ["z", "b/c", "b/c/4"]);
-        let (found, ..) = joined(dir.path(), walk(dir.path()), before, true);
+        let (found, ..) = joined(dir.path(), walk(dir.path()), before, &Reread::All);
         assert_eq!(found.len(), 8, "all, when it is forced");
+        let one = EntryKey::from_path(dir.path().join("a/2")).unwrap();
+        let (found, ..) =
+            joined(dir.path(), walk(dir.path()), known(dir.path()), &Reread::These([one].into()));
+        assert_eq!(found, ["a/2"]);
     }
 
     #[test]
@@ -307,7 +317,7 @@ mod tests {
             .position(|step| matches!(step, Step::Entry(entry) if *entry.key() == key("b")))
             .unwrap();
         steps.insert(place + 1, gap("z", false));
-        let (found, gone, unchanged) = joined(dir.path(), steps.into_iter(), before, false);
+        let (found, gone, unchanged) = joined(dir.path(), steps.into_iter(), before, &nothing());
         assert_eq!((found.len(), gone), (0, vec!["a/2".to_owned()]));
         assert_eq!((unchanged.unseen, unchanged.faults), (6, 2), "z; 3, c, d, 4, 5");
     }
@@ -320,7 +330,7 @@ mod tests {
         }
         let monitor = Collector::default();
         monitor.cancel();
-        let error = join(walk(dir.path()), std::iter::empty(), false, &monitor, |_| Ok(())).unwrap_err();
+        let error = join(walk(dir.path()), std::iter::empty(), &nothing(), &monitor, |_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
     }
 }

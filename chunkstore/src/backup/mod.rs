@@ -14,6 +14,7 @@ mod join;
 mod prepare;
 mod read;
 mod record;
+mod reread;
 mod run;
 
 use std::path::PathBuf;

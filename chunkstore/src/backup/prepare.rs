@@ -3,9 +3,10 @@
 //! *Known* means present: a chunk counts as stored only while the target's own listing shows its pack. So each target's packs
 //! are listed first, and what is missing, or has another length, is not known there any more: the run stores it anew if it meets the
 //! bytes. Packs of an interrupted run of this writer that no segment names carry its intent; they are read and taken over, under
-//! the new intent, before the old one goes.
+//! the new intent, before the old one goes. Only when all that is settled is it clear which targets lack something, and may not be marked
+//! complete.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Holding, RunWriter, TargetNumber, Verdict};
@@ -33,7 +34,7 @@ pub(super) struct Destination {
     packs: HashMap<ObjectHash, u64>,
     /// Its segments.
     segments: BTreeSet<ObjectKey>,
-    /// Whether it held everything that any target holds when the run began.
+    /// Whether it held everything that any target holds when the run began; false until [`mark_whole`].
     pub(super) whole: bool,
 }
 
@@ -72,7 +73,7 @@ pub(super) fn destinations(
                     number,
                     packs,
                     segments,
-                    whole: true,
+                    whole: false,
                 });
             }
             Err(error) => target_failed(entry, "list", &error, monitor),
@@ -82,7 +83,6 @@ pub(super) fn destinations(
     for destination in &destinations {
         reconcile(catalog, destination, &expected)?;
     }
-    mark_whole(&mut destinations, &expected);
     Ok(destinations)
 }
 
@@ -128,28 +128,62 @@ fn reconcile(
     if news.is_empty() { Ok(()) } else { catalog.record_holdings(destination.number, &news) }
 }
 
-/// A target is whole if it has every pack that some target has, and every segment.
-fn mark_whole(destinations: &mut [Destination], expected: &HashMap<ObjectHash, u64>) {
+/// Notes which targets hold every pack that a segment names and every segment. A pack that is on no target is lost, and nobody lacks it; one that is
+/// on a target which is away now is not.
+///
+/// # Errors
+/// Local, if the catalog fails.
+pub(super) fn mark_whole(
+    repository: &Repository,
+    catalog: &Catalog,
+    destinations: &mut [Destination],
+) -> Result<()> {
+    let away = held_by_others(repository, catalog, destinations)?;
+    let named = catalog.packs()?;
     let has = |destination: &Destination, name: &ObjectHash, length: u64| {
         destination.packs.get(name) == Some(&length)
     };
-    let existing: Vec<(&ObjectHash, u64)> = expected
+    let existing: Vec<&(ObjectHash, u64)> = named
         .iter()
-        .map(|(name, length)| (name, *length))
-        .filter(|(name, length)| destinations.iter().any(|destination| has(destination, name, *length)))
+        .filter(|(name, length)| {
+            away.contains(name) || destinations.iter().any(|destination| has(destination, name, *length))
+        })
         .collect();
-    let segments: BTreeSet<ObjectKey> =
+    let mut segments: BTreeSet<ObjectKey> =
         destinations.iter().flat_map(|destination| destination.segments.iter().cloned()).collect();
+    segments.extend(catalog.segments()?.iter().map(|segment| segment.name.key()));
     let whole: Vec<bool> = destinations
         .iter()
         .map(|destination| {
-            destination.segments.len() == segments.len()
+            segments.is_subset(&destination.segments)
                 && existing.iter().all(|(name, length)| has(destination, name, *length))
         })
         .collect();
     for (destination, whole) in destinations.iter_mut().zip(whole) {
         destination.whole = whole;
     }
+    Ok(())
+}
+
+/// The packs that are, as far as is known, on targets of the repository that are not among the destinations.
+fn held_by_others(
+    repository: &Repository,
+    catalog: &Catalog,
+    destinations: &[Destination],
+) -> Result<HashSet<ObjectHash>> {
+    let mut held = HashSet::new();
+    for (number, url) in catalog.targets()? {
+        let is_target = repository.targets().iter().any(|target| target.url() == url);
+        if !is_target || destinations.iter().any(|destination| destination.number == number) {
+            continue;
+        }
+        for (key, holding) in catalog.holdings(number, PACKS)? {
+            if let (true, Some(ObjectName::Pack(name))) = (holding.is_usable(), ObjectName::parse(&key)) {
+                held.insert(name);
+            }
+        }
+    }
+    Ok(held)
 }
 
 /// Puts on every target what the outbox still holds of earlier runs, and the marks of completeness of runs that were committed.
@@ -303,7 +337,6 @@ pub(super) fn put_everywhere(
         match put_segments(destination, &[segment]) {
             Ok(()) => stored = true,
             Err(error) => {
-                destination.whole = false;
                 target_failed(&destination.entry, "put", &error, monitor);
                 last = Some(error);
             }

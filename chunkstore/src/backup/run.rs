@@ -11,6 +11,7 @@ use super::commit::{Committer, SharedUploaders, Tag, send};
 use super::join::{Unchanged, join};
 use super::prepare::{self, Destination};
 use super::read::{Item, Job, JobBuilder, Reading, Stream, stream_metadata, work};
+use super::reread::Reread;
 use super::{BackupOptions, BackupSummary};
 use crate::catalog::{Catalog, NewRun, RunWriter, SnapshotSummary};
 use crate::chunk::{Cutter, Hasher};
@@ -152,10 +153,14 @@ impl Stages<'_> {
         let known = self.catalog.current(self.timeline.id)?;
         match origin {
             Origin::Tree => {
+                let reread = match self.options.force {
+                    true => Reread::All,
+                    false => Reread::lost(self.catalog, self.timeline, self.monitor)?,
+                };
                 let walk = Walk::new(&self.options.roots, rules)?.ahead();
                 let mut builder = JobBuilder::default();
                 let submit = |job: Job| jobs.submit(job).map_err(|_| stopped());
-                let unchanged = join(walk, known, self.options.force, self.monitor, |difference| {
+                let unchanged = join(walk, known, &reread, self.monitor, |difference| {
                     builder.add(difference).map_or(Ok(()), submit)
                 })?;
                 match builder.take() {
@@ -249,6 +254,7 @@ impl Stages<'_> {
                 catalog.apply(&segment)?;
             }
         }
+        prepare::mark_whole(repository, catalog, &mut destinations)?;
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
         self.catch_up(&destinations, &mut summary)?;
         catalog.trim_outbox()?;
@@ -264,7 +270,7 @@ impl Stages<'_> {
         Ok(summary)
     }
 
-    /// Brings targets that can be reached and are not whole what they lack, from those that are: they were absent or slow.
+    /// Brings targets that can be reached and are not whole what they lack, from the others: they were absent or slow.
     fn catch_up(&self, destinations: &[Destination], summary: &mut BackupSummary) -> Result<()> {
         let is_complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
         let behind: Vec<_> = destinations
@@ -272,7 +278,8 @@ impl Stages<'_> {
             .map(|destination| &destination.entry)
             .filter(|entry| entry.error().is_none() && !is_complete(entry.url()))
             .collect();
-        if behind.is_empty() || summary.targets_complete.is_empty() {
+        // Each of two may have what the other lacks.
+        if behind.is_empty() || destinations.len() < 2 {
             return Ok(());
         }
         let sources = CatalogSources::new(self.repository, self.catalog, &self.options.host);

@@ -23,6 +23,7 @@ use crate::target::fault::{FaultTarget, Rule};
 use crate::target::mem::MemTarget;
 use crate::target::record::RecordTarget;
 use crate::target::{Operation, Target};
+use crate::verify::{Outcome, ReadData, VerifyOptions, verify_with_catalog};
 use crate::version::{Snapshot, Version};
 
 /// A source, a state directory, and targets in memory behind faults and records.
@@ -371,6 +372,74 @@ fn packs_of_a_killed_run_are_taken_over() {
     assert!(world.restored(&open, &last, &*world.mem[1]) == world.truth());
 }
 
+/// Every object that `verify` expects is there.
+fn assert_clean(open: &Open) {
+    let monitor = Collector::default();
+    let options = VerifyOptions { data: ReadData::All, heal: false };
+    let report = verify_with_catalog(&open.repository, &open.catalog, "host", &options, &monitor).unwrap();
+    assert_eq!(report.outcome(), Outcome::Clean, "{report:?} {:?}", monitor.faults());
+}
+
+#[test]
+fn a_killed_runs_packs_that_are_on_one_target_only_come_to_the_other() {
+    // The second: neither has all.
+    for (left_on_a, left_on_b) in [(1, 5), (4, 5)] {
+        let world = World::new(2);
+        world.write("first", noise(77, 1000));
+        world.backup();
+        populate(&world);
+        let before = tempfile::tempdir().unwrap();
+        copy_tree(world.state.path(), before.path());
+        {
+            let open = world.open().unwrap();
+            for (fault, calls) in world.faults.iter().zip([left_on_a, left_on_b]) {
+                fault.add(Rule { operation: Some(Operation::Put), ..Rule::dies_after(calls) });
+            }
+            world.backup_with(&open, &Collector::default()).unwrap_err();
+        }
+        std::fs::remove_dir_all(world.state.path()).unwrap();
+        copy_tree(before.path(), world.state.path());
+        for fault in &world.faults {
+            fault.clear();
+        }
+        if left_on_a > 1 {
+            let lost = world.mem[0]
+                .list("packs")
+                .unwrap()
+                .into_iter()
+                .find(|pack| world.mem[1].length(&pack.key).unwrap().is_some());
+            world.mem[1].tamper(|objects| {
+                objects.remove(&lost.unwrap().key);
+            });
+        }
+        let open = world.open().unwrap();
+        let summary = world.backup_with(&open, &Collector::default()).unwrap();
+        assert_eq!(summary.targets_complete.len(), 2, "{summary:?}");
+        assert!(world.mem[0].objects() == world.mem[1].objects(), "both hold the same");
+        assert_clean(&open);
+    }
+}
+
+#[test]
+fn a_target_that_lacks_what_an_absent_one_has_is_not_complete() {
+    let world = World::new(2);
+    world.write("first", noise(77, 1000));
+    world.backup();
+    populate(&world);
+    world.faults[0].add(Rule::dies_after(0));
+    assert_eq!(world.backup().targets_complete, ["mem:b"]);
+    world.faults[0].clear();
+    world.faults[1].add(Rule::dies_after(0));
+    world.write("more", noise(78, 1000));
+    let summary = world.backup();
+    assert_eq!((summary.targets_complete.len(), summary.targets_behind.len()), (0, 2), "{summary:?}");
+    world.faults[1].clear();
+    let open = world.open().unwrap();
+    assert_eq!(world.backup_with(&open, &Collector::default()).unwrap().targets_complete.len(), 2);
+    assert!(world.mem[0].objects() == world.mem[1].objects(), "both hold the same");
+    assert_clean(&open);
+}
+
 /// Stops by a signal after so many items.
 struct StopsAfter(std::sync::atomic::AtomicI64);
 
@@ -450,10 +519,14 @@ fn a_pack_that_is_gone_is_stored_again_when_its_bytes_are_met() {
             objects.remove(&pack);
         }
     });
+    settle();
     let open = world.open().unwrap();
-    let options = BackupOptions { force: true, ..world.backup_options() };
-    let summary = backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+    let monitor = Collector::default();
+    let summary = world.backup_with(&open, &monitor).unwrap();
     assert!(summary.chunks_new > 0);
+    assert!(monitor.notes().iter().any(|note| note.contains("stored again")), "{:?}", monitor.notes());
+    let again = world.backup_with(&open, &Collector::default()).unwrap();
+    assert_eq!((again.chunks_new, again.files_changed), (0, 0), "once");
     let first = open.catalog.snapshots().unwrap().remove(0);
     assert!(
         world.restored(&open, &first, &*world.mem[0]) == world.truth(),

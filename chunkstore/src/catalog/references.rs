@@ -11,8 +11,8 @@ use crate::segment::ListNode;
 use crate::version::{Contents, SnapshotNumber, Version};
 
 use super::Catalog;
-use super::row::HistoryRow;
-use super::store::{self, local, split_history};
+use super::row::{ChunkRow, HistoryRow, PackRow};
+use super::store::{self, PackNumber, bad_row, local, split_history};
 
 /// A Version some of whose bytes are in given chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,50 @@ pub struct Reference {
 }
 
 impl Catalog {
+    /// Chunks of packs that segments describe which are not where the next backup can build on them: no target is known to hold a pack with them
+    /// undamaged. Looks at the packs alone; only if one of them is lost, at the whole chunk index, once.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn lost_chunks(&self) -> Result<HashSet<ChunkId>> {
+        let (mut good, mut is_any_lost) = (HashSet::new(), false);
+        for row in self.inner.spaces.packs.prefix(store::all_numbered()) {
+            let (key, value) = row?;
+            let number = key.last_chunk::<4>().ok_or_else(|| bad_row("packs", "its key is too short"))?;
+            let number = PackNumber(u32::from_be_bytes(*number));
+            if !PackRow::decode(&value).map_err(local("packs"))?.is_logged {
+                continue;
+            }
+            if self.with_usable(|usable| usable.has(number))? {
+                good.insert(number);
+            } else {
+                is_any_lost = true;
+            }
+        }
+        let mut lost = HashSet::new();
+        if !is_any_lost {
+            return Ok(lost);
+        }
+        // All places of a chunk are one behind the other.
+        let mut stored = None;
+        for row in self.inner.spaces.chunks.iter() {
+            let (key, value) = row?;
+            let id = key.first_chunk::<32>().ok_or_else(|| bad_row("chunks", "its key is too short"))?;
+            let id = ChunkId::from_bytes(*id);
+            if stored == Some(id) {
+                continue;
+            }
+            let row = ChunkRow::decode(&value).map_err(local("chunks"))?;
+            if good.contains(&PackNumber(row.pack)) {
+                lost.remove(&id);
+                stored = Some(id);
+            } else {
+                lost.insert(id);
+            }
+        }
+        Ok(lost)
+    }
+
     /// Gives every Version that needs one of `chunks` to `visit`: reads the whole history once.
     ///
     /// # Errors

@@ -1,0 +1,55 @@
+//! What is read although it did not change: files whose bytes no target holds any more.
+//!
+//! An unchanged file is not read, so the merge-join alone would never meet the bytes of a chunk that was lost. If every pack
+//! that holds a chunk is missing or damaged on every target, the files of the last snapshot that need it are found by their contents, and read as if
+//! they had changed: what is still the same is stored again, and older snapshots that need it are whole again too.
+
+use std::collections::HashSet;
+
+use crate::catalog::Catalog;
+use crate::entry_key::EntryKey;
+use crate::error::Result;
+use crate::monitor::{Event, Monitor};
+use crate::version::Timeline;
+
+/// Which unchanged entries are read.
+#[derive(Debug)]
+pub(super) enum Reread {
+    /// These.
+    These(HashSet<EntryKey>),
+    /// All.
+    All,
+}
+
+impl Reread {
+    /// The entries of the timeline's last snapshot some of whose bytes are lost.
+    ///
+    /// # Errors
+    /// Local.
+    pub(super) fn lost(catalog: &Catalog, timeline: &Timeline, monitor: &dyn Monitor) -> Result<Self> {
+        let chunks = catalog.lost_chunks()?;
+        let mut keys = HashSet::new();
+        if !chunks.is_empty() {
+            catalog.references(&chunks, &mut |reference| {
+                if reference.timeline == timeline.id && Some(reference.last) == timeline.head {
+                    keys.insert(reference.key);
+                }
+                Ok(())
+            })?;
+        }
+        if !keys.is_empty() {
+            monitor.event(Event::Note(&format!(
+                "some bytes of {} entries are on no target any more: what is still the same is stored again",
+                keys.len()
+            )));
+        }
+        Ok(Self::These(keys))
+    }
+
+    pub(super) fn has(&self, key: &EntryKey) -> bool {
+        match self {
+            Self::These(keys) => keys.contains(key),
+            Self::All => true,
+        }
+    }
+}
