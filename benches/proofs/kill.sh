@@ -18,7 +18,10 @@ for ((round = 1; round <= kills; round++)); do
     sleep "$(python3 -c 'import random; print(random.random() * 0.8)')"
     if kill -9 "$pid" 2>/dev/null; then landed=$((${landed:-0} + 1)); fi
     wait "$pid" 2>/dev/null || true
-    versions -r "$WORK/a" verify --quiet || fail "verify after kill $round"
+    # Exit code 22: what the killed run brought to one target only, the other lacks until the next run. Nothing is damaged.
+    status=0
+    versions -r "$WORK/a" verify --quiet || status=$?
+    [ "$status" = 0 ] || [ "$status" = 22 ] || fail "verify after kill $round: exit code $status"
     if ((round % 10 == 0)); then
         rm -rf "$WORK/out"
         versions -r "$WORK/a" restore "$first" --target "$WORK/out" --quiet

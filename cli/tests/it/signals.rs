@@ -85,7 +85,9 @@ fn kill_9_at_any_moment_loses_nothing() {
         // Earlier snapshots are there; the killed one is whole or absent.
         let now = sandbox.snapshots();
         assert!(now.starts_with(&made) && now.len() <= made.len() + 1, "{made:?} {now:?}");
-        sandbox.expect(0, ["verify", "--read-data"]);
+        // A target may be behind the other, by what the killed run brought only to one of them; nothing is damaged.
+        let verify = sandbox.command(["verify", "--read-data"]).output().unwrap();
+        assert!(matches!(verify.status.code(), Some(0 | 22)), "{verify:?}");
         let then = now.last().unwrap();
         if now.len() > made.len() {
             same_as_now(&sandbox, then);
@@ -95,6 +97,7 @@ fn kill_9_at_any_moment_loses_nothing() {
         made.push(sandbox.backup());
         copy(&tree, &sandbox.path(format!("then-{}", made.len())));
         assert_eq!(sandbox.snapshots(), made);
+        sandbox.expect(0, ["verify", "--read-data"]);
         same_as_now(&sandbox, made.last().unwrap());
     }
     same(&sandbox.path("then-1"), &sandbox.restore(&made[0]));
