@@ -100,12 +100,17 @@ fn run(
         use std::os::unix::ffi::OsStrExt;
         options.roots.iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect()
     };
+    // What they bring into the catalog may be what the timeline ends with.
+    let destinations = match options.dry_run {
+        true => Vec::new(),
+        false => prepare::destinations(repository, catalog, monitor)?,
+    };
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
     let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
     let mut summary = if options.dry_run {
         stages.dry_run(rules, origin)?
     } else {
-        stages.store(rules, origin, &roots, timestamp(started))?
+        stages.store(rules, origin, &roots, timestamp(started), destinations)?
     };
     summary.parent = match timeline.head {
         Some(head) => catalog.snapshot_at(timeline.id, head)?.map(|snapshot| snapshot.id),
@@ -225,10 +230,9 @@ impl Stages<'_> {
         origin: Origin,
         roots: &[Vec<u8>],
         time: Timestamp,
+        mut destinations: Vec<Destination>,
     ) -> Result<BackupSummary> {
         let Self { repository, catalog, monitor, .. } = *self;
-        let mut destinations = prepare::destinations(repository, catalog, monitor)?;
-        prepare::send_outbox(catalog, &mut destinations, monitor)?;
         let intent = IntentId::random()?;
         let mut run = catalog.begin_run(NewRun {
             host: self.options.host.clone().into_bytes(),

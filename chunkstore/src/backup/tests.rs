@@ -19,7 +19,7 @@ use crate::repository::connect::tests::Named;
 use crate::repository::layout::ObjectName;
 use crate::repository::state::StateDirectory;
 use crate::repository::{InitOptions, OpenOptions, Protection, Repository, Unlock};
-use crate::target::fault::{FaultTarget, Rule};
+use crate::target::fault::{Fault as Outage, FaultTarget, Rule};
 use crate::target::mem::MemTarget;
 use crate::target::record::RecordTarget;
 use crate::target::{Operation, Target};
@@ -551,4 +551,75 @@ fn a_locked_catalog_is_said() {
     let _open = world.open().unwrap();
     let error: Error = world.open().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Locked);
+}
+
+/// Every segment that a mark of completeness on `target` speaks of is there, and every pack that one of them names.
+fn assert_marks_hold(open: &Open, target: &dyn Target) {
+    let names: Vec<_> =
+        target.list("").unwrap().iter().filter_map(|object| ObjectName::parse(&object.key)).collect();
+    let inspect = |name: &ObjectName| open.repository.inspector().check(name, &target.get(&name.key())?);
+    for name in &names {
+        let ObjectName::Complete { writer, sequence } = name else { continue };
+        for place in 1..=*sequence {
+            let segment = names.iter().find(|name| {
+                matches!(name, ObjectName::Segment { writer: owner, sequence, .. } if owner == writer && *sequence == place)
+            });
+            let segment =
+                segment.unwrap_or_else(|| panic!("{name} promises segment {place}, which is missing"));
+            inspect(segment).unwrap();
+        }
+    }
+}
+
+/// A run whose last piece reaches no target: committed here, seen nowhere.
+fn commit_to_the_outbox_only(world: &World) {
+    let open = world.open().unwrap();
+    for fault in &world.faults {
+        fault.add(Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)));
+    }
+    world.backup_with(&open, &Collector::default()).unwrap_err();
+    for fault in &world.faults {
+        fault.clear();
+    }
+}
+
+#[test]
+fn a_run_that_only_the_outbox_has_is_what_the_next_one_builds_on() {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    settle();
+    world.write("d0/more", noise(70, 5000));
+    commit_to_the_outbox_only(&world);
+    let second = world.truth();
+    settle();
+    world.write("d0/most", noise(71, 5000));
+    world.backup();
+    let open = world.open().unwrap();
+    let snapshots = open.catalog.snapshots().unwrap();
+    assert_eq!(open.catalog.timelines().unwrap().len(), 1, "no backup is torn from the line");
+    assert_eq!(snapshots.len(), 3);
+    for mem in &world.mem {
+        assert!(world.restored(&open, &snapshots[1], &**mem) == second);
+        assert!(world.restored(&open, &snapshots[2], &**mem) == world.truth());
+        assert_marks_hold(&open, &**mem);
+    }
+}
+
+#[test]
+fn a_target_that_missed_a_piece_from_the_outbox_is_not_called_whole() {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    settle();
+    world.write("d0/more", noise(70, 5000));
+    commit_to_the_outbox_only(&world);
+    let open = world.open().unwrap();
+    let once =
+        Rule { sticky: false, ..Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)) };
+    world.faults[1].add(once);
+    let summary = world.backup_with(&open, &Collector::default()).unwrap();
+    assert_eq!(world.faults[1].hits(), 1);
+    assert_marks_hold(&open, &*world.mem[1]);
+    assert_eq!(summary.targets_complete, ["mem:a"]);
 }

@@ -244,16 +244,23 @@ impl Catalog {
     /// # Errors
     /// Local.
     pub fn outbox(&self) -> Result<Vec<SegmentObject>> {
-        let outbox = self.outbox_ref()?;
         let mut segments = Vec::new();
-        for name in outbox.segments()? {
-            match outbox.read(&name) {
-                Ok(segment) => segments.push(segment),
-                Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => {}
-                Err(error) => return Err(error),
-            }
+        for name in self.outbox_names()? {
+            segments.extend(self.outbox_segment(&name)?);
         }
         Ok(segments)
+    }
+
+    /// A segment that lies in the outbox; `None` if it is not there or damaged: nobody may be given it.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn outbox_segment(&self, name: &SegmentName) -> Result<Option<SegmentObject>> {
+        match self.outbox_ref()?.read(name) {
+            Ok(segment) => Ok(Some(segment)),
+            Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
