@@ -105,6 +105,9 @@ fn run(
         true => Vec::new(),
         false => prepare::destinations(repository, catalog, monitor)?,
     };
+    // Nothing is built on what only others have: whether they come back nobody knows.
+    let _counted = (!options.dry_run)
+        .then(|| catalog.count_only(destinations.iter().map(|destination| destination.number)));
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
     let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
     let mut summary = if options.dry_run {

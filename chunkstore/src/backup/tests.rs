@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::catalog::{Access, Catalog, CatalogOptions};
+use crate::catalog::{Access, Catalog, CatalogOptions, ChunkPlace};
 use crate::chunk::{ChunkSizes, Hasher};
 use crate::entry_key::KeyRange;
 use crate::error::{Error, ErrorKind, Result};
@@ -164,9 +164,10 @@ fn read(open: &Open, version: &Version, target: &dyn Target) -> Vec<u8> {
     let mut data = Vec::new();
     for span in open.catalog.spans(&version.contents).unwrap() {
         let span = span.unwrap();
-        let place =
-            span.places.iter().find(|place| place.usable).expect("a chunk of a snapshot is on some target");
-        let bytes = target.get(&ObjectName::Pack(place.pack).key()).unwrap();
+        let key = |place: &ChunkPlace| ObjectName::Pack(place.pack).key();
+        let is_there = |place: &&ChunkPlace| place.usable && target.length(&key(place)).unwrap().is_some();
+        let place = span.places.iter().find(is_there).expect("a chunk of a snapshot is on the target");
+        let bytes = target.get(&key(place)).unwrap();
         let reader = Reader::open(&bytes[..], secrets).unwrap();
         let frame = reader.read_frame(&place.frame, &mut decompressor).unwrap();
         data.extend_from_slice(frame.chunk(place.index as usize, &span.id, &hasher).unwrap());
@@ -622,4 +623,33 @@ fn a_target_that_missed_a_piece_from_the_outbox_is_not_called_whole() {
     assert_eq!(world.faults[1].hits(), 1);
     assert_marks_hold(&open, &*world.mem[1]);
     assert_eq!(summary.targets_complete, ["mem:a"]);
+}
+
+#[test]
+fn what_only_a_target_has_that_is_not_there_is_stored_again() {
+    let world = World::new(2);
+    world.write("first", noise(70, 1000));
+    settle();
+    world.backup();
+    // It reaches only one of both, which then dies.
+    world.write("file", noise(71, 50_000));
+    {
+        let open = world.open().unwrap();
+        world.faults[0].add(Rule::always(Operation::Put, "", Outage::Fail(ErrorKind::TargetFull)));
+        let summary = world.backup_with(&open, &Collector::default()).unwrap();
+        assert_eq!(summary.targets_complete, ["mem:b"]);
+    }
+    world.faults[0].clear();
+    world.named.remove("mem:b");
+    world.write("the same again", noise(71, 50_000));
+    for removed in [false, true] {
+        let mut open = world.open().unwrap();
+        if removed {
+            open.repository.remove_target("mem:b").unwrap();
+        }
+        let options = BackupOptions { force: true, ..world.backup_options() };
+        backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+        let last = open.catalog.snapshots().unwrap().pop().unwrap();
+        assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth(), "removed: {removed}");
+    }
 }
