@@ -653,3 +653,60 @@ fn what_only_a_target_has_that_is_not_there_is_stored_again() {
         assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth(), "removed: {removed}");
     }
 }
+
+/// What a restore of the newest snapshot reads of each file.
+fn read_through_restore(open: &Open, snapshot: &Snapshot) -> BTreeMap<PathBuf, Result<Vec<u8>>> {
+    let monitor = Collector::default();
+    let source = crate::restore::RepositorySource::snapshot(
+        &open.repository,
+        &open.catalog,
+        snapshot,
+        KeyRange::all(),
+        &monitor,
+    )
+    .unwrap();
+    let mut all = BTreeMap::new();
+    for entry in open.catalog.state(snapshot, &KeyRange::all()).unwrap() {
+        let (key, version) = entry.unwrap();
+        if version.metadata.kind == Kind::File {
+            let mut bytes = Vec::new();
+            let read = crate::restore::write_contents(&source, &version, &mut bytes);
+            all.insert(key.path(), read.map(|_| bytes));
+        }
+    }
+    all
+}
+
+/// Two targets, one of which has its packs changed; the other reads as it should.
+fn assert_read_in_spite_of(change: impl Fn(&mut Vec<(crate::target::ObjectKey, Vec<u8>)>)) {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    let open = world.open().unwrap();
+    let is_pack = |key: &crate::target::ObjectKey| key.as_str().starts_with("packs/");
+    world.mem[0].tamper(|objects| {
+        let mut packs: Vec<_> = objects
+            .iter()
+            .filter(|(key, _)| is_pack(key))
+            .map(|(key, bytes)| (key.clone(), bytes.to_vec()))
+            .collect();
+        assert!(packs.len() >= 2);
+        change(&mut packs);
+        objects.extend(packs.into_iter().map(|(key, bytes)| (key, bytes.into())));
+    });
+    let snapshot = open.catalog.snapshots().unwrap().remove(0);
+    for (path, read) in read_through_restore(&open, &snapshot) {
+        assert!(read.unwrap() == std::fs::read(&path).unwrap(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_pack_under_the_name_of_another_is_read_from_a_sister() {
+    assert_read_in_spite_of(|packs| {
+        let first = packs[0].1.clone();
+        for at in 1..packs.len() {
+            packs[at - 1].1 = packs[at].1.clone();
+        }
+        packs.last_mut().unwrap().1 = first;
+    });
+}
