@@ -710,3 +710,14 @@ fn a_pack_under_the_name_of_another_is_read_from_a_sister() {
         packs.last_mut().unwrap().1 = first;
     });
 }
+
+#[test]
+fn a_pack_that_calls_itself_newer_is_read_from_a_sister() {
+    assert_read_in_spite_of(|packs| {
+        for (_, bytes) in packs {
+            bytes[8] = 2;
+            let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+            bytes[104..112].copy_from_slice(&checksum);
+        }
+    });
+}
