@@ -531,3 +531,17 @@ fn a_target_that_lost_everything_is_begun_anew_only_when_told_to() {
     let opened = world.open(1, &monitor).unwrap();
     assert!(opened.notice_ages(&monitor).unwrap().is_empty(), "what was seen there once is of no account");
 }
+
+#[test]
+fn two_who_remove_each_others_key_leave_one() {
+    let world = World::new(&["a", "b"]);
+    let monitor = Collector::default();
+    let first = world.init(PASSWORD).unwrap();
+    let name = first.add_key(b"other", "you@there", PasswordCost::LEAST, &monitor).unwrap();
+    let second = world.open_with(0, b"other", &monitor).unwrap();
+    first.remove_key(&name, &monitor).unwrap();
+    let other = first.opened_by().unwrap();
+    assert_eq!(second.remove_key(&other, &monitor).unwrap_err().kind(), ErrorKind::WrongPassword);
+    world.open(0, &monitor).unwrap();
+    world.open(1, &monitor).unwrap();
+}
