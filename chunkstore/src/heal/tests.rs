@@ -346,6 +346,45 @@ fn a_read_that_went_wrong_once_replaces_nothing() {
     full.assert_whole("nothing was touched");
 }
 
+/// Somebody who can write to one target and has no key says that packs have other lengths than they have.
+#[test]
+fn a_segment_that_an_outsider_made_up_makes_no_good_object_bad() {
+    let full = Full::new(&["a", "b"]);
+    let others = crate::segment::SegmentKeys::new(&crate::testing::other_secrets());
+    let packs: Vec<_> = full
+        .packs
+        .iter()
+        .map(|(name, _)| crate::segment::PackContents {
+            name: *name,
+            stored_bytes: 77,
+            toc: crate::pack::Toc::default(),
+        })
+        .collect();
+    let forged = crate::segment::NewSegment {
+        cipher: full.open(0).config().mode.cipher(),
+        epoch: crate::secret::Epoch::FIRST,
+        writer: crate::id::WriterId::from_bytes([0x01; 16]),
+        sequence: crate::segment::Sequence(1),
+        predecessor: ObjectHash::from_bytes([0; 32]),
+        intent: crate::id::IntentId::from_bytes([1; 16]),
+        flags: crate::segment::PieceFlags { begins: true, commits: false },
+        salt: [9; 32],
+    };
+    let forged = forged.encode(&others, &packs, &[], &[]).unwrap();
+    full.world.targets[1].put(&forged.name.key(), &[&forged.bytes]).unwrap();
+    let recorded: Vec<_> =
+        full.world.targets.iter().map(|target| RecordTarget::new(target.clone())).collect();
+    for recorded in &recorded {
+        full.world.connect.insert(recorded.clone());
+    }
+    let repository = full.open(0);
+    for heal in [false, true] {
+        let (report, _) = run(&repository, ReadData::Nothing, heal);
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    assert_eq!(recorded.iter().map(|target| target.count(Operation::SetAside)).sum::<usize>(), 0);
+}
+
 #[test]
 fn removed_keys_stay_removed() {
     for by_mirror in [false, true] {
