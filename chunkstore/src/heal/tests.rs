@@ -346,6 +346,23 @@ fn a_read_that_went_wrong_once_replaces_nothing() {
     full.assert_whole("nothing was touched");
 }
 
+#[test]
+fn a_read_that_went_wrong_once_replaces_nothing_where_a_sister_is_good() {
+    let full = Full::new(&["a", "b"]);
+    let faulty = FaultTarget::new(full.world.targets[1].clone());
+    let recorded = RecordTarget::new(faulty.clone());
+    full.world.connect.insert(recorded.clone());
+    let repository = full.open(0);
+    let pack = ObjectName::Pack(full.packs[0].0);
+    let flip = Rule::always(Operation::Get, pack.key().as_str(), Injected::FlipBit(9));
+    faulty.add(Rule { sticky: false, ..flip });
+    recorded.take_calls();
+    let (report, _) = run(&repository, ReadData::All, true);
+    assert_eq!((faulty.hits(), report.outcome()), (1, Outcome::Healed));
+    assert_eq!(recorded.count(Operation::SetAside), 0, "it is good: nothing takes its place");
+    full.assert_whole("nothing was touched");
+}
+
 /// Somebody who can write to one target and has no key says that packs have other lengths than they have.
 #[test]
 fn a_segment_that_an_outsider_made_up_makes_no_good_object_bad() {
