@@ -536,6 +536,35 @@ fn a_mirror_that_dies_leaves_only_true_marks() {
 }
 
 #[test]
+fn a_mark_that_was_there_once_does_not_come_back_before_what_it_speaks_of() {
+    for heal in [false, true] {
+        let full = Full::new(&["a", "b"]);
+        // So that this client has seen the marks.
+        run(&full.open(0), ReadData::Nothing, false);
+        // An older copy takes the place of one target, and is full.
+        let lost = full.world.targets[1].clone();
+        lost.tamper(|objects| {
+            objects.retain(|key, _| key.as_str() == "config" || key.as_str().starts_with("keys/"));
+        });
+        let faulty = FaultTarget::new(lost.clone());
+        faulty.add(Rule::always(Operation::PutNew, "packs", Injected::Fail(ErrorKind::TargetFull)));
+        full.world.connect.insert(faulty.clone());
+        let repository = full.open(0);
+        let monitor = Collector::default();
+        if heal {
+            run(&repository, ReadData::All, true);
+        } else {
+            mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+        }
+        assert_marks_are_true(&full, &lost);
+        faulty.clear();
+        let repository = full.open(0);
+        assert_eq!(run(&repository, ReadData::All, true).0.outcome(), Outcome::Healed);
+        assert_eq!(lost.objects().keys().filter(|key| key.as_str().starts_with("complete/")).count(), 3);
+    }
+}
+
+#[test]
 fn a_damaged_source_does_not_spread() {
     let full = Full::new(&["a"]);
     let empty = MemTarget::new("b");
