@@ -712,6 +712,20 @@ fn a_pack_under_the_name_of_another_is_read_from_a_sister() {
 }
 
 #[test]
+fn a_pack_that_is_anothers_is_read_from_a_sister() {
+    // The commitment of another key, an epoch that never was.
+    for (place, value) in [(72, 0x55), (20, 0x55)] {
+        assert_read_in_spite_of(|packs| {
+            for (_, bytes) in packs {
+                bytes[place] ^= value;
+                let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+                bytes[104..112].copy_from_slice(&checksum);
+            }
+        });
+    }
+}
+
+#[test]
 fn a_pack_that_calls_itself_newer_is_read_from_a_sister() {
     assert_read_in_spite_of(|packs| {
         for (_, bytes) in packs {

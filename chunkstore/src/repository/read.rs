@@ -58,6 +58,8 @@ impl Repository {
                     target.fail(error.clone()).then_some(FaultSide::Target)
                 }
                 ErrorKind::NotTheSame if target.error().is_some() => None,
+                // What another repository's secrets sealed is not what was looked for.
+                ErrorKind::NotTheSame => Some(FaultSide::Damage),
                 _ => return Err(error),
             };
             if let Some(side) = side {
