@@ -534,9 +534,12 @@ impl Keys {
                 "repository {id} is encrypted, and no target that can be reached has a key: bring back a target that has one"
             )));
         }
-        // One that seems removed is tried last: the record may be a forgery, which shows only when the key has opened.
+        // One that seems removed is tried last: the record may be a forgery, which shows only when the key has opened. The cheapest comes first: one
+        // that takes hours, or more memory than there is, may have been put there by whoever can write to a target.
         let mut keys: Vec<_> = self.keys.values().collect();
-        keys.sort_by_key(|key| (self.removals.contains_key(key.name()), std::cmp::Reverse(key.created())));
+        keys.sort_by_key(|key| {
+            (self.removals.contains_key(key.name()), key.cost().work(), std::cmp::Reverse(key.created()))
+        });
         let mut wrong = Error::new(
             ErrorKind::WrongPassword,
             format!("repository {id} is encrypted, and no password was given"),
@@ -548,6 +551,7 @@ impl Keys {
                 ErrorKind::WrongPassword,
                 format!("repository {id}: none of its keys opens with this password"),
             );
+            let mut cannot_try = None;
             for key in &keys {
                 match key.unwrap(&password) {
                     Ok(secrets) if self.is_removed(key.name(), &secrets) => {
@@ -565,8 +569,11 @@ impl Keys {
                         let item = ObjectName::Key(*key.name()).to_string();
                         monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => cannot_try = cannot_try.or(Some(error)),
                 }
+            }
+            if let Some(error) = cannot_try {
+                return Err(error);
             }
         }
         Err(wrong)

@@ -532,6 +532,34 @@ fn a_target_that_lost_everything_is_begun_anew_only_when_told_to() {
     assert!(opened.notice_ages(&monitor).unwrap().is_empty(), "what was seen there once is of no account");
 }
 
+/// Whoever can write to a target can put a key there that takes hours to try, or more memory than there is.
+#[test]
+fn a_dear_key_that_somebody_put_there_does_not_stand_before_the_good_ones() {
+    let world = World::new(&["a"]);
+    let made = world.init(PASSWORD).unwrap();
+    let key = ObjectName::Key(made.opened_by().unwrap());
+    let mut bytes = world.targets[0].objects()[&key.key()].to_vec();
+    let least: Vec<u8> = [8u32, 1, 1].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let place = bytes.windows(12).position(|window| window == least).unwrap();
+    bytes[place..place + 4].copy_from_slice(&PasswordCost::MEMORY_KIB_MAX.to_le_bytes());
+    bytes[place + 4..place + 8].copy_from_slice(&PasswordCost::PASSES_MAX.to_le_bytes());
+    // The newest of all: behind the label.
+    let created = bytes.windows(7).position(|window| window == b"me@here").unwrap() + 9;
+    bytes[created..created + 8].copy_from_slice(&(i64::MAX / 2).to_le_bytes());
+    let end = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(hash.as_bytes());
+    let name = ObjectName::Key(ObjectHash::of(&[&bytes]));
+    world.targets[0].tamper(|objects| {
+        objects.insert(name.key(), bytes.into());
+    });
+    let monitor = Collector::default();
+    assert_eq!(made.keys(&monitor).unwrap().len(), 2, "it is a key like any other");
+    let before = std::time::Instant::now();
+    world.open(0, &monitor).unwrap();
+    assert!(before.elapsed().as_secs() < 20);
+}
+
 #[test]
 fn two_who_remove_each_others_key_leave_one() {
     let world = World::new(&["a", "b"]);
