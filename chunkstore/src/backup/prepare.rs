@@ -155,19 +155,30 @@ fn mark_whole(destinations: &mut [Destination], expected: &HashMap<ObjectHash, u
 }
 
 /// Puts on every target what the outbox still holds of earlier runs, one segment in memory at a time; the catalog learns what it does not know yet and
-/// some target has now. A target that failed gets nothing more: its log would have a gap.
+/// some target has now. What a listing shows and no put has acknowledged is put too: so it is durable, and known to be there. A target that failed gets
+/// nothing more: its log would have a gap.
 fn send_outbox(catalog: &Catalog, destinations: &mut Vec<Destination>, monitor: &dyn Monitor) -> Result<()> {
     for name in catalog.outbox_names()? {
         let key = name.key();
-        let lacks = |destination: &Destination| !destination.segments.contains(&key);
-        if !destinations.iter().any(lacks) && catalog.is_applied(&name)? {
+        let mut lacking = Vec::new();
+        for destination in destinations.iter() {
+            let holding = catalog.holding(destination.number, &key)?;
+            let has = destination.segments.contains(&key) && holding.is_some_and(|held| held.is_usable());
+            lacking.extend((!has).then_some(destination.number));
+        }
+        if lacking.is_empty() && catalog.is_applied(&name)? {
             continue;
         }
         let Some(segment) = catalog.outbox_segment(&name)? else { continue };
         destinations.retain_mut(|destination| {
-            let put = if lacks(destination) { put_segments(destination, &[&segment]) } else { Ok(()) };
+            let lacks = lacking.contains(&destination.number);
+            let put = if lacks { put_segments(destination, &[&segment]) } else { Ok(()) };
             put.inspect_err(|error| target_failed(&destination.entry, "put", error, monitor)).is_ok()
         });
+        for destination in destinations.iter().filter(|destination| lacking.contains(&destination.number)) {
+            let holding = Holding::put(segment.bytes.len() as u64);
+            catalog.record_holdings(destination.number, &[(key.clone(), holding)])?;
+        }
         if !destinations.is_empty() && !catalog.is_applied(&name)? {
             match catalog.apply(&segment) {
                 Ok(()) => {}

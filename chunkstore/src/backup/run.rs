@@ -258,7 +258,9 @@ impl Stages<'_> {
         }
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
         self.catch_up(&destinations, &mut summary)?;
-        catalog.trim_outbox()?;
+        let listed = repository.targets().iter().filter(|target| target.is_listed());
+        let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
+        catalog.trim_outbox(&listed)?;
         let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
         prepare::withdraw(&destinations, &ours);
         let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);

@@ -654,6 +654,33 @@ fn what_only_a_target_has_that_is_not_there_is_stored_again() {
     }
 }
 
+#[test]
+fn a_target_that_was_away_for_some_runs_can_stand_alone_when_the_other_is_lost() {
+    let world = World::new(2);
+    world.write("first", noise(70, 1000));
+    world.backup();
+    world.named.remove("mem:a");
+    for round in 0..3u64 {
+        world.write(&format!("file {round}"), noise(71 + round, 5000));
+        assert_eq!(world.backup().targets_complete, ["mem:b"]);
+    }
+    world.named.insert(world.faults[0].clone());
+    world.named.remove("mem:b");
+    let mut open = world.open().unwrap();
+    open.repository.remove_target("mem:b").unwrap();
+    let options = BackupOptions { force: true, ..world.backup_options() };
+    backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+    world.write("last", noise(75, 5000));
+    world.backup_with(&open, &Collector::default()).unwrap();
+    // The machine is lost too.
+    let monitor = Collector::default();
+    open.catalog.rebuild(&*world.mem[0], &monitor).unwrap();
+    assert!(monitor.faults().is_empty(), "{:?}", monitor.faults());
+    let last = open.catalog.snapshots().unwrap().pop().unwrap();
+    assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth());
+    assert_marks_hold(&open, &*world.mem[0]);
+}
+
 /// What a restore of the newest snapshot reads of each file.
 fn read_through_restore(open: &Open, snapshot: &Snapshot) -> BTreeMap<PathBuf, Result<Vec<u8>>> {
     let monitor = Collector::default();
