@@ -105,9 +105,6 @@ fn run(
         true => Vec::new(),
         false => prepare::destinations(repository, catalog, monitor)?,
     };
-    // Nothing is built on what only others have: whether they come back nobody knows.
-    let _counted = (!options.dry_run)
-        .then(|| catalog.count_only(destinations.iter().map(|destination| destination.number)));
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
     let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
     let mut summary = if options.dry_run {
@@ -248,6 +245,8 @@ impl Stages<'_> {
         })?;
         let intent = Intent { id: intent, ..Intent::new(writer, &self.options.host)? };
         let left = prepare::announce(&intent, &mut destinations, monitor)?;
+        // Nothing is built on what only others have: whether they come back nobody knows.
+        let _counted = catalog.count_only(destinations.iter().map(|destination| destination.number));
         if !left.is_empty()
             && prepare::adopt(repository, catalog, &mut run, &destinations, &left, monitor)? > 0
         {

@@ -655,6 +655,25 @@ fn what_only_a_target_has_that_is_not_there_is_stored_again() {
 }
 
 #[test]
+fn what_only_a_target_has_that_fails_at_once_is_stored_again() {
+    let world = World::new(2);
+    world.write("file", noise(71, 50_000));
+    {
+        let open = world.open().unwrap();
+        world.faults[0].add(Rule::always(Operation::Put, "packs", Outage::Fail(ErrorKind::TargetFull)));
+        world.backup_with(&open, &Collector::default()).unwrap();
+    }
+    world.faults[0].clear();
+    world.write("the same again", noise(71, 50_000));
+    let open = world.open().unwrap();
+    world.faults[1].add(Rule::always(Operation::Put, "intents", Outage::Fail(ErrorKind::Target)));
+    let options = BackupOptions { force: true, ..world.backup_options() };
+    backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+    let last = open.catalog.snapshots().unwrap().pop().unwrap();
+    assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth());
+}
+
+#[test]
 fn a_target_that_was_away_for_some_runs_can_stand_alone_when_the_other_is_lost() {
     let world = World::new(2);
     world.write("first", noise(70, 1000));
