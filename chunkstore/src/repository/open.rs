@@ -447,6 +447,8 @@ pub(super) struct Keys {
     pub(super) keys: BTreeMap<ObjectHash, KeyObject>,
     /// Several for one key, if it was removed on two machines at once.
     pub(super) removals: BTreeMap<ObjectHash, Vec<KeyRemoval>>,
+    /// Why a key that a newer version made, or that was forged so, cannot be tried.
+    newer: Option<Error>,
 }
 
 impl Keys {
@@ -511,6 +513,13 @@ impl Keys {
                     let item = format!("{}/{name}", target.url());
                     monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
                 }
+                // The others may do; if not, it is said.
+                Err(error)
+                    if error.kind() == ErrorKind::NewerFormat && matches!(name, ObjectName::Key(_)) =>
+                {
+                    self.newer =
+                        self.newer.take().or(Some(error.at(format!("target {}: {name}", target.url()))));
+                }
                 Err(error) => return Err(error.at(format!("target {}: {name}", target.url()))),
             }
         }
@@ -529,6 +538,9 @@ impl Keys {
         ask: &mut AskPassword<'_>,
         monitor: &dyn Monitor,
     ) -> Result<(Secrets, ObjectHash)> {
+        if let (true, Some(newer)) = (self.keys.is_empty(), &self.newer) {
+            return Err(newer.clone());
+        }
         if self.keys.is_empty() {
             return Err(Error::damage(format!(
                 "repository {id} is encrypted, and no target that can be reached has a key: bring back a target that has one"
@@ -575,6 +587,9 @@ impl Keys {
             if let Some(error) = cannot_try {
                 return Err(error);
             }
+        }
+        if let Some(newer) = &self.newer {
+            wrong = wrong.at(format!("{newer}; of the others"));
         }
         Err(wrong)
     }

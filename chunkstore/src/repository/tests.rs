@@ -561,6 +561,29 @@ fn a_dear_key_that_somebody_put_there_does_not_stand_before_the_good_ones() {
 }
 
 #[test]
+fn a_key_that_calls_itself_newer_keeps_nobody_out() {
+    let world = World::new(&["a"]);
+    let made = world.init(PASSWORD).unwrap();
+    let key = ObjectName::Key(made.opened_by().unwrap());
+    let mut bytes = world.targets[0].objects()[&key.key()].to_vec();
+    bytes[8] = 2;
+    let end = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(hash.as_bytes());
+    let name = ObjectName::Key(ObjectHash::of(&[&bytes]));
+    world.targets[0].tamper(|objects| {
+        objects.insert(name.key(), bytes.into());
+    });
+    let monitor = Collector::default();
+    world.open(0, &monitor).unwrap();
+    let error = world.open_with(0, b"wrong", &monitor).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongPassword);
+    assert!(error.to_string().contains("newer"), "{error}");
+    world.targets[0].delete(&key.key()).unwrap();
+    assert_eq!(world.open(0, &monitor).unwrap_err().kind(), ErrorKind::NewerFormat);
+}
+
+#[test]
 fn two_who_remove_each_others_key_leave_one() {
     let world = World::new(&["a", "b"]);
     let monitor = Collector::default();
