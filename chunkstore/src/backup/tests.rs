@@ -723,6 +723,37 @@ fn read_through_restore(open: &Open, snapshot: &Snapshot) -> BTreeMap<PathBuf, R
     all
 }
 
+#[test]
+fn a_pack_that_is_newer_everywhere_costs_only_the_files_in_it() {
+    let world = World::new(1);
+    populate(&world);
+    world.backup();
+    let open = world.open().unwrap();
+    world.mem[0].tamper(|objects| {
+        let pack = objects.keys().find(|key| key.as_str().starts_with("packs/")).unwrap().clone();
+        let mut bytes = objects[&pack].to_vec();
+        bytes[8] = 2;
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+        bytes[104..112].copy_from_slice(&checksum);
+        objects.insert(pack, bytes.into());
+    });
+    let snapshot = open.catalog.snapshots().unwrap().remove(0);
+    let monitor = Collector::default();
+    let source = crate::restore::RepositorySource::snapshot(
+        &open.repository,
+        &open.catalog,
+        &snapshot,
+        KeyRange::all(),
+        &monitor,
+    )
+    .unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let options = crate::restore::RestoreOptions::new(out.path().join("out"));
+    let summary = crate::restore::restore(&source, &options, &monitor).unwrap();
+    assert!(summary.files_restored > 10, "{summary:?}");
+    assert!(!monitor.faults().is_empty());
+}
+
 /// Two targets, one of which has its packs changed; the other reads as it should.
 fn assert_read_in_spite_of(change: impl Fn(&mut Vec<(crate::target::ObjectKey, Vec<u8>)>)) {
     let world = World::new(2);
