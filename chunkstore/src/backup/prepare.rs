@@ -51,7 +51,8 @@ pub(super) fn target_failed(
     }
 }
 
-/// Lists what each reachable target holds, and tells the catalog.
+/// Lists what each reachable target holds, brings it what the outbox still holds of earlier runs, and tells the catalog of both: so a run that was
+/// committed here and nowhere else is what this one builds on.
 ///
 /// # Errors
 /// Local, if the catalog fails; a target's fault is reported and passed over.
@@ -79,6 +80,7 @@ pub(super) fn destinations(
             Err(error) => target_failed(entry, "list", &error, monitor),
         }
     }
+    send_outbox(catalog, &mut destinations, monitor)?;
     let expected: HashMap<ObjectHash, u64> = catalog.packs()?.into_iter().collect();
     for destination in &destinations {
         reconcile(catalog, destination, &expected)?;
@@ -186,21 +188,42 @@ fn held_by_others(
     Ok(held)
 }
 
-/// Puts on every target what the outbox still holds of earlier runs, and the marks of completeness of runs that were committed.
-///
-/// # Errors
-/// Local, if the catalog fails.
-pub(super) fn send_outbox(
-    catalog: &Catalog,
-    destinations: &mut [Destination],
-    monitor: &dyn Monitor,
-) -> Result<()> {
-    let waiting = catalog.outbox()?;
-    for destination in destinations.iter_mut() {
-        let missing: Vec<&SegmentObject> =
-            waiting.iter().filter(|segment| !destination.segments.contains(&segment.name.key())).collect();
-        if let Err(error) = put_segments(destination, &missing) {
-            target_failed(&destination.entry, "put", &error, monitor);
+/// Puts on every target what the outbox still holds of earlier runs, one segment in memory at a time; the catalog learns what it does not know yet and
+/// some target has now. What a listing shows and no put has acknowledged is put too: so it is durable, and known to be there. A target that failed gets
+/// nothing more: its log would have a gap.
+fn send_outbox(catalog: &Catalog, destinations: &mut Vec<Destination>, monitor: &dyn Monitor) -> Result<()> {
+    for name in catalog.outbox_names()? {
+        let key = name.key();
+        let mut lacking = Vec::new();
+        for destination in destinations.iter() {
+            let holding = catalog.holding(destination.number, &key)?;
+            let has = destination.segments.contains(&key) && holding.is_some_and(|held| held.is_usable());
+            lacking.extend((!has).then_some(destination.number));
+        }
+        if lacking.is_empty() && catalog.is_applied(&name)? {
+            continue;
+        }
+        let Some(segment) = catalog.outbox_segment(&name)? else { continue };
+        destinations.retain_mut(|destination| {
+            let lacks = lacking.contains(&destination.number);
+            let put = if lacks { put_segments(destination, &[&segment]) } else { Ok(()) };
+            put.inspect_err(|error| target_failed(&destination.entry, "put", error, monitor)).is_ok()
+        });
+        for destination in destinations.iter().filter(|destination| lacking.contains(&destination.number)) {
+            let holding = Holding::put(segment.bytes.len() as u64);
+            catalog.record_holdings(destination.number, &[(key.clone(), holding)])?;
+        }
+        if !destinations.is_empty() && !catalog.is_applied(&name)? {
+            match catalog.apply(&segment) {
+                Ok(()) => {}
+                // Pieces of it are gone, or another run took its place: catching up sorts that out, from what is on the targets now.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotTheSame | ErrorKind::NotFound | ErrorKind::Damage
+                    ) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())

@@ -101,12 +101,17 @@ fn run(
         use std::os::unix::ffi::OsStrExt;
         options.roots.iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect()
     };
+    // What they bring into the catalog may be what the timeline ends with.
+    let destinations = match options.dry_run {
+        true => Vec::new(),
+        false => prepare::destinations(repository, catalog, monitor)?,
+    };
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
     let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
     let mut summary = if options.dry_run {
         stages.dry_run(rules, origin)?
     } else {
-        stages.store(rules, origin, &roots, timestamp(started))?
+        stages.store(rules, origin, &roots, timestamp(started), destinations)?
     };
     summary.parent = match timeline.head {
         Some(head) => catalog.snapshot_at(timeline.id, head)?.map(|snapshot| snapshot.id),
@@ -230,10 +235,9 @@ impl Stages<'_> {
         origin: Origin,
         roots: &[Vec<u8>],
         time: Timestamp,
+        mut destinations: Vec<Destination>,
     ) -> Result<BackupSummary> {
         let Self { repository, catalog, monitor, .. } = *self;
-        let mut destinations = prepare::destinations(repository, catalog, monitor)?;
-        prepare::send_outbox(catalog, &mut destinations, monitor)?;
         let intent = IntentId::random()?;
         let mut run = catalog.begin_run(NewRun {
             host: self.options.host.clone().into_bytes(),
@@ -246,6 +250,8 @@ impl Stages<'_> {
         })?;
         let intent = Intent { id: intent, ..Intent::new(writer, &self.options.host)? };
         let left = prepare::announce(&intent, &mut destinations, monitor)?;
+        // Nothing is built on what only others have: whether they come back nobody knows.
+        let _counted = catalog.count_only(destinations.iter().map(|destination| destination.number));
         if !left.is_empty()
             && prepare::adopt(repository, catalog, &mut run, &destinations, &left, monitor)? > 0
         {
@@ -257,7 +263,9 @@ impl Stages<'_> {
         prepare::mark_whole(repository, catalog, &mut destinations)?;
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
         self.catch_up(&destinations, &mut summary)?;
-        catalog.trim_outbox()?;
+        let listed = repository.targets().iter().filter(|target| target.is_listed());
+        let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
+        catalog.trim_outbox(&listed)?;
         let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
         prepare::withdraw(&destinations, &ours);
         let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);

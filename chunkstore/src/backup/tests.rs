@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::catalog::{Access, Catalog, CatalogOptions};
+use crate::catalog::{Access, Catalog, CatalogOptions, ChunkPlace};
 use crate::chunk::{ChunkSizes, Hasher};
 use crate::entry_key::KeyRange;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,7 @@ use crate::repository::connect::tests::Named;
 use crate::repository::layout::ObjectName;
 use crate::repository::state::StateDirectory;
 use crate::repository::{InitOptions, OpenOptions, Protection, Repository, Unlock};
-use crate::target::fault::{FaultTarget, Rule};
+use crate::target::fault::{Fault as Outage, FaultTarget, Rule};
 use crate::target::mem::MemTarget;
 use crate::target::record::RecordTarget;
 use crate::target::{Operation, Target};
@@ -165,9 +165,10 @@ fn read(open: &Open, version: &Version, target: &dyn Target) -> Vec<u8> {
     let mut data = Vec::new();
     for span in open.catalog.spans(&version.contents).unwrap() {
         let span = span.unwrap();
-        let place =
-            span.places.iter().find(|place| place.usable).expect("a chunk of a snapshot is on some target");
-        let bytes = target.get(&ObjectName::Pack(place.pack).key()).unwrap();
+        let key = |place: &ChunkPlace| ObjectName::Pack(place.pack).key();
+        let is_there = |place: &&ChunkPlace| place.usable && target.length(&key(place)).unwrap().is_some();
+        let place = span.places.iter().find(is_there).expect("a chunk of a snapshot is on the target");
+        let bytes = target.get(&key(place)).unwrap();
         let reader = Reader::open(&bytes[..], secrets).unwrap();
         let frame = reader.read_frame(&place.frame, &mut decompressor).unwrap();
         data.extend_from_slice(frame.chunk(place.index as usize, &span.id, &hasher).unwrap());
@@ -624,4 +625,263 @@ fn a_locked_catalog_is_said() {
     let _open = world.open().unwrap();
     let error: Error = world.open().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Locked);
+}
+
+/// Every segment that a mark of completeness on `target` speaks of is there, and every pack that one of them names.
+fn assert_marks_hold(open: &Open, target: &dyn Target) {
+    let names: Vec<_> =
+        target.list("").unwrap().iter().filter_map(|object| ObjectName::parse(&object.key)).collect();
+    let inspect = |name: &ObjectName| open.repository.inspector().check(name, &target.get(&name.key())?);
+    for name in &names {
+        let ObjectName::Complete { writer, sequence } = name else { continue };
+        for place in 1..=*sequence {
+            let segment = names.iter().find(|name| {
+                matches!(name, ObjectName::Segment { writer: owner, sequence, .. } if owner == writer && *sequence == place)
+            });
+            let segment =
+                segment.unwrap_or_else(|| panic!("{name} promises segment {place}, which is missing"));
+            inspect(segment).unwrap();
+        }
+    }
+}
+
+/// A run whose last piece reaches no target: committed here, seen nowhere.
+fn commit_to_the_outbox_only(world: &World) {
+    let open = world.open().unwrap();
+    for fault in &world.faults {
+        fault.add(Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)));
+    }
+    world.backup_with(&open, &Collector::default()).unwrap_err();
+    for fault in &world.faults {
+        fault.clear();
+    }
+}
+
+#[test]
+fn a_run_that_only_the_outbox_has_is_what_the_next_one_builds_on() {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    settle();
+    world.write("d0/more", noise(70, 5000));
+    commit_to_the_outbox_only(&world);
+    let second = world.truth();
+    settle();
+    world.write("d0/most", noise(71, 5000));
+    world.backup();
+    let open = world.open().unwrap();
+    let snapshots = open.catalog.snapshots().unwrap();
+    assert_eq!(open.catalog.timelines().unwrap().len(), 1, "no backup is torn from the line");
+    assert_eq!(snapshots.len(), 3);
+    for mem in &world.mem {
+        assert!(world.restored(&open, &snapshots[1], &**mem) == second);
+        assert!(world.restored(&open, &snapshots[2], &**mem) == world.truth());
+        assert_marks_hold(&open, &**mem);
+    }
+}
+
+#[test]
+fn a_target_that_missed_a_piece_from_the_outbox_is_not_called_whole() {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    settle();
+    world.write("d0/more", noise(70, 5000));
+    commit_to_the_outbox_only(&world);
+    let open = world.open().unwrap();
+    let once =
+        Rule { sticky: false, ..Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)) };
+    world.faults[1].add(once);
+    let summary = world.backup_with(&open, &Collector::default()).unwrap();
+    assert_eq!(world.faults[1].hits(), 1);
+    assert_marks_hold(&open, &*world.mem[1]);
+    assert_eq!(summary.targets_complete, ["mem:a"]);
+}
+
+#[test]
+fn what_only_a_target_has_that_is_not_there_is_stored_again() {
+    let world = World::new(2);
+    world.write("first", noise(70, 1000));
+    settle();
+    world.backup();
+    // It reaches only one of both, which then dies.
+    world.write("file", noise(71, 50_000));
+    {
+        let open = world.open().unwrap();
+        world.faults[0].add(Rule::always(Operation::Put, "", Outage::Fail(ErrorKind::TargetFull)));
+        let summary = world.backup_with(&open, &Collector::default()).unwrap();
+        assert_eq!(summary.targets_complete, ["mem:b"]);
+    }
+    world.faults[0].clear();
+    world.named.remove("mem:b");
+    world.write("the same again", noise(71, 50_000));
+    for removed in [false, true] {
+        let mut open = world.open().unwrap();
+        if removed {
+            open.repository.remove_target("mem:b").unwrap();
+        }
+        let options = BackupOptions { force: true, ..world.backup_options() };
+        backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+        let last = open.catalog.snapshots().unwrap().pop().unwrap();
+        assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth(), "removed: {removed}");
+    }
+}
+
+#[test]
+fn what_only_a_target_has_that_fails_at_once_is_stored_again() {
+    let world = World::new(2);
+    world.write("file", noise(71, 50_000));
+    {
+        let open = world.open().unwrap();
+        world.faults[0].add(Rule::always(Operation::Put, "packs", Outage::Fail(ErrorKind::TargetFull)));
+        world.backup_with(&open, &Collector::default()).unwrap();
+    }
+    world.faults[0].clear();
+    world.write("the same again", noise(71, 50_000));
+    let open = world.open().unwrap();
+    world.faults[1].add(Rule::always(Operation::Put, "intents", Outage::Fail(ErrorKind::Target)));
+    let options = BackupOptions { force: true, ..world.backup_options() };
+    backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+    let last = open.catalog.snapshots().unwrap().pop().unwrap();
+    assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth());
+}
+
+#[test]
+fn a_target_that_was_away_for_some_runs_can_stand_alone_when_the_other_is_lost() {
+    let world = World::new(2);
+    world.write("first", noise(70, 1000));
+    world.backup();
+    world.named.remove("mem:a");
+    for round in 0..3u64 {
+        world.write(&format!("file {round}"), noise(71 + round, 5000));
+        assert_eq!(world.backup().targets_complete, ["mem:b"]);
+    }
+    world.named.insert(world.faults[0].clone());
+    world.named.remove("mem:b");
+    let mut open = world.open().unwrap();
+    open.repository.remove_target("mem:b").unwrap();
+    let options = BackupOptions { force: true, ..world.backup_options() };
+    backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap();
+    world.write("last", noise(75, 5000));
+    world.backup_with(&open, &Collector::default()).unwrap();
+    // The machine is lost too.
+    let monitor = Collector::default();
+    open.catalog.rebuild(&*world.mem[0], &monitor).unwrap();
+    assert!(monitor.faults().is_empty(), "{:?}", monitor.faults());
+    let last = open.catalog.snapshots().unwrap().pop().unwrap();
+    assert!(world.restored(&open, &last, &*world.mem[0]) == world.truth());
+    assert_marks_hold(&open, &*world.mem[0]);
+}
+
+/// What a restore of the newest snapshot reads of each file.
+fn read_through_restore(open: &Open, snapshot: &Snapshot) -> BTreeMap<PathBuf, Result<Vec<u8>>> {
+    let monitor = Collector::default();
+    let source = crate::restore::RepositorySource::snapshot(
+        &open.repository,
+        &open.catalog,
+        snapshot,
+        KeyRange::all(),
+        &monitor,
+    )
+    .unwrap();
+    let mut all = BTreeMap::new();
+    for entry in open.catalog.state(snapshot, &KeyRange::all()).unwrap() {
+        let (key, version) = entry.unwrap();
+        if version.metadata.kind == Kind::File {
+            let mut bytes = Vec::new();
+            let read = crate::restore::write_contents(&source, &version, &mut bytes);
+            all.insert(key.path(), read.map(|_| bytes));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_pack_that_is_newer_everywhere_costs_only_the_files_in_it() {
+    let world = World::new(1);
+    populate(&world);
+    world.backup();
+    let open = world.open().unwrap();
+    world.mem[0].tamper(|objects| {
+        let pack = objects.keys().find(|key| key.as_str().starts_with("packs/")).unwrap().clone();
+        let mut bytes = objects[&pack].to_vec();
+        bytes[8] = 2;
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+        bytes[104..112].copy_from_slice(&checksum);
+        objects.insert(pack, bytes.into());
+    });
+    let snapshot = open.catalog.snapshots().unwrap().remove(0);
+    let monitor = Collector::default();
+    let source = crate::restore::RepositorySource::snapshot(
+        &open.repository,
+        &open.catalog,
+        &snapshot,
+        KeyRange::all(),
+        &monitor,
+    )
+    .unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let options = crate::restore::RestoreOptions::new(out.path().join("out"));
+    let summary = crate::restore::restore(&source, &options, &monitor).unwrap();
+    assert!(summary.files_restored > 10, "{summary:?}");
+    assert!(!monitor.faults().is_empty());
+}
+
+/// Two targets, one of which has its packs changed; the other reads as it should.
+fn assert_read_in_spite_of(change: impl Fn(&mut Vec<(crate::target::ObjectKey, Vec<u8>)>)) {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    let open = world.open().unwrap();
+    let is_pack = |key: &crate::target::ObjectKey| key.as_str().starts_with("packs/");
+    world.mem[0].tamper(|objects| {
+        let mut packs: Vec<_> = objects
+            .iter()
+            .filter(|(key, _)| is_pack(key))
+            .map(|(key, bytes)| (key.clone(), bytes.to_vec()))
+            .collect();
+        assert!(packs.len() >= 2);
+        change(&mut packs);
+        objects.extend(packs.into_iter().map(|(key, bytes)| (key, bytes.into())));
+    });
+    let snapshot = open.catalog.snapshots().unwrap().remove(0);
+    for (path, read) in read_through_restore(&open, &snapshot) {
+        assert!(read.unwrap() == std::fs::read(&path).unwrap(), "{path:?}");
+    }
+}
+
+#[test]
+fn a_pack_under_the_name_of_another_is_read_from_a_sister() {
+    assert_read_in_spite_of(|packs| {
+        let first = packs[0].1.clone();
+        for at in 1..packs.len() {
+            packs[at - 1].1 = packs[at].1.clone();
+        }
+        packs.last_mut().unwrap().1 = first;
+    });
+}
+
+#[test]
+fn a_pack_that_is_anothers_is_read_from_a_sister() {
+    // The commitment of another key, an epoch that never was.
+    for (place, value) in [(72, 0x55), (20, 0x55)] {
+        assert_read_in_spite_of(|packs| {
+            for (_, bytes) in packs {
+                bytes[place] ^= value;
+                let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+                bytes[104..112].copy_from_slice(&checksum);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_pack_that_calls_itself_newer_is_read_from_a_sister() {
+    assert_read_in_spite_of(|packs| {
+        for (_, bytes) in packs {
+            bytes[8] = 2;
+            let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
+            bytes[104..112].copy_from_slice(&checksum);
+        }
+    });
 }

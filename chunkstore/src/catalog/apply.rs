@@ -14,6 +14,7 @@ use crate::segment::{Segment, SegmentName, SegmentObject};
 use super::Catalog;
 use super::runs::{PieceSource, RunApplied};
 use super::store::{self, TimelineNumber, local, meta};
+use super::targets::TargetNumber;
 use super::writers::SegmentInfo;
 
 /// The mark of a run that is under way.
@@ -82,15 +83,15 @@ impl Catalog {
         Ok(self.has_segment(name)? && !self.inner.spaces.meta.contains(store::waiting(name))?)
     }
 
-    /// Removes segments from the outbox that are applied and that a target holds; the newest always stays.
+    /// Removes segments from the outbox that are applied and that every one of `targets` holds; the newest always stays. All of the repository's are to
+    /// be named, also those that are away: if the others are lost by then, one that lacks a segment has nothing to build on but what is here.
     ///
     /// # Errors
     /// Local.
-    pub fn trim_outbox(&self) -> Result<()> {
+    pub fn trim_outbox(&self, targets: &[TargetNumber]) -> Result<()> {
         let outbox = self.outbox_ref()?;
         let end = outbox.end()?;
         let newest = end.and_then(|end| Some((end.writer, end.newest?.0)));
-        let targets = self.targets()?;
         // Pieces of a run that is not applied yet stay with it.
         let mut run_applied: HashMap<_, bool> = HashMap::new();
         for name in outbox.segments()?.into_iter().rev() {
@@ -99,9 +100,9 @@ impl Catalog {
                 run_applied.insert(name.writer, self.is_applied(&name)?);
             }
             let applied = run_applied.get(&name.writer).copied().unwrap_or(false);
-            let mut held = false;
-            for (target, _) in &targets {
-                held |= self.holding(*target, &name.key())?.is_some_and(|holding| holding.is_usable());
+            let mut held = !targets.is_empty();
+            for target in targets {
+                held &= self.holding(*target, &name.key())?.is_some_and(|holding| holding.is_usable());
             }
             if applied && held && newest != Some((name.writer, name.sequence)) {
                 outbox.remove(&name)?;

@@ -27,7 +27,7 @@ pub struct ChunkPlace {
     pub raw_offset: u32,
     /// Its length in bytes.
     pub length: u32,
-    /// Whether a target is known to hold the pack, not known to be damaged.
+    /// Whether a target (that counts, see [`Catalog::count_only`]) is known to hold the pack, not known to be damaged.
     pub usable: bool,
 }
 

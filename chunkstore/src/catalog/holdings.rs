@@ -3,7 +3,7 @@
 //! A chunk counts as stored only through this: by a pack that at least one target holds, not known to be damaged there. What a
 //! verification finds damaged or missing is not known any more, and the next backup that meets its bytes stores it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lsm::{Batch, Durability};
 
@@ -100,7 +100,37 @@ impl UsablePacks {
     }
 }
 
+/// As long as it lives, only some targets count: see [`Catalog::count_only`].
+#[derive(Debug)]
+pub struct Counted {
+    catalog: Catalog,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.catalog.set_counted(None);
+    }
+}
+
 impl Catalog {
+    /// From now on until what it gives is dropped, a pack is usable only if one of `targets` holds it: what only a target has that is away, or is none
+    /// of the repository's any more, cannot be had.
+    #[must_use = "all targets count again when it is dropped"]
+    pub fn count_only(&self, targets: impl IntoIterator<Item = TargetNumber>) -> Counted {
+        self.set_counted(Some(targets.into_iter().collect()));
+        Counted { catalog: self.clone() }
+    }
+
+    fn set_counted(&self, targets: Option<BTreeSet<TargetNumber>>) {
+        let mut usable = self.inner.usable.lock();
+        *self.inner.counted.lock() = targets;
+        *usable = None;
+    }
+
+    fn counts(&self, target: TargetNumber) -> bool {
+        self.inner.counted.lock().as_ref().is_none_or(|counted| counted.contains(&target))
+    }
+
     /// Lends the count of usable places of each pack; made from all holdings at the first call.
     pub(super) fn with_usable<T>(&self, look: impl FnOnce(&mut UsablePacks) -> T) -> Result<T> {
         let mut usable = self.inner.usable.lock();
@@ -117,7 +147,7 @@ impl Catalog {
         }
         let key = ObjectName::Pack(*name).key();
         let mut holders = 0u8;
-        for (target, _) in self.targets()? {
+        for (target, _) in self.targets()?.into_iter().filter(|(target, _)| self.counts(*target)) {
             holders = holders.saturating_add(u8::from(
                 self.holding(target, &key)?.is_some_and(|holding| holding.is_usable()),
             ));
@@ -131,7 +161,7 @@ impl Catalog {
 
     fn load_usable(&self) -> Result<UsablePacks> {
         let mut usable = UsablePacks::default();
-        for (target, _) in self.targets()? {
+        for (target, _) in self.targets()?.into_iter().filter(|(target, _)| self.counts(*target)) {
             // Names of packs sort as their text does, so both scans go side by side.
             let mut packs = self.inner.spaces.packs.prefix(store::all_named()).peekable();
             for (key, holding) in self.holdings(target, "packs")? {
@@ -167,7 +197,8 @@ impl Catalog {
         let mut batch = Batch::new();
         let mut changes: Vec<(PackNumber, bool, bool)> = Vec::new();
         for (key, holding) in holdings {
-            if let Some(ObjectName::Pack(name)) = ObjectName::parse(key)
+            if self.counts(target)
+                && let Some(ObjectName::Pack(name)) = ObjectName::parse(key)
                 && let Some(number) = self.pack_number(&name)?
             {
                 let before = self.holding(target, key)?.is_some_and(|holding| holding.is_usable());

@@ -42,7 +42,7 @@ pub use chunks::ChunkPlace;
 pub use current::{CurrentEntry, CurrentIter, InodeMatch};
 pub use digest::{DigestKey, StateDigest};
 pub use history::{Changed, LogEntry, StateIter};
-pub use holdings::{Holding, Verdict};
+pub use holdings::{Counted, Holding, Verdict};
 pub use lists::{ChunkSpan, ContentsIter, SpanIter};
 pub use open::{Access, Catalog, CatalogOptions};
 pub use rebuild::CatchUp;

@@ -1,5 +1,6 @@
 //! Opening: what is there is checked before it is believed; what is not fit is set aside, never a reason to fail.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use super::chunks::PackCache;
 use super::digest::DigestKey;
 use super::holdings::UsablePacks;
 use super::store::{Keyspaces, LAYOUT, meta, open_engine};
+use super::targets::TargetNumber;
 
 /// Whether the catalog is opened for changing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(super) struct Inner {
     /// Held by whoever changes the catalog: numbers are given out and rows read before they are changed under it.
     pub(super) change: Mutex<()>,
     pub(super) usable: Mutex<Option<UsablePacks>>,
+    /// The targets whose packs are usable; `None`: all.
+    pub(super) counted: Mutex<Option<BTreeSet<TargetNumber>>>,
     pub(super) pack_cache: Mutex<PackCache>,
     pub(super) limits: Limits,
     /// Where a test lets the process die.
@@ -183,6 +187,7 @@ impl Catalog {
             outbox,
             change: Mutex::new(()),
             usable: Mutex::new(None),
+            counted: Mutex::new(None),
             pack_cache: Mutex::default(),
             limits,
             #[cfg(test)]
@@ -244,16 +249,23 @@ impl Catalog {
     /// # Errors
     /// Local.
     pub fn outbox(&self) -> Result<Vec<SegmentObject>> {
-        let outbox = self.outbox_ref()?;
         let mut segments = Vec::new();
-        for name in outbox.segments()? {
-            match outbox.read(&name) {
-                Ok(segment) => segments.push(segment),
-                Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => {}
-                Err(error) => return Err(error),
-            }
+        for name in self.outbox_names()? {
+            segments.extend(self.outbox_segment(&name)?);
         }
         Ok(segments)
+    }
+
+    /// A segment that lies in the outbox; `None` if it is not there or damaged: nobody may be given it.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn outbox_segment(&self, name: &SegmentName) -> Result<Option<SegmentObject>> {
+        match self.outbox_ref()?.read(name) {
+            Ok(segment) => Ok(Some(segment)),
+            Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

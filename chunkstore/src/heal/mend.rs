@@ -143,7 +143,11 @@ impl Mender<'_, '_> {
                 }
                 continue;
             };
-            if problem.is_none() && !self.may_stand(survey, name, index) {
+            if matches!(copy, Copy::Absent) && !self.may_stand(survey, name, index, need) {
+                if let Some(problem) = problem {
+                    let error = Error::damage("what it speaks of is not all there");
+                    set_fate(report, target.url(), name, problem, Fate::Failed(error));
+                }
                 continue;
             }
             match self.put(survey, target, name, bytes, &copy) {
@@ -261,28 +265,31 @@ impl Mender<'_, '_> {
         Ok(None)
     }
 
-    /// Whether a target that never had a mark may get it: it must hold what the mark speaks of.
-    fn may_stand(&self, survey: &Survey<'_>, name: &ObjectName, index: usize) -> bool {
+    /// Whether a target that has no mark may get it: it must hold what the mark speaks of. Where the mark was once, what nobody has any more was too.
+    fn may_stand(&self, survey: &Survey<'_>, name: &ObjectName, index: usize, need: Need) -> bool {
         let ObjectName::Complete { writer, sequence } = name else { return true };
         let has = |name: &ObjectName| {
             let copy = survey.objects.get(name).and_then(|object| object.copies.get(index));
             matches!(copy, Some(Copy::Listed(_) | Copy::Good(_)))
         };
+        let had = need == Need::Promised;
+        let lost = |name: &ObjectName| had && !is_anywhere(survey, name);
         let mut next = 1;
         for (name, facts) in &survey.segments {
             let ObjectName::Segment { writer: owner, sequence: place, .. } = name else { continue };
             if owner != writer || place > sequence {
                 continue;
             }
-            if *place > next
+            let holds = |pack: &ObjectName| has(pack) || lost(pack);
+            if (*place > next && !had)
                 || !has(name)
-                || !facts.packs.iter().all(|(pack, _)| has(&ObjectName::Pack(*pack)))
+                || !facts.packs.iter().all(|(pack, _)| holds(&ObjectName::Pack(*pack)))
             {
                 return false;
             }
-            next = place + 1;
+            next = place.saturating_add(1);
         }
-        next > *sequence
+        had || next > *sequence
     }
 
     fn put(
@@ -304,6 +311,10 @@ impl Mender<'_, '_> {
         let put = || -> Result<()> {
             let mut aside = None;
             if matches!(copy, Copy::Bad(_)) {
+                // Read once more: a cable or a memory cell may have been at fault, and nothing must be replaced then.
+                if open.get(&key).and_then(|bytes| inspector.check(name, &bytes)).is_ok() {
+                    return Ok(());
+                }
                 aside = set_aside(target, &key)?;
             }
             match open.put_new(&key, &[bytes]) {

@@ -347,6 +347,62 @@ fn a_read_that_went_wrong_once_replaces_nothing() {
 }
 
 #[test]
+fn a_read_that_went_wrong_once_replaces_nothing_where_a_sister_is_good() {
+    let full = Full::new(&["a", "b"]);
+    let faulty = FaultTarget::new(full.world.targets[1].clone());
+    let recorded = RecordTarget::new(faulty.clone());
+    full.world.connect.insert(recorded.clone());
+    let repository = full.open(0);
+    let pack = ObjectName::Pack(full.packs[0].0);
+    let flip = Rule::always(Operation::Get, pack.key().as_str(), Injected::FlipBit(9));
+    faulty.add(Rule { sticky: false, ..flip });
+    recorded.take_calls();
+    let (report, _) = run(&repository, ReadData::All, true);
+    assert_eq!((faulty.hits(), report.outcome()), (1, Outcome::Healed));
+    assert_eq!(recorded.count(Operation::SetAside), 0, "it is good: nothing takes its place");
+    full.assert_whole("nothing was touched");
+}
+
+/// Somebody who can write to one target and has no key says that packs have other lengths than they have.
+#[test]
+fn a_segment_that_an_outsider_made_up_makes_no_good_object_bad() {
+    let full = Full::new(&["a", "b"]);
+    let others = crate::segment::SegmentKeys::new(&crate::testing::other_secrets());
+    let packs: Vec<_> = full
+        .packs
+        .iter()
+        .map(|(name, _)| crate::segment::PackContents {
+            name: *name,
+            stored_bytes: 77,
+            toc: crate::pack::Toc::default(),
+        })
+        .collect();
+    let forged = crate::segment::NewSegment {
+        cipher: full.open(0).config().mode.cipher(),
+        epoch: crate::secret::Epoch::FIRST,
+        writer: crate::id::WriterId::from_bytes([0x01; 16]),
+        sequence: crate::segment::Sequence(1),
+        predecessor: ObjectHash::from_bytes([0; 32]),
+        intent: crate::id::IntentId::from_bytes([1; 16]),
+        flags: crate::segment::PieceFlags { begins: true, commits: false },
+        salt: [9; 32],
+    };
+    let forged = forged.encode(&others, &packs, &[], &[]).unwrap();
+    full.world.targets[1].put(&forged.name.key(), &[&forged.bytes]).unwrap();
+    let recorded: Vec<_> =
+        full.world.targets.iter().map(|target| RecordTarget::new(target.clone())).collect();
+    for recorded in &recorded {
+        full.world.connect.insert(recorded.clone());
+    }
+    let repository = full.open(0);
+    for heal in [false, true] {
+        let (report, _) = run(&repository, ReadData::Nothing, heal);
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    assert_eq!(recorded.iter().map(|target| target.count(Operation::SetAside)).sum::<usize>(), 0);
+}
+
+#[test]
 fn removed_keys_stay_removed() {
     for by_mirror in [false, true] {
         let full = Full::new(&["a", "b", "c"]);
@@ -476,6 +532,35 @@ fn a_mirror_that_dies_leaves_only_true_marks() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_mark_that_was_there_once_does_not_come_back_before_what_it_speaks_of() {
+    for heal in [false, true] {
+        let full = Full::new(&["a", "b"]);
+        // So that this client has seen the marks.
+        run(&full.open(0), ReadData::Nothing, false);
+        // An older copy takes the place of one target, and is full.
+        let lost = full.world.targets[1].clone();
+        lost.tamper(|objects| {
+            objects.retain(|key, _| key.as_str() == "config" || key.as_str().starts_with("keys/"));
+        });
+        let faulty = FaultTarget::new(lost.clone());
+        faulty.add(Rule::always(Operation::PutNew, "packs", Injected::Fail(ErrorKind::TargetFull)));
+        full.world.connect.insert(faulty.clone());
+        let repository = full.open(0);
+        let monitor = Collector::default();
+        if heal {
+            run(&repository, ReadData::All, true);
+        } else {
+            mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+        }
+        assert_marks_are_true(&full, &lost);
+        faulty.clear();
+        let repository = full.open(0);
+        assert_eq!(run(&repository, ReadData::All, true).0.outcome(), Outcome::Healed);
+        assert_eq!(lost.objects().keys().filter(|key| key.as_str().starts_with("complete/")).count(), 3);
     }
 }
 

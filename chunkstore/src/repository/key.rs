@@ -75,6 +75,11 @@ impl PasswordCost {
         ))
     }
 
+    /// How much work it is: the more, the later a key is tried.
+    pub(super) fn work(&self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
+
     /// The key that `password` gives with `salt`.
     fn derive(&self, password: &[u8], salt: &[u8; 32]) -> Result<Secret> {
         let failed = |error: argon2::Error| Error::new(ErrorKind::Local, format!("Argon2id failed: {error}"));
@@ -348,7 +353,7 @@ impl Fields {
 /// Wrong password, if it opens none; local, if there is not enough memory for any of them.
 pub fn unlock<'a>(keys: &'a [KeyObject], password: &[u8]) -> Result<(&'a KeyObject, Secrets)> {
     let mut order: Vec<&KeyObject> = keys.iter().collect();
-    order.sort_by_key(|key| u64::from(key.cost.memory_kib) * u64::from(key.cost.passes));
+    order.sort_by_key(|key| key.cost.work());
     let mut other = None;
     for key in order {
         match key.unwrap(password) {

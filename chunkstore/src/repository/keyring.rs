@@ -83,7 +83,8 @@ impl Repository {
     ///
     /// # Errors
     /// Not found, if there is no such key; invalid argument, if it is the one that opened the repository; wrong password, if it was opened
-    /// without one; target, if no target took the record.
+    /// without one, or by a key that somebody else has removed meanwhile: then nothing is removed, for it may be the last; target, if no target took
+    /// the record.
     pub fn remove_key(&self, name: &ObjectHash, monitor: &dyn Monitor) -> Result<()> {
         self.check_encrypted()?;
         if self.key == Some(*name) {
@@ -92,13 +93,34 @@ impl Repository {
                 "this is the key that opened the repository: open it by another password to remove this one",
             ));
         }
-        if !self.keys(monitor)?.iter().any(|key| key.name == *name) {
+        let keys = self.keys(monitor)?;
+        if !keys.iter().any(|key| key.name == *name) {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("repository {}: there is no key {name}", self.id()),
             ));
         }
-        self.write_removal(name, monitor)
+        self.check_own_key(&keys)?;
+        // Of two who remove each other's keys at once, at least one finds the other's record behind his own, and takes his back.
+        self.write_record(name, monitor)?;
+        if let Err(error) = self.check_own_key(&self.keys(monitor)?) {
+            let record = ObjectName::KeyRemoval(*name).key();
+            self.on_all("key remove", monitor, |target| target.delete(&record))?;
+            return Err(error);
+        }
+        self.delete_removed(name, monitor)
+    }
+
+    /// Whether the key that opened the repository is one of its keys still.
+    fn check_own_key(&self, keys: &[KeyInfo]) -> Result<()> {
+        if keys.iter().any(|key| key.current) {
+            return Ok(());
+        }
+        let message = format!(
+            "repository {}: the key that opened it was removed meanwhile; no other is removed by it",
+            self.id()
+        );
+        Err(Error::new(ErrorKind::WrongPassword, message))
     }
 
     /// Changes the password that opened the repository; the new key's name. The new key is durable before the old one goes.
@@ -114,19 +136,23 @@ impl Repository {
     ) -> Result<ObjectHash> {
         let new = self.add_key(password, label, cost, monitor)?;
         if let Some(old) = self.key.replace(new) {
-            self.write_removal(&old, monitor)?;
+            self.write_record(&old, monitor)?;
+            self.delete_removed(&old, monitor)?;
         }
         Ok(new)
     }
 
-    /// The record is durable before the key goes: a crash between leaves a key that counts as removed.
-    fn write_removal(&self, name: &ObjectHash, monitor: &dyn Monitor) -> Result<()> {
+    /// Says that a key was removed.
+    fn write_record(&self, name: &ObjectHash, monitor: &dyn Monitor) -> Result<()> {
         let record = KeyRemoval::encode(self.secrets()?, self.id(), name, now());
-        let (record_name, key_name) = (ObjectName::KeyRemoval(*name).key(), ObjectName::Key(*name).key());
-        self.on_all("key remove", monitor, |target| {
-            target.put(&record_name, &[&record])?;
-            target.delete(&key_name)
-        })
+        let record_name = ObjectName::KeyRemoval(*name).key();
+        self.on_all("key remove", monitor, |target| target.put(&record_name, &[&record]))
+    }
+
+    /// Takes a key away where its record is durable: a crash between leaves a key that counts as removed.
+    fn delete_removed(&self, name: &ObjectHash, monitor: &dyn Monitor) -> Result<()> {
+        let key_name = ObjectName::Key(*name).key();
+        self.on_all("key remove", monitor, |target| target.delete(&key_name))
     }
 
     fn check_encrypted(&self) -> Result<()> {

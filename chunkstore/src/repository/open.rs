@@ -447,6 +447,8 @@ pub(super) struct Keys {
     pub(super) keys: BTreeMap<ObjectHash, KeyObject>,
     /// Several for one key, if it was removed on two machines at once.
     pub(super) removals: BTreeMap<ObjectHash, Vec<KeyRemoval>>,
+    /// Why a key that a newer version made, or that was forged so, cannot be tried.
+    newer: Option<Error>,
 }
 
 impl Keys {
@@ -511,6 +513,13 @@ impl Keys {
                     let item = format!("{}/{name}", target.url());
                     monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
                 }
+                // The others may do; if not, it is said.
+                Err(error)
+                    if error.kind() == ErrorKind::NewerFormat && matches!(name, ObjectName::Key(_)) =>
+                {
+                    self.newer =
+                        self.newer.take().or(Some(error.at(format!("target {}: {name}", target.url()))));
+                }
                 Err(error) => return Err(error.at(format!("target {}: {name}", target.url()))),
             }
         }
@@ -529,14 +538,20 @@ impl Keys {
         ask: &mut AskPassword<'_>,
         monitor: &dyn Monitor,
     ) -> Result<(Secrets, ObjectHash)> {
+        if let (true, Some(newer)) = (self.keys.is_empty(), &self.newer) {
+            return Err(newer.clone());
+        }
         if self.keys.is_empty() {
             return Err(Error::damage(format!(
                 "repository {id} is encrypted, and no target that can be reached has a key: bring back a target that has one"
             )));
         }
-        // One that seems removed is tried last: the record may be a forgery, which shows only when the key has opened.
+        // One that seems removed is tried last: the record may be a forgery, which shows only when the key has opened. The cheapest comes first: one
+        // that takes hours, or more memory than there is, may have been put there by whoever can write to a target.
         let mut keys: Vec<_> = self.keys.values().collect();
-        keys.sort_by_key(|key| (self.removals.contains_key(key.name()), std::cmp::Reverse(key.created())));
+        keys.sort_by_key(|key| {
+            (self.removals.contains_key(key.name()), key.cost().work(), std::cmp::Reverse(key.created()))
+        });
         let mut wrong = Error::new(
             ErrorKind::WrongPassword,
             format!("repository {id} is encrypted, and no password was given"),
@@ -548,6 +563,7 @@ impl Keys {
                 ErrorKind::WrongPassword,
                 format!("repository {id}: none of its keys opens with this password"),
             );
+            let mut cannot_try = None;
             for key in &keys {
                 match key.unwrap(&password) {
                     Ok(secrets) if self.is_removed(key.name(), &secrets) => {
@@ -565,9 +581,15 @@ impl Keys {
                         let item = ObjectName::Key(*key.name()).to_string();
                         monitor.fault(Fault { side: FaultSide::Damage, item, during: "open", error });
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => cannot_try = cannot_try.or(Some(error)),
                 }
             }
+            if let Some(error) = cannot_try {
+                return Err(error);
+            }
+        }
+        if let Some(newer) = &self.newer {
+            wrong = wrong.at(format!("{newer}; of the others"));
         }
         Err(wrong)
     }

@@ -51,12 +51,15 @@ impl Repository {
             };
             let side = match error.kind() {
                 ErrorKind::NotFound => None,
-                ErrorKind::Damage => Some(FaultSide::Damage),
+                // One that calls itself newer may be damaged, or forged: another target may have it as this version wrote it.
+                ErrorKind::Damage | ErrorKind::NewerFormat => Some(FaultSide::Damage),
                 ErrorKind::Target | ErrorKind::TargetFull => {
                     // Told once: from now on it is passed over, and every object would tell the same.
                     target.fail(error.clone()).then_some(FaultSide::Target)
                 }
                 ErrorKind::NotTheSame if target.error().is_some() => None,
+                // What another repository's secrets sealed is not what was looked for.
+                ErrorKind::NotTheSame => Some(FaultSide::Damage),
                 _ => return Err(error),
             };
             if let Some(side) = side {
@@ -65,6 +68,7 @@ impl Repository {
             }
             // What a target that answers says counts for more than the silence of another.
             let rank = |error: &Error| match error.kind() {
+                ErrorKind::NewerFormat => 3,
                 ErrorKind::Damage => 2,
                 ErrorKind::NotFound => 0,
                 _ => 1,

@@ -531,3 +531,68 @@ fn a_target_that_lost_everything_is_begun_anew_only_when_told_to() {
     let opened = world.open(1, &monitor).unwrap();
     assert!(opened.notice_ages(&monitor).unwrap().is_empty(), "what was seen there once is of no account");
 }
+
+/// Whoever can write to a target can put a key there that takes hours to try, or more memory than there is.
+#[test]
+fn a_dear_key_that_somebody_put_there_does_not_stand_before_the_good_ones() {
+    let world = World::new(&["a"]);
+    let made = world.init(PASSWORD).unwrap();
+    let key = ObjectName::Key(made.opened_by().unwrap());
+    let mut bytes = world.targets[0].objects()[&key.key()].to_vec();
+    let least: Vec<u8> = [8u32, 1, 1].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let place = bytes.windows(12).position(|window| window == least).unwrap();
+    bytes[place..place + 4].copy_from_slice(&PasswordCost::MEMORY_KIB_MAX.to_le_bytes());
+    bytes[place + 4..place + 8].copy_from_slice(&PasswordCost::PASSES_MAX.to_le_bytes());
+    // The newest of all: behind the label.
+    let created = bytes.windows(7).position(|window| window == b"me@here").unwrap() + 9;
+    bytes[created..created + 8].copy_from_slice(&(i64::MAX / 2).to_le_bytes());
+    let end = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(hash.as_bytes());
+    let name = ObjectName::Key(ObjectHash::of(&[&bytes]));
+    world.targets[0].tamper(|objects| {
+        objects.insert(name.key(), bytes.into());
+    });
+    let monitor = Collector::default();
+    assert_eq!(made.keys(&monitor).unwrap().len(), 2, "it is a key like any other");
+    let before = std::time::Instant::now();
+    world.open(0, &monitor).unwrap();
+    assert!(before.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn a_key_that_calls_itself_newer_keeps_nobody_out() {
+    let world = World::new(&["a"]);
+    let made = world.init(PASSWORD).unwrap();
+    let key = ObjectName::Key(made.opened_by().unwrap());
+    let mut bytes = world.targets[0].objects()[&key.key()].to_vec();
+    bytes[8] = 2;
+    let end = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(hash.as_bytes());
+    let name = ObjectName::Key(ObjectHash::of(&[&bytes]));
+    world.targets[0].tamper(|objects| {
+        objects.insert(name.key(), bytes.into());
+    });
+    let monitor = Collector::default();
+    world.open(0, &monitor).unwrap();
+    let error = world.open_with(0, b"wrong", &monitor).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongPassword);
+    assert!(error.to_string().contains("newer"), "{error}");
+    world.targets[0].delete(&key.key()).unwrap();
+    assert_eq!(world.open(0, &monitor).unwrap_err().kind(), ErrorKind::NewerFormat);
+}
+
+#[test]
+fn two_who_remove_each_others_key_leave_one() {
+    let world = World::new(&["a", "b"]);
+    let monitor = Collector::default();
+    let first = world.init(PASSWORD).unwrap();
+    let name = first.add_key(b"other", "you@there", PasswordCost::LEAST, &monitor).unwrap();
+    let second = world.open_with(0, b"other", &monitor).unwrap();
+    first.remove_key(&name, &monitor).unwrap();
+    let other = first.opened_by().unwrap();
+    assert_eq!(second.remove_key(&other, &monitor).unwrap_err().kind(), ErrorKind::WrongPassword);
+    world.open(0, &monitor).unwrap();
+    world.open(1, &monitor).unwrap();
+}

@@ -88,14 +88,7 @@ impl Shared<'_> {
                     self.piece(piece, &frame, &mut checked);
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Local | ErrorKind::Cancelled | ErrorKind::NewerFormat
-                ) =>
-            {
-                self.stop(error);
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::Local | ErrorKind::Cancelled) => self.stop(error),
             Err(error) => {
                 for piece in pieces {
                     self.elsewhere(piece, &error);

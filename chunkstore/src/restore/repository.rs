@@ -14,8 +14,8 @@ use crate::frame::{DecodedFrame, Decompressor};
 use crate::id::ObjectHash;
 use crate::monitor::Monitor;
 use crate::pack::{FramePlace, PACK_HEADER_BYTES, Reader};
-use crate::repository::Repository;
 use crate::repository::layout::ObjectName;
+use crate::repository::{Repository, RepositoryTarget};
 use crate::secret::Secrets;
 use crate::version::{Contents, Snapshot, Version};
 
@@ -92,29 +92,48 @@ impl<'a> RepositorySource<'a> {
             return Ok(Arc::clone(header));
         }
         let name = ObjectName::Pack(*pack);
-        let check = |bytes: Vec<u8>| Reader::open(bytes.as_slice(), self.secrets).map(|_| ()).map(|()| bytes);
-        let front = self.repository.read_range(&name, 0, PACK_HEADER_BYTES, self.monitor, check);
+        let front = |bytes| self.check_header(bytes);
+        let front = self.repository.read_range(&name, 0, PACK_HEADER_BYTES, self.monitor, front);
         let header = match front {
-            Err(error) if error.kind() == ErrorKind::Damage => {
-                let at_end = |target: &crate::repository::RepositoryTarget| {
-                    let target = target.get()?;
-                    let length = target
-                        .length(&name.key())?
-                        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{name} is not there")))?;
-                    let offset = length.saturating_sub(PACK_HEADER_BYTES as u64);
-                    check(target.get_range(&name.key(), offset, PACK_HEADER_BYTES)?)
-                };
-                self.repository.read_from_any(&name, self.monitor, at_end).map_err(|_| error)?
-            }
+            Err(error) if error.kind() == ErrorKind::Damage => self
+                .repository
+                .read_from_any(&name, self.monitor, |target| self.header_at_end(target, &name))
+                .map_err(|_| error)?,
             other => other?,
         };
         let header: Arc<[u8]> = header.into();
+        self.remember(pack, Arc::clone(&header));
+        Ok(header)
+    }
+
+    fn check_header(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        Reader::open(bytes.as_slice(), self.secrets)?;
+        Ok(bytes)
+    }
+
+    fn header_at_end(&self, target: &RepositoryTarget, name: &ObjectName) -> Result<Vec<u8>> {
+        let target = target.get()?;
+        let length = target.length(&name.key())?;
+        let length = length.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{name} is not there")))?;
+        let offset = length.saturating_sub(PACK_HEADER_BYTES as u64);
+        self.check_header(target.get_range(&name.key(), offset, PACK_HEADER_BYTES)?)
+    }
+
+    /// The header of a pack as one target has it.
+    fn own_header(&self, target: &RepositoryTarget, name: &ObjectName) -> Result<Vec<u8>> {
+        let front = target.get()?.get_range(&name.key(), 0, PACK_HEADER_BYTES)?;
+        match self.check_header(front) {
+            Err(error) if error.kind() == ErrorKind::Damage => self.header_at_end(target, name),
+            other => other,
+        }
+    }
+
+    fn remember(&self, pack: &ObjectHash, header: Arc<[u8]>) {
         let mut headers = self.headers.lock();
         if headers.len() >= HEADERS_MAX {
             headers.clear();
         }
-        headers.insert(*pack, Arc::clone(&header));
-        Ok(header)
+        headers.insert(*pack, header);
     }
 }
 
@@ -139,15 +158,33 @@ impl RestoreSource for RepositorySource<'_> {
         decompressor: &mut Decompressor,
     ) -> Result<DecodedFrame> {
         let header = self.header(pack)?;
-        let reader = Reader::open(&*header, self.secrets)?;
         let decompressor = Mutex::new(decompressor);
         let length = frame.stored_bytes as usize;
         let name = ObjectName::Pack(*pack);
-        self.repository.read_range(&name, frame.offset, length, self.monitor, |bytes| {
-            reader
-                .decode_stored(frame.number, &bytes, &mut decompressor.lock())
+        let decode = |header: &[u8], bytes: &[u8]| {
+            Reader::open(header, self.secrets)?
+                .decode_stored(frame.number, bytes, &mut decompressor.lock())
                 .map_err(|error| error.at(format!("frame {} at offset {}", frame.number, frame.offset)))
-        })
+        };
+        let read = |bytes: Vec<u8>| decode(&header, &bytes);
+        match self.repository.read_range(&name, frame.offset, length, self.monitor, read) {
+            Err(error) if error.kind() == ErrorKind::Damage => {
+                // A header says nothing of the pack's name: the one that was read may be that of another pack, which a target has in its place. So each
+                // target's frame is tried with its own.
+                let found = self.repository.read_from_any(&name, self.monitor, |target| {
+                    let own = self.own_header(target, &name)?;
+                    if own == *header {
+                        return Err(error.clone());
+                    }
+                    let frame = decode(&own, &target.get()?.get_range(&name.key(), frame.offset, length)?)?;
+                    Ok((own, frame))
+                });
+                let Ok((header, frame)) = found else { return Err(error) };
+                self.remember(pack, header.into());
+                Ok(frame)
+            }
+            other => other,
+        }
     }
 
     fn hasher(&self) -> &Hasher {

@@ -176,7 +176,7 @@ impl CatalogSources<'_> {
                 self.record(&url, now().seconds, &[(name, Seen::There(length))])?;
             }
         }
-        if let Some(segment) = run.flush()? {
+        while let Some(segment) = run.flush()? {
             self.everywhere(monitor, |target| target.put(&segment.name.key(), &[&segment.bytes]))?;
             self.catalog.apply(&segment)?;
         }

@@ -129,7 +129,7 @@ impl<'a> Survey<'a> {
         survey.find_removed(monitor)?;
         survey.promise()?;
         survey.read_segments(monitor)?;
-        survey.check_lengths();
+        survey.check_lengths(monitor)?;
         survey.confirm_missing(monitor)?;
         Ok(survey)
     }
@@ -374,20 +374,33 @@ impl<'a> Survey<'a> {
         Ok(None)
     }
 
-    /// A copy of another length than it must have is bad; it need not be read to say so.
-    fn check_lengths(&mut self) {
-        for object in self.objects.values_mut() {
+    /// A copy of another length than it must have is read at once. It is bad, unless who said how long it must be was wrong: what is in clear in a
+    /// segment may be an outsider's word, the hash is not.
+    fn check_lengths(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        let mut differing = Vec::new();
+        for (name, object) in &self.objects {
             let Some(expected) = object.length else { continue };
-            for copy in &mut object.copies {
+            for (index, copy) in object.copies.iter().enumerate() {
                 match copy {
                     Copy::Listed(length) if *length != expected => {
-                        *copy =
-                            Copy::Bad(Error::damage(format!("{expected} bytes expected, {length} found")));
+                        differing.push((*name, index, expected, *length));
                     }
                     _ => {}
                 }
             }
         }
+        for (name, index, expected, length) in differing {
+            check_cancelled(monitor)?;
+            let good = self.read_copy(&name, index, monitor)?.is_some();
+            let Some(object) = self.objects.get_mut(&name) else { continue };
+            if good {
+                object.length = Some(length);
+            } else if matches!(object.copies.get(index), Some(Copy::Bad(_))) {
+                let error = Error::damage(format!("{expected} bytes expected, {length} found"));
+                object.set(index, Copy::Bad(error));
+            }
+        }
+        Ok(())
     }
 
     /// What a listing does not show may have come since: the folders of a target are read one after the other, and a backup may have put a pack into

@@ -268,11 +268,16 @@ fn the_outbox_keeps_the_end_of_the_log() {
     machine.back_up("host", 1, &first, &[&*target]);
     machine.back_up("host", 2, &second, &[&*target]);
     let all = machine.catalog.outbox_names().unwrap();
-    machine.catalog.trim_outbox().unwrap();
-    assert_eq!(machine.catalog.outbox_names().unwrap(), all, "no target is known to hold them");
     let number = machine.catalog.target(target.url()).unwrap();
+    machine.catalog.trim_outbox(&[number]).unwrap();
+    assert_eq!(machine.catalog.outbox_names().unwrap(), all, "no target is known to hold them");
     machine.catalog.record_listing(number, "", &target.list("").unwrap()).unwrap();
-    machine.catalog.trim_outbox().unwrap();
+    let away = machine.catalog.target("mem:away").unwrap();
+    for some in [&[number, away][..], &[]] {
+        machine.catalog.trim_outbox(some).unwrap();
+        assert_eq!(machine.catalog.outbox_names().unwrap(), all, "one is not known to hold them");
+    }
+    machine.catalog.trim_outbox(&[number]).unwrap();
     assert_eq!(machine.catalog.outbox_names().unwrap(), all[all.len() - 1..]);
     // The log goes on, though the catalog is lost.
     let writer = machine.catalog.writer().unwrap();
