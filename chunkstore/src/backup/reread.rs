@@ -1,7 +1,7 @@
-//! What is read although it did not change: files whose bytes no target holds any more.
+//! What is read although it did not change: files whose bytes no target of the run holds any more.
 //!
 //! An unchanged file is not read, so the merge-join alone would never meet the bytes of a chunk that was lost. If every pack
-//! that holds a chunk is missing or damaged on every target, the files of the last snapshot that need it are found by their contents, and read as if
+//! that holds a chunk is missing or damaged on every target that can be reached, the files of the last snapshot that need it are found by their contents, and read as if
 //! they had changed: what is still the same is stored again, and older snapshots that need it are whole again too.
 
 use std::collections::HashSet;
@@ -39,7 +39,7 @@ impl Reread {
         }
         if !keys.is_empty() {
             monitor.event(Event::Note(&format!(
-                "some bytes of {} entries are on no target any more: what is still the same is stored again",
+                "some bytes of {} entries are on no target that can be reached: what is still the same is stored again",
                 keys.len()
             )));
         }
