@@ -28,8 +28,10 @@ use crate::target::ObjectKey;
 
 /// What the gatherer tells of an entry.
 pub(super) enum Finding {
-    /// It was looked at, and read if it is a file; these are its chunks.
-    Observed(Box<Observed>, Vec<ChunkId>),
+    /// The next chunks of the entry to come.
+    Chunks(Vec<ChunkId>),
+    /// It was looked at, and read if it is a file: the chunks before are its.
+    Observed(Box<Observed>),
     /// It is gone.
     Gone(EntryKey),
     /// It could not be read, as was reported.
@@ -166,19 +168,23 @@ impl<'a> Committer<'a> {
     fn findings(&mut self, run: &mut RunWriter, batch: Vec<Finding>) -> Result<()> {
         for finding in batch {
             match finding {
-                Finding::Observed(observed, chunks) => self.observed(run, &observed, &chunks)?,
+                Finding::Chunks(ids) => run.chunks(&ids)?,
+                Finding::Observed(observed) => self.observed(run, &observed)?,
                 Finding::Gone(key) => {
                     self.summary.entries_gone += 1;
                     run.gone(&key)?;
                 }
-                Finding::Failed => self.summary.source_faults += 1,
+                Finding::Failed => {
+                    run.discard_chunks();
+                    self.summary.source_faults += 1;
+                }
             }
         }
         Ok(())
     }
 
-    fn observed(&mut self, run: &mut RunWriter, observed: &Observed, chunks: &[ChunkId]) -> Result<()> {
-        let recorded = record(self.catalog, run, observed, chunks, self.has_parent)?;
+    fn observed(&mut self, run: &mut RunWriter, observed: &Observed) -> Result<()> {
+        let recorded = record(self.catalog, run, observed, self.has_parent)?;
         self.summary.count(observed.metadata.kind, recorded, observed.metadata.size);
         let action = match recorded {
             Recorded::New => "new",

@@ -88,6 +88,9 @@ pub(super) fn destinations(
     Ok(destinations)
 }
 
+/// How many packs the catalog is told of at a time.
+const HOLDINGS_BATCH: usize = 4096;
+
 type Listing = (HashMap<ObjectHash, u64>, BTreeSet<ObjectKey>);
 
 fn list(target: &dyn Target) -> Result<Listing> {
@@ -127,7 +130,7 @@ fn reconcile(
         };
         news.push((key, holding));
     }
-    if news.is_empty() { Ok(()) } else { catalog.record_holdings(destination.number, &news) }
+    news.chunks(HOLDINGS_BATCH).try_for_each(|news| catalog.record_holdings(destination.number, news))
 }
 
 /// Notes which targets hold every pack that a segment names and every segment. A pack that is on no target is lost, and nobody lacks it; one that is

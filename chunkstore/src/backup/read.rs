@@ -107,9 +107,9 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    pub(super) fn finding(self, chunks: Vec<crate::id::ChunkId>) -> Finding {
+    pub(super) fn finding(self) -> Finding {
         match self {
-            Self::Observed(observed) => Finding::Observed(observed, chunks),
+            Self::Observed(observed) => Finding::Observed(observed),
             Self::Gone(key) => Finding::Gone(key),
             Self::Failed => Finding::Failed,
         }

@@ -3,7 +3,7 @@
 use crate::catalog::{Catalog, CurrentEntry, NewEntry, RunWriter};
 use crate::entry_key::EntryKey;
 use crate::error::Result;
-use crate::id::{ChunkId, TimelineId};
+use crate::id::TimelineId;
 use crate::metadata::{Kind, Metadata};
 use crate::version::{Contents, FileOrigin, Marks, Version};
 
@@ -30,7 +30,7 @@ pub(super) enum Recorded {
     Same,
 }
 
-/// Writes what was observed into the run.
+/// Writes what was observed into the run, which has been given its chunks.
 ///
 /// # Errors
 /// The catalog's.
@@ -38,11 +38,10 @@ pub(super) fn record(
     catalog: &Catalog,
     run: &mut RunWriter,
     observed: &Observed,
-    chunks: &[ChunkId],
     has_parent: bool,
 ) -> Result<Recorded> {
     let timeline = run.timeline();
-    let contents = if chunks.is_empty() { Contents::None } else { run.contents(chunks)? };
+    let contents = run.contents()?;
     let Observed { key, metadata, marks, previous } = observed;
     let before = match previous {
         Some(_) => catalog.latest(timeline, key)?,

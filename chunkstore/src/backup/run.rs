@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
-use super::commit::{Committer, SharedUploaders, Tag, send};
+use super::commit::{Committer, Finding, SharedUploaders, Tag, send};
 use super::join::{Unchanged, join};
 use super::prepare::{self, Destination};
 use super::read::{Item, Job, JobBuilder, Reading, Stream, stream_metadata, work};
@@ -21,7 +21,7 @@ use crate::id::{ChunkId, IntentId};
 use crate::metadata::Timestamp;
 use crate::metadata::unix::Owners;
 use crate::mirror::mirror;
-use crate::monitor::Monitor;
+use crate::monitor::{Fault, FaultSide, Monitor};
 use crate::pipeline::gather::{Gathered, Gatherer, KnownChunks, Pending};
 use crate::pipeline::order::{InOrder, Submitter, ordered};
 use crate::pipeline::pack::{Sealing, compress, pack};
@@ -291,7 +291,18 @@ impl Stages<'_> {
             return Ok(());
         }
         let sources = CatalogSources::new(self.repository, self.catalog, &self.options.host);
-        let report = mirror(self.repository, &sources, self.monitor)?;
+        // The snapshot is made, whatever becomes of this.
+        let report = match mirror(self.repository, &sources, self.monitor) {
+            Ok(report) => report,
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
+            Err(error) => {
+                for entry in behind {
+                    let (item, error) = (entry.url().to_owned(), error.clone());
+                    self.monitor.fault(Fault { side: FaultSide::Target, item, during: "mirror", error });
+                }
+                return Ok(());
+            }
+        };
         if report.objects_behind == 0 && report.findings.is_empty() {
             let caught_up = behind.iter().filter(|entry| entry.error().is_none());
             summary.targets_complete.extend(caught_up.map(|entry| entry.url().to_owned()));
@@ -427,26 +438,31 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
     }
 }
 
-/// The gathering stage: entries with their chunks to the committer, new chunks to the compressors.
+/// The gathering stage: entries with their chunks to the committer, new chunks to the compressors. A batch's worth of either is in memory, however
+/// large a file is.
 fn gather(
     mut gatherer: Gatherer<'_>,
     batches: InOrder<Batch<super::read::Ended>>,
-    findings: &Sender<Vec<super::commit::Finding>>,
+    findings: &Sender<Vec<Finding>>,
 ) -> Result<Gathered> {
-    let ids = std::cell::RefCell::new(Vec::new());
     for batch in batches {
-        let mut found = Vec::new();
+        let found = std::cell::RefCell::new(Vec::new());
         gatherer.batch(
             batch,
             |id| {
-                ids.borrow_mut().push(id);
+                let mut found = found.borrow_mut();
+                match found.last_mut() {
+                    Some(Finding::Chunks(ids)) => ids.push(id),
+                    _ => found.push(Finding::Chunks(vec![id])),
+                }
                 Ok(())
             },
             |ended| {
-                found.push(ended.finding(ids.take()));
+                found.borrow_mut().push(ended.finding());
                 Ok(())
             },
         )?;
+        let found = found.into_inner();
         if !found.is_empty() {
             findings.send(found).map_err(|_| stopped())?;
         }

@@ -441,6 +441,58 @@ fn a_target_that_lacks_what_an_absent_one_has_is_not_complete() {
     assert_clean(&open);
 }
 
+/// Is told to stop when a phase begins.
+struct StopsAt(&'static str, Collector);
+
+impl Monitor for StopsAt {
+    fn fault(&self, fault: Fault) {
+        self.1.fault(fault);
+    }
+    fn event(&self, event: Event<'_>) {
+        if let Event::Phase { name, .. } = event
+            && name == self.0
+        {
+            self.1.cancel();
+        }
+        self.1.event(event);
+    }
+    fn cancelled(&self) -> bool {
+        self.1.cancelled()
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_made_stays_made_when_catching_up_is_stopped() {
+    let world = World::new(2);
+    populate(&world);
+    world.faults[0].add(Rule::dies_after(0));
+    world.backup();
+    world.faults[0].clear();
+    world.write("more", noise(78, 1000));
+    let open = world.open().unwrap();
+    let monitor = StopsAt("list", Collector::default());
+    let summary = world.backup_with(&open, &monitor).unwrap();
+    assert!(monitor.cancelled(), "the missing objects were looked for");
+    assert_eq!(
+        (summary.targets_complete, summary.targets_behind),
+        (vec![URLS[1].to_owned()], vec![URLS[0].to_owned()])
+    );
+    assert_eq!(summary.snapshot, open.catalog.snapshots().unwrap().pop().map(|snapshot| snapshot.id));
+    assert!(world.mem[0].list("intents").unwrap().is_empty());
+}
+
+#[test]
+fn a_large_file_goes_through_in_parts() {
+    let world = World::new(1);
+    let bytes = noise(5, 6 << 20);
+    world.write("large", &bytes);
+    world.write("small", b"s");
+    world.backup();
+    let open = world.open().unwrap();
+    let snapshot = open.catalog.snapshots().unwrap().remove(0);
+    assert!(world.restored(&open, &snapshot, &*world.mem[0]) == world.truth());
+}
+
 /// Stops by a signal after so many items.
 struct StopsAfter(std::sync::atomic::AtomicI64);
 

@@ -187,7 +187,7 @@ impl Catalog {
         Ok(usable)
     }
 
-    /// Notes what is known of objects on a target: one atomic change.
+    /// Notes what is known of objects on a target.
     ///
     /// # Errors
     /// Local.
@@ -206,8 +206,10 @@ impl Catalog {
             }
             batch.put(&self.inner.spaces.holdings, store::holding(target.0, key.as_str()), holding.encode());
         }
+        // Whoever counts meanwhile counts all of it or nothing.
+        let mut usable = self.inner.usable.lock();
         self.commit(batch, Durability::System)?;
-        if let Some(usable) = self.inner.usable.lock().as_mut() {
+        if let Some(usable) = usable.as_mut() {
             for (pack, before, after) in changes {
                 usable.change(pack, before, after);
             }

@@ -90,6 +90,8 @@ pub struct RunWriter {
     index_bytes: usize,
     /// Lists that this run wrote.
     lists: HashSet<ListId>,
+    /// Where the chunks of the entry to come are gathered.
+    cutter: ListCutter,
     digest: StateDigest,
     changed: bool,
     ready: VecDeque<SegmentObject>,
@@ -158,6 +160,7 @@ impl Catalog {
             packs: Vec::new(),
             index_bytes: 0,
             lists: HashSet::new(),
+            cutter: ListCutter::new(self.inner.list_key.clone()),
             digest,
             changed: false,
             ready: VecDeque::new(),
@@ -186,18 +189,38 @@ impl RunWriter {
         self.run.number
     }
 
-    /// The contents that are these chunks; lists of more than [`crate::version::INLINE_CHUNKS_MAX`] are written as records, unless they are known.
+    /// The next chunks of the contents to come, however many there are: what is longer than stays inline is written as lists on the way, unless
+    /// they are known.
     ///
     /// # Errors
     /// Local.
-    pub fn contents(&mut self, chunks: &[ChunkId]) -> Result<Contents> {
-        let catalog = self.catalog.clone();
-        let mut cutter = ListCutter::new(&catalog.inner.list_key);
-        let mut keep = |id: ListId, node: ListNode| self.list(id, &node);
-        for id in chunks {
-            cutter.push(*id, &mut keep)?;
-        }
-        cutter.finish(&mut keep)
+    pub fn chunks(&mut self, ids: &[ChunkId]) -> Result<()> {
+        self.with_cutter(|cutter, keep| ids.iter().try_for_each(|id| cutter.push(*id, keep)))
+    }
+
+    /// The contents that all chunks since the last call make.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn contents(&mut self) -> Result<Contents> {
+        self.with_cutter(|cutter, keep| cutter.finish(keep))
+    }
+
+    /// Forgets the chunks since the last contents: their entry could not be read to its end.
+    pub fn discard_chunks(&mut self) {
+        self.cutter.clear();
+    }
+
+    fn with_cutter<T>(
+        &mut self,
+        work: impl FnOnce(&mut ListCutter, &mut dyn FnMut(ListId, ListNode) -> Result<()>) -> Result<T>,
+    ) -> Result<T> {
+        // Apart while it works: it hands lists to the run.
+        let mut cutter =
+            std::mem::replace(&mut self.cutter, ListCutter::new(self.catalog.inner.list_key.clone()));
+        let done = work(&mut cutter, &mut |id, node| self.list(id, &node));
+        self.cutter = cutter;
+        done
     }
 
     fn list(&mut self, id: ListId, node: &ListNode) -> Result<()> {

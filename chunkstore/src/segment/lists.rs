@@ -123,19 +123,19 @@ fn ends_list(first_bytes: &[u8; 32], length: usize) -> bool {
 }
 
 /// Turns a stream of chunk ids into contents, and hands out the lists on the way: memory for a list on each level, however long the
-/// stream is.
+/// stream is. Then the next stream.
 #[derive(Debug)]
-pub struct ListCutter<'a> {
-    key: &'a ListKey,
+pub struct ListCutter {
+    key: ListKey,
     count: u64,
     chunks: Vec<ChunkId>,
     /// Lists of each level from the first that wait for a list above: with the counts of chunks under them.
     above: Vec<Vec<(ListId, u64)>>,
 }
 
-impl<'a> ListCutter<'a> {
+impl ListCutter {
     /// A cutter at the front of a stream.
-    pub fn new(key: &'a ListKey) -> Self {
+    pub fn new(key: ListKey) -> Self {
         Self { key, count: 0, chunks: Vec::new(), above: Vec::new() }
     }
 
@@ -171,7 +171,7 @@ impl<'a> ListCutter<'a> {
         node: ListNode,
         list: &mut dyn FnMut(ListId, ListNode) -> Result<()>,
     ) -> Result<()> {
-        let (id, count) = (node.id(self.key), node.chunk_count());
+        let (id, count) = (node.id(&self.key), node.chunk_count());
         list(id, node)?;
         if self.above.len() <= level {
             self.above.push(Vec::new());
@@ -194,16 +194,29 @@ impl<'a> ListCutter<'a> {
         self.emit(level + 1, ListNode::Lists { level: number, lists }, list)
     }
 
-    /// The contents that all ids make.
+    /// Forgets what came so far: the front of a stream.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.chunks.clear();
+        self.above.clear();
+    }
+
+    /// The contents that all ids make; behind it is the front of the next stream.
     ///
     /// # Errors
     /// As [`ListCutter::push`].
-    pub fn finish(mut self, list: &mut dyn FnMut(ListId, ListNode) -> Result<()>) -> Result<Contents> {
+    pub fn finish(&mut self, list: &mut dyn FnMut(ListId, ListNode) -> Result<()>) -> Result<Contents> {
+        let contents = self.close(list);
+        self.clear();
+        contents
+    }
+
+    fn close(&mut self, list: &mut dyn FnMut(ListId, ListNode) -> Result<()>) -> Result<Contents> {
         if self.count == 0 {
             return Ok(Contents::None);
         }
         if self.count <= INLINE_CHUNKS_MAX as u64 {
-            return Ok(Contents::Inline(self.chunks));
+            return Ok(Contents::Inline(std::mem::take(&mut self.chunks)));
         }
         if !self.chunks.is_empty() {
             self.emit_chunks(list)?;
@@ -246,8 +259,12 @@ mod tests {
     type Lists = HashMap<ListId, ListNode>;
 
     fn cut(ids: &[ChunkId], lists: &mut Lists) -> Contents {
-        let key = key();
-        let mut cutter = ListCutter::new(&key);
+        let mut cutter = ListCutter::new(key());
+        // What was begun and cleared leaves nothing.
+        for id in ids.iter().rev().take(5000) {
+            cutter.push(*id, &mut |_, _| Ok(())).unwrap();
+        }
+        cutter.clear();
         let mut keep = |id, node| {
             lists.insert(id, node);
             Ok(())

@@ -3,7 +3,8 @@
 //! Opening never waits and never follows: what was a file when it was looked at may be a pipe or a link by now. What is read ends where
 //! the file ended when it was opened, or where it ends now if that comes earlier: a log that is written to all the
 //! time would else never end. The holes are what `SEEK_HOLE` and `SEEK_DATA` say as the reader passes, so bytes and holes
-//! together always make up one file of the size that is told at the end.
+//! together always make up one file of the size that is told at the end. A file of very many holes keeps the first of them; the rest is read as
+//! the zeros that it is.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -51,6 +52,9 @@ impl ReadOutcome {
         metadata.holes = self.holes;
     }
 }
+
+/// The most holes that are kept of a file: their list is part of one record.
+const HOLES_MAX: usize = if cfg!(test) { 100 } else { 1 << 20 };
 
 /// How often, and after which pause, a file is tried again that another process holds a lease on: the kernel asks that process to give it
 /// back, and it has time to.
@@ -165,6 +169,10 @@ impl SourceFile {
     fn find_data(&mut self) -> Result<bool> {
         if self.offset >= self.end {
             return Ok(false);
+        }
+        if self.holes.len() >= HOLES_MAX {
+            self.data_end = self.end;
+            return Ok(true);
         }
         let data = match rustix::fs::seek(&self.file, SeekFrom::Data(self.offset)) {
             Ok(data) => data.min(self.end),

@@ -485,6 +485,23 @@ fn holes_are_found_and_not_read() {
 }
 
 #[test]
+fn beyond_very_many_holes_zeros_are_bytes() {
+    let (_guard, base) = scratch();
+    let data: Vec<(u64, u64)> = (0..120).map(|number| (2 * number + 1, 1)).collect();
+    if sparse(&base.join("file"), 240, &data).is_none() {
+        return;
+    }
+    let mut file = entry_of(&base.join("file")).open().unwrap();
+    let bytes = read_all(&mut file);
+    let outcome = file.finish().unwrap();
+    assert_eq!((outcome.size, outcome.holes.len(), outcome.changed), (240 * 4096, 100, false));
+    assert_eq!(bytes.len() as u64 + outcome.holes.iter().map(|hole| hole.length).sum::<u64>(), 240 * 4096);
+    // The first hundred blocks of data, then hole and data as they come: zeros and sevens.
+    assert_eq!(bytes.iter().filter(|byte| **byte == 7).count(), 120 * 4096);
+    assert_eq!(&bytes[100 * 4096..100 * 4096 + 2], [0, 0]);
+}
+
+#[test]
 fn zeros_that_are_written_are_bytes() {
     let (_guard, base) = scratch();
     fs::write(base.join("zeros"), vec![0; 65536]).unwrap();

@@ -63,6 +63,9 @@ pub fn verify_with_catalog(
     options: &super::VerifyOptions,
     monitor: &dyn Monitor,
 ) -> Result<super::VerifyReport> {
+    // A chunk is not lost while a target has it that is away; what one had that is none any more helps nobody.
+    let numbers = repository.targets().iter().map(|target| catalog.target(target.url()));
+    let _counted = catalog.count_only(numbers.collect::<Result<Vec<_>>>()?);
     let sources = CatalogSources::new(repository, catalog, host);
     let outbox = sources.outbox()?;
     let local = |name: &ObjectName| Ok(outbox.get(name).cloned());

@@ -159,7 +159,8 @@ impl Machine {
         let mut count = 0;
         for (key, node) in tree {
             let old = before.remove(key);
-            let contents = run.contents(&node.contents).unwrap();
+            run.chunks(&node.contents).unwrap();
+            let contents = run.contents().unwrap();
             let same = |old: &Version| old.metadata.same_restored(&node.metadata) && old.contents == contents;
             if let Some(old) = old.as_ref().filter(|old| same(old)) {
                 if old.metadata != node.metadata {
