@@ -1,9 +1,11 @@
 //! Putting good objects where they are missing or bad: the work of healing and of mirroring.
 
+use std::collections::BTreeSet;
+
 use super::HealSources;
 use super::splice::splice;
 use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::{Event, Monitor};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::complete::Complete;
 use crate::repository::intent::Intent;
 use crate::repository::key::KeyRemoval;
@@ -36,7 +38,8 @@ pub(crate) fn mend(
     sources: &HealSources<'_>,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let mut mender = Mender { how, holdings, sources, monitor };
+    let mut mender =
+        Mender { how, holdings, sources, monitor, full: BTreeSet::new(), refused: BTreeSet::new() };
     remove_keys(survey, report);
     let names: Vec<_> = survey.objects.keys().copied().collect();
     let todo = names.iter().filter(|name| !mender.needy(survey, name).is_empty()).count() as u64;
@@ -88,6 +91,10 @@ struct Mender<'a, 'b> {
     holdings: &'a dyn Holdings,
     sources: &'a HealSources<'b>,
     monitor: &'a dyn Monitor,
+    /// Targets that have no room: what they only lack is not tried on them any more.
+    full: BTreeSet<usize>,
+    /// Targets that did not take something: it is said once, for the reason is mostly the same for all that comes.
+    refused: BTreeSet<usize>,
 }
 
 impl Mender<'_, '_> {
@@ -98,7 +105,11 @@ impl Mender<'_, '_> {
         let is_needy = |index: &usize| {
             let answers = survey.targets.get(*index).is_some_and(|target| target.handle.error().is_none());
             let lacking = match object.copies.get(*index) {
-                Some(Copy::Absent) | None => survey.need(name, object, *index) != Need::None,
+                Some(Copy::Absent) | None => match survey.need(name, object, *index) {
+                    Need::None => false,
+                    Need::Promised => true,
+                    _ => !self.full.contains(index),
+                },
                 Some(Copy::Bad(_)) => self.how == Mend::Everything,
                 Some(Copy::Listed(_) | Copy::Good(_)) => false,
             };
@@ -164,6 +175,20 @@ impl Mender<'_, '_> {
                     }
                     if let Some(object) = survey.objects.get_mut(name) {
                         object.set(index, Copy::Good(length));
+                    }
+                }
+                // It never had the object, and takes none: so it stays behind, and nothing is damaged.
+                Err(error)
+                    if problem.is_none()
+                        && matches!(error.kind(), ErrorKind::Target | ErrorKind::TargetFull) =>
+                {
+                    if error.kind() == ErrorKind::TargetFull {
+                        self.full.insert(index);
+                    }
+                    if self.refused.insert(index) {
+                        let during = if self.how == Mend::Missing { "mirror" } else { "heal" };
+                        let item = target.url().to_owned();
+                        self.monitor.fault(Fault { side: FaultSide::Target, item, during, error });
                     }
                 }
                 Err(error) => {
