@@ -338,7 +338,7 @@ fn check(bytes: &[u8]) -> Result<(), &'static str> {
 
 impl fmt::Display for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.path_bytes()))
+        f.write_str(&crate::shown::show(&self.path_bytes()))
     }
 }
 

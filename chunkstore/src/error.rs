@@ -125,10 +125,13 @@ impl std::error::Error for Error {}
 
 impl From<lsm::Error> for Error {
     fn from(error: lsm::Error) -> Self {
-        let kind = match error.kind() {
-            lsm::ErrorKind::Locked => ErrorKind::Locked,
-            _ => ErrorKind::Local,
-        };
-        Self::caused(kind, "the local catalog failed", error)
+        match error.kind() {
+            lsm::ErrorKind::Locked => Self::caused(
+                ErrorKind::Locked,
+                "another process uses this machine's catalog of the repository: try again when it is done",
+                error,
+            ),
+            _ => Self::caused(ErrorKind::Local, "the local catalog failed", error),
+        }
     }
 }

@@ -25,6 +25,7 @@ pub mod restore;
 pub mod seal;
 pub mod secret;
 pub mod segment;
+pub mod shown;
 pub mod source;
 pub mod target;
 pub mod verify;

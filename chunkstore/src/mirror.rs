@@ -6,7 +6,7 @@
 //! reported, not replaced: that is healing's.
 
 use crate::error::{Error, Result};
-use crate::heal::{HealSources, Mend, mend};
+use crate::heal::{HealSources, Meaning, Mend, losses, mend};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::Repository;
 use crate::verify::{Copy, Fate, Finding, Holdings, Need, Outcome, Problem, Survey, VerifyReport};
@@ -39,21 +39,38 @@ impl MirrorReport {
     }
 }
 
-/// Brings every target that can be reached what it lacks. Faults are reported; they do not stop the rest.
+/// Brings every target that can be reached what it lacks. Faults are reported; they do not stop the rest. `meaning` tells whether a damaged pack
+/// is needed.
 ///
 /// # Errors
 /// Target, if none can be reached; newer format; local; cancelled.
 pub fn mirror(
     repository: &Repository,
     holdings: &dyn Holdings,
+    meaning: Option<&dyn Meaning>,
     monitor: &dyn Monitor,
 ) -> Result<MirrorReport> {
     for age in repository.ages(monitor)? {
         monitor.event(Event::Note(&age.to_string()));
     }
-    let mut survey = Survey::take(repository, monitor)?;
+    let mut survey = Survey::take(repository, holdings, monitor)?;
     let mut done = VerifyReport::default();
-    mend(&mut survey, &mut done, Mend::Missing, holdings, &HealSources::default(), monitor)?;
+    let sources = HealSources { meaning, ..HealSources::default() };
+    mend(&mut survey, &mut done, Mend::Missing, holdings, &sources, monitor)?;
+    for (index, target) in
+        survey.targets.iter().enumerate().filter(|(_, target)| target.handle.error().is_none())
+    {
+        for (name, object) in &survey.objects {
+            if let Some(Copy::Bad(error)) = object.copies.get(index)
+                && !is_known(&done.findings, target.url(), name)
+            {
+                let (url, problem) = (target.url().to_owned(), Problem::Damaged(error.clone()));
+                done.findings.push(Finding { url, name: *name, problem, fate: Fate::Found });
+            }
+        }
+    }
+    // Says of packs that nothing needs that it is so.
+    losses(&survey, &mut done, &sources)?;
     let mut report = MirrorReport {
         objects: done.objects_caught_up,
         bytes: done.bytes_caught_up,
@@ -70,20 +87,18 @@ pub fn mirror(
         match finding.fate {
             // What was promised and is here again.
             Fate::Healed(_) if !matches!(finding.problem, Problem::RemovedKey) => report.objects += 1,
-            Fate::Healed(_) => {}
+            Fate::Healed(_) | Fate::NotNeeded => {}
             _ => report.findings.push(finding),
         }
     }
-    for (index, target) in
-        survey.targets.iter().enumerate().filter(|(_, target)| target.handle.error().is_none())
+    for (index, _) in survey.targets.iter().enumerate().filter(|(_, target)| target.handle.error().is_none())
     {
         for (name, object) in &survey.objects {
             match object.copies.get(index) {
-                Some(Copy::Bad(error)) if !is_known(&report.findings, target.url(), name) => {
-                    let (url, problem) = (target.url().to_owned(), Problem::Damaged(error.clone()));
-                    report.findings.push(Finding { url, name: *name, problem, fate: Fate::Found });
-                }
-                Some(Copy::Absent) if survey.need(name, object, index) != Need::None => {
+                // What nobody has is lost, not behind.
+                Some(Copy::Absent)
+                    if object.is_anywhere() && survey.need(name, object, index) != Need::None =>
+                {
                     report.objects_behind += 1
                 }
                 _ => {}

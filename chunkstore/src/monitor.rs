@@ -24,7 +24,7 @@ pub enum FaultSide {
 pub struct Fault {
     /// On which side it lies.
     pub side: FaultSide,
-    /// What it is about: a path of the source or destination, or `TARGET/OBJECT`.
+    /// What it is about: a path of the source or destination, fit to be shown ([`crate::shown`]), or `TARGET/OBJECT`.
     pub item: String,
     /// During what: `scan`, `read`, `put`, `verify`, `restore`, …
     pub during: &'static str,
@@ -36,9 +36,9 @@ pub struct Fault {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A phase begins: its name, and its size in bytes and items where these are known beforehand.
+    /// A phase begins: its name, and its size in bytes and items where these are known or can be guessed beforehand.
     Phase {
-        /// What is done now: `scan`, `upload`, `verify`, …
+        /// What is done now: `backup`, `restore`, `list`, `heal`, …
         name: &'a str,
         /// Bytes to go through, if known.
         bytes: Option<u64>,
@@ -56,7 +56,7 @@ pub enum Event<'a> {
     Item {
         /// The action.
         action: &'a str,
-        /// Path or object.
+        /// Path or object, fit to be shown ([`crate::shown`]).
         item: &'a str,
         /// Its bytes.
         bytes: u64,
@@ -73,6 +73,11 @@ pub trait Monitor: Send + Sync {
     fn event(&self, event: Event<'_>);
     /// Whether the operation should stop as soon as it safely can.
     fn cancelled(&self) -> bool;
+    /// Whether a backup should tell of each entry that stayed as it was: there may be millions, and naming them takes longer than
+    /// passing them.
+    fn wants_unchanged(&self) -> bool {
+        false
+    }
 }
 
 /// A monitor that keeps the faults and drops the rest: for tests and for callers who look at the end.

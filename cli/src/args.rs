@@ -13,7 +13,7 @@ use crate::exit;
 
 /// A backup program: deduplicated, compressed, encrypted, mirrored to several targets, self-healing.
 #[derive(Debug, Parser)]
-#[command(name = "versions", version, disable_help_subcommand = true, after_help = exit::HELP)]
+#[command(name = "versions", version, disable_help_subcommand = true, arg_required_else_help = true, after_help = exit::HELP)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -25,16 +25,9 @@ pub(crate) struct CommandLine {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// A target of the repository: a directory, as a path or a file:// URL. Its other targets are remembered.
-    #[arg(
-        short,
-        long = "repo",
-        value_name = "URL",
-        env = "VERSIONS_REPO",
-        hide_env_values = true,
-        global = true,
-        visible_alias = "repository"
-    )]
+    /// A target of the repository: a directory, as a path or a file:// URL. Its other targets are remembered. Also
+    /// $VERSIONS_REPO.
+    #[arg(short, long = "repo", value_name = "URL", global = true, visible_alias = "repository")]
     pub(crate) repo: Option<OsString>,
 
     /// Read the password from a file; the line's end does not count. Also $VERSIONS_PASSWORD_FILE; the password itself
@@ -50,8 +43,9 @@ pub(crate) struct Global {
     #[arg(long, global = true, conflicts_with_all = ["password_file", "password_command"])]
     pub(crate) insecure_no_password: bool,
 
-    /// Where this machine keeps its catalogs [default: $XDG_STATE_HOME/versions or ~/.local/state/versions]
-    #[arg(long, value_name = "DIR", env = "VERSIONS_STATE_DIR", hide_env_values = true, global = true)]
+    /// Where this machine keeps its catalogs. Also $VERSIONS_STATE_DIR [default: $XDG_STATE_HOME/versions or
+    /// ~/.local/state/versions]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) state_dir: Option<PathBuf>,
 
     /// Print results and errors, nothing else.
@@ -156,8 +150,8 @@ pub(crate) struct Backup {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub(crate) tag: Vec<String>,
 
-    /// The host's name in the snapshot [default: this machine's]
-    #[arg(short = 'H', long, value_name = "NAME", env = "VERSIONS_HOST", hide_env_values = true)]
+    /// The host's name in the snapshot. Also $VERSIONS_HOST [default: this machine's]
+    #[arg(short = 'H', long, value_name = "NAME")]
     pub(crate) host: Option<String>,
 
     /// Read and compare, but write nothing: say what would be stored.
@@ -169,7 +163,7 @@ pub(crate) struct Backup {
     pub(crate) stdin: bool,
 
     /// That file's name, with --stdin.
-    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    #[arg(long, value_name = "NAME", default_value = "stdin", conflicts_with = "paths")]
     pub(crate) stdin_filename: PathBuf,
 }
 
@@ -269,7 +263,7 @@ pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) selection: Selection,
 
-    /// Only what matches, by gitignore's rules, and what is below it (repeatable).
+    /// Only what matches, by gitignore's rules, and what is below it (repeatable). Patterns count from what goes to the target's top.
     #[arg(short, long, value_name = "PATTERN")]
     pub(crate) include: Vec<String>,
 
@@ -309,6 +303,7 @@ pub(crate) struct Mirror {}
 
 /// `versions target`
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Target {
     #[command(subcommand)]
     pub(crate) command: TargetCommand,
@@ -323,7 +318,7 @@ pub(crate) enum TargetCommand {
         #[arg(value_name = "URL")]
         url: OsString,
     },
-    /// List the targets, and what each lacks.
+    /// List the targets, and whether each can be reached.
     List,
     /// Forget a target; what it holds stays where it is.
     Remove {
@@ -350,6 +345,7 @@ pub(crate) struct Stats {
 
 /// `versions key`
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Key {
     #[command(subcommand)]
     pub(crate) command: KeyCommand,

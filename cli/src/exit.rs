@@ -14,7 +14,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
     0  done
     1  failed: no snapshot was made, nothing (more) was done
-    3  done, but something could not be read, kept or restored: the snapshot or the restored tree is partial
+    3  done, but something could not be read, kept or restored: the snapshot or restore is partial
    10  there is no repository
    11  another process uses this machine's catalog of the repository
    12  wrong password

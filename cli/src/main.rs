@@ -21,6 +21,7 @@ use crate::args::CommandLine;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::render::json;
+use crate::render::path::show;
 
 fn main() -> ExitCode {
     let line = match CommandLine::try_parse() {
@@ -55,6 +56,6 @@ fn report(output: Output, failure: &Failure) {
             message: &message,
         });
     } else {
-        output.error_line(&format!("Fatal: {message}"));
+        output.error_line(&format!("Fatal: {}", show(message.as_bytes())));
     }
 }

@@ -15,8 +15,10 @@ use crate::exit::{Exit, Tally, is_survived};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, Verbosity};
 use crate::render::json;
+use crate::render::path::show;
 use crate::render::progress::Bar;
 use crate::render::size;
+use crate::render::words::count;
 
 /// Between two status lines or redrawings: ten a second show motion, more would show nothing else.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,6 +46,13 @@ struct State {
     total_items: Option<u64>,
     phase_started: Option<Instant>,
     tally: Tally,
+}
+
+impl State {
+    /// What is counted: a backup counts the files, everything else all that it goes through.
+    fn noun(&self) -> &'static str {
+        if self.phase == "backup" { "file" } else { "item" }
+    }
 }
 
 impl Reporter {
@@ -138,15 +147,20 @@ impl Reporter {
         if let Some(bar) = &self.bar {
             let position =
                 if state.total_bytes.is_none() && state.total_items.is_some() { items } else { bytes };
-            let errors = state.tally.faults();
-            let mut message = format!("{items} items");
-            if errors > 0 {
-                message.push_str(&format!(", {errors} errors"));
+            let mut message = match (state.total_bytes, state.total_items) {
+                // The items are what the bar counts.
+                (None, Some(_)) => String::new(),
+                _ => count(items, state.noun()),
+            };
+            match state.tally.faults() {
+                0 => {}
+                errors => message.push_str(&format!(", {}", count(errors, "error"))),
             }
             drop(state);
             bar.at(position, message);
             return;
         }
+        let restores = state.phase == "restore";
         let done =
             fraction(bytes, state.total_bytes).or_else(|| fraction(items, state.total_items)).unwrap_or(0.0);
         let in_phase = state.phase_started.map_or(Duration::ZERO, |start| start.elapsed());
@@ -160,6 +174,8 @@ impl Reporter {
             files_done: items,
             total_bytes: state.total_bytes,
             bytes_done: bytes,
+            files_restored: restores.then_some(items),
+            bytes_restored: restores.then_some(bytes),
             error_count: state.tally.faults(),
         };
         self.output.json_line(&message);
@@ -193,7 +209,8 @@ impl Monitor for Reporter {
         self.state().tally.count(&fault);
         let is_warning = is_survived(&fault) || (!self.tells_course && fault.side == FaultSide::Target);
         let label = if is_warning { "warning" } else { "error" };
-        let error = fault.error.to_string();
+        // The item is fit to be shown as it comes; what the system and the disk said need not be.
+        let error = show(fault.error.to_string().as_bytes()).into_owned();
         self.above(|| {
             if self.output.is_json() {
                 self.output.json_error(&json::Fault {
@@ -255,7 +272,7 @@ impl Monitor for Reporter {
                 if self.output.is_json() {
                     self.output.json_error(&json::Note { message_type: "note", message: note });
                 } else {
-                    self.output.error_line(note);
+                    self.output.error_line(&show(note.as_bytes()));
                 }
             }),
             // A note to one who wants quiet, and kinds of events that are newer than this program.
@@ -265,6 +282,10 @@ impl Monitor for Reporter {
 
     fn cancelled(&self) -> bool {
         self.interrupt.asked()
+    }
+
+    fn wants_unchanged(&self) -> bool {
+        self.tells_course && self.output.verbosity >= Verbosity::All
     }
 }
 

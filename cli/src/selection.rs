@@ -9,6 +9,7 @@ use chunkstore::version::{Snapshot, Version};
 
 use crate::args::Selection;
 use crate::exit::Failure;
+use crate::paths;
 use crate::render::{path, snapshot, time};
 
 /// Whether a snapshot is of one of the hosts, has one of the sets of tags, and has all of the paths.
@@ -22,9 +23,8 @@ fn is_selected(selection: &Selection, snapshot: &Snapshot) -> bool {
     };
     let tags = selection.tag.is_empty() || selection.tag.iter().any(|tags| has_tags(tags));
     let has_path = |path: &Path| {
-        // As roots are kept: absolute, without `.` and a slash at the end.
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let path: std::path::PathBuf = path.components().collect();
+        // As roots are kept.
+        let path = paths::absolute(path).unwrap_or_else(|_| path.to_owned());
         snapshot.roots.iter().any(|root| root == path.as_os_str().as_bytes())
     };
     host && tags && selection.path.iter().all(|path| has_path(path))
@@ -219,6 +219,7 @@ pub(crate) mod tests {
         assert_eq!(chosen(&[], &["x,y"], &[]), [0x11]);
         assert_eq!(chosen(&[], &["x,y", "x"], &[]), [0x11, 0x12]);
         assert_eq!(chosen(&[], &[], &["/r/", "/s"]), [0x12]);
+        assert_eq!(chosen(&[], &[], &["/r/../s/."]), [0x12]);
     }
 
     #[test]

@@ -46,8 +46,12 @@ impl Session {
             |name| env::var_os(name),
         )?;
         Ok(Self {
-            repo: global.repo.clone(),
-            state_dir: global.state_dir.clone(),
+            // Read here and not by the parser, whose error messages would name what stands in the environment among what was typed.
+            repo: global.repo.clone().or_else(|| env::var_os("VERSIONS_REPO")),
+            state_dir: global
+                .state_dir
+                .clone()
+                .or_else(|| env::var_os("VERSIONS_STATE_DIR").map(PathBuf::from)),
             password,
             output,
             interrupt,
@@ -245,6 +249,15 @@ pub(crate) fn target_url(text: &OsStr) -> Result<String, Failure> {
 /// This machine's name.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The host's name in new snapshots: the given one, the environment's, this machine's.
+pub(crate) fn snapshot_host(given: Option<&str>) -> String {
+    let set = || env::var_os("VERSIONS_HOST").filter(|host| !host.is_empty());
+    given
+        .map(ToOwned::to_owned)
+        .or_else(|| set().map(|host| host.to_string_lossy().into_owned()))
+        .unwrap_or_else(host_name)
 }
 
 /// The name of the one who runs the program; the number, where it has none.

@@ -203,11 +203,7 @@ fn lock(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Box<dyn Lock>> {
         Some(pid) => format!("process {pid} has"),
         None => "another process, or another handle in this one, has".to_owned(),
     };
-    Err(Error::new(
-        ErrorKind::Locked,
-        format!("{holder} the database open for writing: close it there first, or open it read-only"),
-    )
-    .at(&path))
+    Err(Error::new(ErrorKind::Locked, format!("{holder} the database open for writing")).at(&path))
 }
 
 /// Keeps the writer from removing files. `None` where nothing can be locked: on a medium that nobody can write to.

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use super::BackupSummary;
 use super::prepare::{Destination, mark_complete, target_failed};
-use super::record::{Observed, Recorded, record};
+use super::record::{Observed, record};
 use crate::catalog::{Catalog, Holding, RunWriter, SnapshotSummary, Verdict};
 use crate::entry_key::EntryKey;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ObjectHash};
-use crate::monitor::{Event, Monitor};
+use crate::monitor::Monitor;
 use crate::pack::Toc;
 use crate::pipeline::gather::Pending;
 use crate::pipeline::pack::no_target_left;
@@ -186,17 +186,7 @@ impl<'a> Committer<'a> {
     fn observed(&mut self, run: &mut RunWriter, observed: &Observed) -> Result<()> {
         let recorded = record(self.catalog, run, observed, self.has_parent)?;
         self.summary.count(observed.metadata.kind, recorded, observed.metadata.size);
-        let action = match recorded {
-            Recorded::New => "new",
-            Recorded::Changed => "modified",
-            Recorded::Same => "unchanged",
-        };
-        let item = observed.key.path();
-        self.monitor.event(Event::Item {
-            action,
-            item: &item.to_string_lossy(),
-            bytes: observed.metadata.size,
-        });
+        recorded.tell(observed, self.monitor);
         Ok(())
     }
 

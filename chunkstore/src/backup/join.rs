@@ -18,7 +18,7 @@ use crate::entry_key::{EntryKey, KeyRange};
 use crate::error::{ErrorKind, Result};
 use crate::metadata::Kind;
 use crate::metadata::unix::Stat;
-use crate::monitor::{Fault, FaultSide, Monitor};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::source::{Entry, Step, Unseen};
 use crate::version::Marks;
 
@@ -78,11 +78,16 @@ pub(super) fn join(
     let mut unchanged = Unchanged::default();
     let mut known = known.peekable();
     let mut unseen: Vec<KeyRange> = Vec::new();
+    let names_wanted = monitor.wants_unchanged();
+    let mut told = Told::default();
     let mut steps = 0u32;
     for step in walk {
         steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(256) && monitor.cancelled() {
-            return Err(crate::pipeline::read::stopped());
+        if steps.is_multiple_of(256) {
+            if monitor.cancelled() {
+                return Err(crate::pipeline::read::stopped());
+            }
+            told.tell(&unchanged, monitor);
         }
         match step {
             Step::Unseen(gap) => {
@@ -110,6 +115,13 @@ pub(super) fn join(
                             Kind::Directory => unchanged.directories += 1,
                             _ => unchanged.others += 1,
                         }
+                        if names_wanted {
+                            monitor.event(Event::Item {
+                                action: "unchanged",
+                                item: &entry.key().to_string(),
+                                bytes: if entry.stat().kind == Kind::File { entry.stat().size } else { 0 },
+                            });
+                        }
                     }
                     _ => hand_on(Difference::Found {
                         entry: Box::new(entry),
@@ -120,7 +132,25 @@ pub(super) fn join(
         }
     }
     pass(&mut known, None, &mut unseen, &mut unchanged, &mut hand_on)?;
+    told.tell(&unchanged, monitor);
     Ok(unchanged)
+}
+
+/// What of the unchanged files the monitor has heard of.
+#[derive(Default)]
+struct Told {
+    files: u64,
+    bytes: u64,
+}
+
+impl Told {
+    fn tell(&mut self, unchanged: &Unchanged, monitor: &dyn Monitor) {
+        let (bytes, items) = (unchanged.bytes - self.bytes, unchanged.files - self.files);
+        if items > 0 {
+            monitor.event(Event::Advance { bytes, items });
+        }
+        *self = Self { files: unchanged.files, bytes: unchanged.bytes };
+    }
 }
 
 /// Everything known before `limit` that the walk did not come by is gone, or was not seen.
@@ -152,7 +182,7 @@ fn report(gap: &Unseen, monitor: &dyn Monitor) {
         ErrorKind::NotFound => gap.error.clone().with_kind(ErrorKind::Source),
         _ => gap.error.clone(),
     };
-    let item = gap.key.path().to_string_lossy().into_owned();
+    let item = gap.key.to_string();
     monitor.fault(Fault { side: FaultSide::Source, item, during: "scan", error });
 }
 

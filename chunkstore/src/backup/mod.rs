@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::id::SnapshotId;
 use crate::metadata::Kind;
+use crate::monitor::Monitor;
 use crate::pipeline::gather::Gathered;
 use crate::version::SnapshotStats;
 use record::Recorded;
@@ -140,11 +141,12 @@ impl BackupSummary {
     }
 
     /// On a dry run: what an entry would become, as far as can be told without its last Version.
-    fn foresee(&mut self, ended: &read::Ended) {
+    fn foresee(&mut self, ended: &read::Ended, monitor: &dyn Monitor) {
         match ended {
             read::Ended::Observed(observed) => {
                 let recorded = if observed.previous.is_some() { Recorded::Changed } else { Recorded::New };
                 self.count(observed.metadata.kind, recorded, observed.metadata.size);
+                recorded.tell(observed, monitor);
             }
             read::Ended::Gone(..) => self.entries_gone += 1,
             read::Ended::Failed => self.source_faults += 1,

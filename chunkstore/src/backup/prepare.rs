@@ -32,6 +32,8 @@ pub(super) struct Destination {
     pub(super) number: TargetNumber,
     /// Its packs and their lengths.
     packs: HashMap<ObjectHash, u64>,
+    /// Those of them that were damaged when they were last read.
+    damaged: HashSet<ObjectHash>,
     /// Its segments.
     segments: BTreeSet<ObjectKey>,
     /// Whether it held everything that any target holds when the run began; false until [`mark_whole`].
@@ -73,6 +75,7 @@ pub(super) fn destinations(
                     target,
                     number,
                     packs,
+                    damaged: HashSet::new(),
                     segments,
                     whole: false,
                 });
@@ -82,7 +85,7 @@ pub(super) fn destinations(
     }
     send_outbox(catalog, &mut destinations, monitor)?;
     let expected: HashMap<ObjectHash, u64> = catalog.packs()?.into_iter().collect();
-    for destination in &destinations {
+    for destination in &mut destinations {
         reconcile(catalog, destination, &expected)?;
     }
     Ok(destinations)
@@ -106,7 +109,7 @@ fn list(target: &dyn Target) -> Result<Listing> {
 /// Notes packs that are there and were not known to be, and packs that are gone or have another length.
 fn reconcile(
     catalog: &Catalog,
-    destination: &Destination,
+    destination: &mut Destination,
     expected: &HashMap<ObjectHash, u64>,
 ) -> Result<()> {
     let known: HashMap<ObjectKey, Holding> =
@@ -119,7 +122,12 @@ fn reconcile(
             (Some(found), _) if found != length => {
                 Holding { held: true, length: *found, verified: 0, verdict: Verdict::Damaged }
             }
-            (Some(_), Some(before)) if before.held && before.verdict != Verdict::Missing => continue,
+            (Some(_), Some(before)) if before.held && before.verdict != Verdict::Missing => {
+                if before.verdict == Verdict::Damaged {
+                    destination.damaged.insert(*name);
+                }
+                continue;
+            }
             (Some(_), _) => {
                 Holding { held: true, length: *length, verified: 0, verdict: Verdict::Unverified }
             }
@@ -133,7 +141,7 @@ fn reconcile(
     news.chunks(HOLDINGS_BATCH).try_for_each(|news| catalog.record_holdings(destination.number, news))
 }
 
-/// Notes which targets hold every pack that a segment names and every segment. A pack that is on no target is lost, and nobody lacks it; one that is
+/// Notes which targets hold every pack that a segment names and every segment. A pack that is good on no target is lost, and nobody lacks it; one that is
 /// on a target which is away now is not.
 ///
 /// # Errors
@@ -151,7 +159,10 @@ pub(super) fn mark_whole(
     let existing: Vec<&(ObjectHash, u64)> = named
         .iter()
         .filter(|(name, length)| {
-            away.contains(name) || destinations.iter().any(|destination| has(destination, name, *length))
+            let is_good = |destination: &Destination| {
+                has(destination, name, *length) && !destination.damaged.contains(name)
+            };
+            away.contains(name) || destinations.iter().any(is_good)
         })
         .collect();
     let mut segments: BTreeSet<ObjectKey> =

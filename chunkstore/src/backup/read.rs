@@ -80,6 +80,36 @@ impl Contents for SourceFile {
     }
 }
 
+/// Contents whose bytes are told as they come: one file may take hours.
+struct Watched<'a, C> {
+    contents: &'a mut C,
+    monitor: &'a dyn Monitor,
+    /// Bytes so far.
+    bytes: u64,
+}
+
+impl<'a, C: Contents> Watched<'a, C> {
+    fn new(contents: &'a mut C, monitor: &'a dyn Monitor) -> Self {
+        Self { contents, monitor, bytes: 0 }
+    }
+
+    /// Tells that a file of `size` bytes is done: holes are passed over, not read.
+    fn finish(&self, size: u64) {
+        self.monitor.event(Event::Advance { bytes: size.saturating_sub(self.bytes), items: 1 });
+    }
+}
+
+impl<C: Contents> Contents for Watched<'_, C> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = self.contents.read(buffer)?;
+        if count > 0 {
+            self.bytes += count as u64;
+            self.monitor.event(Event::Advance { bytes: count as u64, items: 0 });
+        }
+        Ok(count)
+    }
+}
+
 struct StreamContents<'a>(&'a mut dyn Read);
 
 impl Contents for StreamContents<'_> {
@@ -145,17 +175,19 @@ impl Reading<'_> {
                         } else {
                             error.with_kind(ErrorKind::Source)
                         };
-                        self.fault(&entry.path().to_string_lossy(), during, error);
+                        self.fault(entry.key(), during, error);
                         writer.end(Ended::Failed)
                     }
                 }
             }
             Item::Stream(stream) => {
                 let Stream { key, mut metadata, previous, mut reader } = *stream;
-                match writer.contents(&mut StreamContents(&mut *reader)) {
+                let mut contents = StreamContents(&mut *reader);
+                let mut watched = Watched::new(&mut contents, self.monitor);
+                match writer.contents(&mut watched) {
                     Ok(size) => {
                         metadata.size = size;
-                        self.monitor.event(Event::Advance { bytes: size, items: 1 });
+                        watched.finish(size);
                         writer.end(Ended::Observed(Box::new(Observed {
                             key,
                             metadata,
@@ -165,7 +197,7 @@ impl Reading<'_> {
                     }
                     Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
                     Err(error) => {
-                        self.fault(&key.path().to_string_lossy(), "read", error);
+                        self.fault(&key, "read", error);
                         writer.end(Ended::Failed)
                     }
                 }
@@ -183,7 +215,9 @@ impl Reading<'_> {
         let captured = if entry.stat().kind == Kind::File {
             let mut file = entry.open()?;
             let mut captured = file.capture(self.owners)?;
-            writer.contents(&mut file)?;
+            let mut watched = Watched::new(&mut file, self.monitor);
+            writer.contents(&mut watched)?;
+            watched.finish(captured.metadata.size);
             let outcome = file.finish()?;
             if outcome.changed {
                 marks = marks.with(Marks::CHANGED_WHILE_READ);
@@ -191,7 +225,7 @@ impl Reading<'_> {
                     ErrorKind::Source,
                     "changed while it was read; stored as it was read, and marked",
                 );
-                self.fault(&entry.path().to_string_lossy(), "read", error);
+                self.fault(entry.key(), "read", error);
             }
             outcome.complete(&mut captured.metadata);
             captured
@@ -200,18 +234,16 @@ impl Reading<'_> {
         };
         let Captured { metadata, faults } = captured;
         for error in faults {
-            self.fault(&entry.path().to_string_lossy(), "scan", error);
+            self.fault(entry.key(), "scan", error);
         }
         if self.start.is_racy(metadata.ctime) {
             marks = marks.with(Marks::RACY);
         }
-        let bytes = if metadata.kind == Kind::File { metadata.size } else { 0 };
-        self.monitor.event(Event::Advance { bytes, items: 1 });
         Ok(Observed { key: entry.key().clone(), metadata, marks, previous })
     }
 
-    fn fault(&self, item: &str, during: &'static str, error: Error) {
-        self.monitor.fault(Fault { side: FaultSide::Source, item: item.to_owned(), during, error });
+    fn fault(&self, key: &EntryKey, during: &'static str, error: Error) {
+        self.monitor.fault(Fault { side: FaultSide::Source, item: key.to_string(), during, error });
     }
 }
 

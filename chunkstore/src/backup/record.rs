@@ -5,6 +5,7 @@ use crate::entry_key::EntryKey;
 use crate::error::Result;
 use crate::id::TimelineId;
 use crate::metadata::{Kind, Metadata};
+use crate::monitor::{Event, Monitor};
 use crate::version::{Contents, FileOrigin, Marks, Version};
 
 /// An entry that was looked at and, if it is a file, read.
@@ -28,6 +29,23 @@ pub(super) enum Recorded {
     Changed,
     /// The same in all that a restore gives back.
     Same,
+}
+
+impl Recorded {
+    /// Tells what became of an entry.
+    pub(super) fn tell(self, observed: &Observed, monitor: &dyn Monitor) {
+        let action = match self {
+            Self::New => "new",
+            Self::Changed => "modified",
+            Self::Same => "unchanged",
+        };
+        let metadata = &observed.metadata;
+        monitor.event(Event::Item {
+            action,
+            item: &observed.key.to_string(),
+            bytes: if metadata.kind == Kind::File { metadata.size } else { 0 },
+        });
+    }
 }
 
 /// Writes what was observed into the run, which has been given its chunks.

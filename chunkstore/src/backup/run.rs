@@ -21,7 +21,7 @@ use crate::id::{ChunkId, IntentId};
 use crate::metadata::Timestamp;
 use crate::metadata::unix::Owners;
 use crate::mirror::mirror;
-use crate::monitor::{Fault, FaultSide, Monitor};
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::pipeline::gather::{Gathered, Gatherer, KnownChunks, Pending};
 use crate::pipeline::order::{InOrder, Submitter, ordered};
 use crate::pipeline::pack::{Sealing, compress, pack};
@@ -107,16 +107,24 @@ fn run(
         false => prepare::destinations(repository, catalog, monitor)?,
     };
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
+    let parent = match timeline.head {
+        Some(head) => catalog.snapshot_at(timeline.id, head)?,
+        None => None,
+    };
+    // How much there is this time nobody knows before the walk is over: most probably about as much as last time.
+    let last = parent.as_ref().map(|parent| &parent.stats).filter(|stats| stats.files_total > 0);
+    monitor.event(Event::Phase {
+        name: "backup",
+        bytes: last.map(|stats| stats.bytes_total).filter(|bytes| *bytes > 0),
+        items: last.map(|stats| stats.files_total),
+    });
     let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
     let mut summary = if options.dry_run {
         stages.dry_run(rules, origin)?
     } else {
         stages.store(rules, origin, &roots, timestamp(started), destinations)?
     };
-    summary.parent = match timeline.head {
-        Some(head) => catalog.snapshot_at(timeline.id, head)?.map(|snapshot| snapshot.id),
-        None => None,
-    };
+    summary.parent = parent.map(|snapshot| snapshot.id);
     summary.started = Some(started);
     summary.duration = begun.elapsed();
     Ok(summary)
@@ -217,7 +225,7 @@ impl Stages<'_> {
                     batch,
                     |_| Ok(()),
                     |ended| {
-                        summary.foresee(&ended);
+                        summary.foresee(&ended, self.monitor);
                         Ok(())
                     },
                 )?;
@@ -292,7 +300,7 @@ impl Stages<'_> {
         }
         let sources = CatalogSources::new(self.repository, self.catalog, &self.options.host);
         // The snapshot is made, whatever becomes of this.
-        let report = match mirror(self.repository, &sources, self.monitor) {
+        let report = match mirror(self.repository, &sources, Some(&sources), self.monitor) {
             Ok(report) => report,
             Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
             Err(error) => {

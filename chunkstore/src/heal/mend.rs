@@ -1,9 +1,12 @@
 //! Putting good objects where they are missing or bad: the work of healing and of mirroring.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::HealSources;
 use super::splice::splice;
 use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::{Event, Monitor};
+use crate::id::ObjectHash;
+use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::complete::Complete;
 use crate::repository::intent::Intent;
 use crate::repository::key::KeyRemoval;
@@ -36,7 +39,8 @@ pub(crate) fn mend(
     sources: &HealSources<'_>,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let mut mender = Mender { how, holdings, sources, monitor };
+    let mut mender =
+        Mender { how, holdings, sources, monitor, full: BTreeSet::new(), refused: BTreeSet::new() };
     remove_keys(survey, report);
     let names: Vec<_> = survey.objects.keys().copied().collect();
     let todo = names.iter().filter(|name| !mender.needy(survey, name).is_empty()).count() as u64;
@@ -88,6 +92,10 @@ struct Mender<'a, 'b> {
     holdings: &'a dyn Holdings,
     sources: &'a HealSources<'b>,
     monitor: &'a dyn Monitor,
+    /// Targets that have no room: what they only lack is not tried on them any more.
+    full: BTreeSet<usize>,
+    /// Targets that did not take something: it is said once, for the reason is mostly the same for all that comes.
+    refused: BTreeSet<usize>,
 }
 
 impl Mender<'_, '_> {
@@ -98,7 +106,11 @@ impl Mender<'_, '_> {
         let is_needy = |index: &usize| {
             let answers = survey.targets.get(*index).is_some_and(|target| target.handle.error().is_none());
             let lacking = match object.copies.get(*index) {
-                Some(Copy::Absent) | None => survey.need(name, object, *index) != Need::None,
+                Some(Copy::Absent) | None => match survey.need(name, object, *index) {
+                    Need::None => false,
+                    Need::Promised => true,
+                    _ => !self.full.contains(index),
+                },
                 Some(Copy::Bad(_)) => self.how == Mend::Everything,
                 Some(Copy::Listed(_) | Copy::Good(_)) => false,
             };
@@ -143,7 +155,7 @@ impl Mender<'_, '_> {
                 }
                 continue;
             };
-            if matches!(copy, Copy::Absent) && !self.may_stand(survey, name, index, need) {
+            if matches!(copy, Copy::Absent) && !self.may_stand(survey, name, index, need)? {
                 if let Some(problem) = problem {
                     let error = Error::damage("what it speaks of is not all there");
                     set_fate(report, target.url(), name, problem, Fate::Failed(error));
@@ -168,6 +180,20 @@ impl Mender<'_, '_> {
                     }
                     if let Some(object) = survey.objects.get_mut(name) {
                         object.set(index, Copy::Good(length));
+                    }
+                }
+                // It never had the object, and takes none: so it stays behind, and nothing is damaged.
+                Err(error)
+                    if problem.is_none()
+                        && matches!(error.kind(), ErrorKind::Target | ErrorKind::TargetFull) =>
+                {
+                    if error.kind() == ErrorKind::TargetFull {
+                        self.full.insert(index);
+                    }
+                    if self.refused.insert(index) {
+                        let during = if self.how == Mend::Missing { "mirror" } else { "heal" };
+                        let item = target.url().to_owned();
+                        self.monitor.fault(Fault { side: FaultSide::Target, item, during, error });
                     }
                 }
                 Err(error) => {
@@ -265,31 +291,44 @@ impl Mender<'_, '_> {
         Ok(None)
     }
 
-    /// Whether a target that has no mark may get it: it must hold what the mark speaks of. Where the mark was once, what nobody has any more was too.
-    fn may_stand(&self, survey: &Survey<'_>, name: &ObjectName, index: usize, need: Need) -> bool {
-        let ObjectName::Complete { writer, sequence } = name else { return true };
+    /// Whether a target that has no mark may get it: it must hold what the mark speaks of. Where the mark was once, what nobody has any more was too;
+    /// and a pack that is good nowhere keeps no mark back if other packs hold its chunks.
+    ///
+    /// # Errors
+    /// Local.
+    fn may_stand(&self, survey: &Survey<'_>, name: &ObjectName, index: usize, need: Need) -> Result<bool> {
+        let ObjectName::Complete { writer, sequence } = name else { return Ok(true) };
         let has = |name: &ObjectName| {
             let copy = survey.objects.get(name).and_then(|object| object.copies.get(index));
             matches!(copy, Some(Copy::Listed(_) | Copy::Good(_)))
         };
         let had = need == Need::Promised;
-        let lost = |name: &ObjectName| had && !is_anywhere(survey, name);
         let mut next = 1;
         for (name, facts) in &survey.segments {
             let ObjectName::Segment { writer: owner, sequence: place, .. } = name else { continue };
             if owner != writer || place > sequence {
                 continue;
             }
-            let holds = |pack: &ObjectName| has(pack) || lost(pack);
-            if (*place > next && !had)
-                || !has(name)
-                || !facts.packs.iter().all(|(pack, _)| holds(&ObjectName::Pack(*pack)))
-            {
-                return false;
+            if (*place > next && !had) || !has(name) {
+                return Ok(false);
+            }
+            for (hash, _) in &facts.packs {
+                let pack = ObjectName::Pack(*hash);
+                if !has(&pack) && (is_anywhere(survey, &pack) || !(had || self.is_replaced(survey, hash)?)) {
+                    return Ok(false);
+                }
             }
             next = place.saturating_add(1);
         }
-        had || next > *sequence
+        Ok(had || next > *sequence)
+    }
+
+    /// Whether all that a pack held is in others, as is known of one that no target has where all were asked.
+    fn is_replaced(&self, survey: &Survey<'_>, pack: &ObjectHash) -> Result<bool> {
+        let all_answer = survey.repository.targets().iter().all(|target| target.error().is_none());
+        let Some(meaning) = self.sources.meaning.filter(|_| all_answer) else { return Ok(false) };
+        let Some(chunks) = meaning.chunks_of(pack)? else { return Ok(false) };
+        Ok(meaning.is_elsewhere(&chunks, &HashSet::from([*pack]))?.into_iter().all(|elsewhere| elsewhere))
     }
 
     fn put(

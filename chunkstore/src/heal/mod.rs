@@ -110,6 +110,10 @@ pub(crate) fn heal(
 ) -> Result<()> {
     mend(survey, report, Mend::Everything, holdings, sources, monitor)?;
     let lost = salvage::salvage(survey, sources, monitor)?;
+    if lost.iter().any(|salvaged| salvaged.rescued > 0) {
+        // Marks that a lost pack kept back: others hold its chunks now.
+        mend(survey, report, Mend::Missing, holdings, sources, monitor)?;
+    }
     report.losses = losses::explain(survey, report, lost, sources)?;
     Ok(())
 }

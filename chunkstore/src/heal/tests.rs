@@ -418,12 +418,12 @@ fn removed_keys_stay_removed() {
         let locked =
             Repository::open("mem:a", &full.world.options, crate::repository::Unlock::Nothing, &monitor)
                 .unwrap();
-        mirror(&locked, &MemHoldings::default(), &monitor).unwrap();
+        mirror(&locked, &MemHoldings::default(), None, &monitor).unwrap();
         assert!(away.objects().contains_key(&ObjectName::Key(first).key()));
         assert!(!full.world.targets[0].objects().contains_key(&ObjectName::Key(first).key()));
         let repository = full.world.open_with(0, b"second", &monitor).unwrap();
         if by_mirror {
-            let report = mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+            let report = mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
             assert_eq!(report.outcome(), Outcome::Clean);
         } else {
             assert_eq!(run(&repository, ReadData::Nothing, true).0.outcome(), Outcome::Healed);
@@ -447,7 +447,7 @@ fn a_mirror_brings_everything_in_order_and_once() {
     let mut repository = full.open(0);
     repository.add_target("mem:b", &monitor).unwrap();
     recorded.take_calls();
-    let report = mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+    let report = mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
     assert_eq!(report.outcome(), Outcome::Clean);
     assert_eq!(report.bytes, recorded.bytes_put());
     let kinds: Vec<_> = recorded
@@ -463,7 +463,7 @@ fn a_mirror_brings_everything_in_order_and_once() {
         !key.as_str().starts_with("intents/") && *key != ObjectName::Pack(full.unnamed).key()
     });
     assert_eq!(empty.objects(), expected, "all but intents and what nothing names");
-    let again = mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+    let again = mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
     assert_eq!((again.objects, recorded.bytes_put()), (0, 0));
 }
 
@@ -518,12 +518,12 @@ fn a_mirror_that_dies_leaves_only_true_marks() {
                 }
                 faulty.clear();
                 faulty.add(Rule { fault, sticky, ..Rule::fails_once_after(after) });
-                let result = mirror(&repository, &MemHoldings::default(), &monitor);
+                let result = mirror(&repository, &MemHoldings::default(), None, &monitor);
                 let hits = faulty.hits();
                 assert_marks_are_true(&full, &empty);
                 faulty.clear();
                 let repository = full.open(0);
-                let report = mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+                let report = mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
                 assert_eq!(report.outcome(), Outcome::Clean, "{fault:?} at {after}: {:?}", report.findings);
                 assert_eq!(empty.objects(), expected);
                 if hits == 0 {
@@ -554,7 +554,7 @@ fn a_mark_that_was_there_once_does_not_come_back_before_what_it_speaks_of() {
         if heal {
             run(&repository, ReadData::All, true);
         } else {
-            mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+            mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
         }
         assert_marks_are_true(&full, &lost);
         faulty.clear();
@@ -574,7 +574,7 @@ fn a_damaged_source_does_not_spread() {
     repository.add_target("mem:b", &monitor).unwrap();
     let pack = ObjectName::Pack(full.packs[1].0);
     damage(&full.world.targets[0], &pack, Action::FlipMiddle);
-    let report = mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+    let report = mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
     assert_eq!(report.outcome(), Outcome::Damaged);
     assert!(!empty.objects().contains_key(&pack.key()));
     assert_marks_are_true(&full, &empty);
@@ -718,7 +718,7 @@ fn directories_heal_whatever_stands_in_an_objects_place() {
         full.world.connect.insert(std::sync::Arc::new(target));
         repository.add_target(path.to_str().unwrap(), &monitor).unwrap();
     }
-    mirror(&repository, &MemHoldings::default(), &monitor).unwrap();
+    mirror(&repository, &MemHoldings::default(), None, &monitor).unwrap();
     repository.remove_target("mem:a").unwrap();
     let listing = |path: &std::path::Path| {
         let target = crate::target::local::LocalTarget::open(path).unwrap();

@@ -230,19 +230,29 @@ fn choose_memory<'a>(memories: &'a [Remembered], named: &Found) -> Result<Option
     if let Some(memory) = here.first() {
         return Ok(Some(memory));
     }
-    match error.kind() {
-        ErrorKind::NotFound if named.holds_objects() => Err(Error::damage(format!(
-            "target {}: its config is missing, but objects of a repository are there: open the repository by another of its targets, \
-             and heal it",
-            named.url
-        ))),
-        ErrorKind::NotFound => Err(no_repository(&named.url)),
-        _ => Err(error.clone()),
-    }
+    Err(unfit(named, error, false))
 }
 
-fn no_repository(url: &str) -> Error {
-    Error::new(ErrorKind::NoRepository, format!("target {url}: there is no repository (`init` makes one)"))
+/// Why a target gives no config.
+fn unfit(found: &Found, error: &Error, remembered: bool) -> Error {
+    let url = &found.url;
+    match error.kind() {
+        ErrorKind::NotFound if found.holds_objects() => Error::damage(format!(
+            "target {url}: its config is missing, but objects of a repository are there: open the repository by another of its targets, \
+             and heal it"
+        )),
+        ErrorKind::NotFound if remembered => Error::new(
+            ErrorKind::NoRepository,
+            format!(
+                "target {url}: the repository that this machine knows there is not there (is the disk mounted?)"
+            ),
+        ),
+        ErrorKind::NotFound => Error::new(
+            ErrorKind::NoRepository,
+            format!("target {url}: there is no repository (`init` makes one)"),
+        ),
+        _ => error.clone(),
+    }
 }
 
 fn check_mode(
@@ -268,7 +278,7 @@ fn check_mode(
         (Mode::Unencrypted, _, Some(Mode::Encrypted)) => refuse(
             ErrorKind::NotTheSame,
             format!(
-                "repository {id} is not encrypted, and a password was given for it: say that it has none if that is as it should be"
+                "repository {id} is not encrypted, and a password was expected: say `--insecure-no-password` if that is as it should be"
             ),
         ),
         (Mode::Encrypted, _, Some(Mode::Unencrypted)) => {
@@ -290,9 +300,8 @@ struct Chosen {
 fn choose_config(found: &[Found], memory: Option<&Remembered>) -> Result<Chosen> {
     let id_here =
         found.iter().find_map(|found| found.config.as_ref().ok().map(|(_, object)| object.config.repository));
-    let named_error = || match found.first().map(|named| (&named.config, &named.url)) {
-        Some((Err(error), url)) if error.kind() == ErrorKind::NotFound => no_repository(url),
-        Some((Err(error), _)) => error.clone(),
+    let named_error = || match found.first().map(|named| (named, &named.config)) {
+        Some((named, Err(error))) => unfit(named, error, memory.is_some()),
         _ => Error::new(ErrorKind::NoRepository, "no target was named"),
     };
     let id = memory.map(|memory| memory.repository).or(id_here).ok_or_else(named_error)?;
@@ -355,7 +364,7 @@ impl Chosen {
         };
         let Some(target) = &found.target else {
             let error = found.config.as_ref().err().cloned();
-            let error = error.unwrap_or_else(|| no_repository(&found.url));
+            let error = error.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "it has no config"));
             return fail(error.with_kind(ErrorKind::Target));
         };
         match &found.config {

@@ -213,7 +213,9 @@ impl FileJob {
                 state.file = None;
                 drop(state);
                 let count = if self.replaces { Count::FileUpdated } else { Count::FileRestored };
-                report.done(count, &self.key, self.extents.data_bytes());
+                let written = self.extents.data_bytes();
+                report.done(count, &self.key, written);
+                report.spared(self.metadata.size.saturating_sub(written));
                 Ok(())
             }
             Err(failure) => self.fail(failure, report),

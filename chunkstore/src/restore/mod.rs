@@ -42,7 +42,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{DecodedFrame, Decompressor};
 use crate::id::ObjectHash;
 use crate::metadata::apply::Ownership;
-use crate::monitor::Monitor;
+use crate::monitor::{Event, Monitor};
 use crate::pack::FramePlace;
 use crate::version::{Contents, Version};
 
@@ -78,6 +78,11 @@ pub trait RestoreSource: Sync {
 
     /// What makes ids of chunks.
     fn hasher(&self) -> &Hasher;
+
+    /// Bytes of all files and number of all entries, where they are known beforehand.
+    fn size(&self) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// What to do with what is there already.
@@ -102,6 +107,7 @@ pub struct RestoreOptions {
     /// Whether the target directory itself gets the metadata of `base`, if that is among the entries.
     pub top: bool,
     /// Only what matches one of these patterns (as in [`crate::source::RuleOptions`]), and what is below it; everything if there are none.
+    /// Patterns count from `base`.
     pub include: Vec<String>,
     /// Not what matches one of these, nor what is below it.
     pub exclude: Vec<String>,
@@ -187,7 +193,11 @@ pub fn restore(
     monitor: &dyn Monitor,
 ) -> Result<RestoreSummary> {
     let report = report::Report::new(monitor);
-    let selection = select::Selection::new(&options.include, &options.exclude)?;
+    let selection = select::Selection::new(&options.include, &options.exclude, &options.base)?;
+    // Nobody knows how much patterns leave before they were asked.
+    let size = if selection.is_everything() { source.size() } else { None };
+    let (bytes, items) = size.unzip();
+    monitor.event(Event::Phase { name: "restore", bytes, items });
     let mut planner = plan::Planner::new(source, options, &selection, &report)?;
     for entry in source.entries()? {
         let (key, version) = entry?;
@@ -198,6 +208,7 @@ pub fn restore(
     }
     let unlike = planner.finish()?;
     if options.verify && !options.dry_run {
+        monitor.event(Event::Phase { name: "verify", bytes, items: None });
         verify::verify(source, options, &selection, &unlike, &report)?;
     }
     Ok(report.finish())

@@ -196,7 +196,11 @@ impl<'a> Planner<'a> {
             (Kind::File, Some(_)) => Count::FileUpdated,
             _ => Count::Other,
         };
-        self.report.done(count, key, Extents::of(&version.metadata).data_bytes());
+        let written = Extents::of(&version.metadata).data_bytes();
+        self.report.done(count, key, written);
+        if version.metadata.kind == Kind::File {
+            self.report.spared(version.metadata.size.saturating_sub(written));
+        }
     }
 
     fn is_unchanged(&self, metadata: &Metadata, there: &Stat) -> bool {
@@ -354,6 +358,7 @@ impl<'a> Planner<'a> {
         let result = apply(Opened::ByPath(file.as_fd()), &version.metadata, self.options.ownership);
         self.report.shortfalls(key, result);
         self.report.done(Count::FileUnchanged, key, 0);
+        self.report.spared(version.metadata.size);
         Ok(())
     }
 
@@ -397,6 +402,11 @@ impl<'a> Planner<'a> {
         match result {
             Ok(true) => {
                 self.report.done(Count::HardLink, &key, 0);
+                self.report.spared(if version.metadata.kind == Kind::File {
+                    version.metadata.size
+                } else {
+                    0
+                });
                 if let Some(leader) = self.leaders.get_mut(&group) {
                     leader.left = leader.left.saturating_sub(1);
                     if leader.left == 0 {

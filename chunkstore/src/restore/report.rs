@@ -90,6 +90,13 @@ impl<'a> Report<'a> {
         self.monitor.event(Event::Advance { bytes, items: 1 });
     }
 
+    /// Bytes that had not to be written: holes, what was there already, a file under a further name.
+    pub(super) fn spared(&self, bytes: u64) {
+        if bytes > 0 {
+            self.monitor.event(Event::Advance { bytes, items: 0 });
+        }
+    }
+
     /// Something could not be done.
     pub(super) fn fault(&self, key: &EntryKey, during: &'static str, error: Error) {
         self.faults.fetch_add(1, Ordering::Relaxed);

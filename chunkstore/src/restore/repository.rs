@@ -147,6 +147,16 @@ impl RestoreSource for RepositorySource<'_> {
         })
     }
 
+    fn size(&self) -> Option<(u64, u64)> {
+        match &self.scope {
+            Scope::Snapshot(snapshot, range) if *range == KeyRange::all() => {
+                Some((snapshot.stats.bytes_total, snapshot.stats.entries_total))
+            }
+            Scope::Snapshot(..) => None,
+            Scope::Version(_, version) => Some((version.metadata.size, 1)),
+        }
+    }
+
     fn spans(&self, contents: &Contents) -> Result<Spans<'_>> {
         Ok(Box::new(self.catalog.spans(contents)?))
     }

@@ -1,10 +1,12 @@
 //! Which entries of a snapshot are restored.
 
-use std::path::Path;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use ignore::Match;
 use ignore::gitignore::Gitignore;
 
+use crate::entry_key::EntryKey;
 use crate::error::Result;
 use crate::source::rules::matcher;
 
@@ -24,16 +26,19 @@ pub(super) enum Decision {
 pub(super) struct Selection {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
+    /// What goes to the target's top; patterns count from there.
+    base: PathBuf,
 }
 
 impl Selection {
-    pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self> {
+    pub(super) fn new(include: &[String], exclude: &[String], base: &EntryKey) -> Result<Self> {
         let of = |patterns: &[String]| matcher(patterns.iter().map(String::as_str), false);
-        Ok(Self { include: of(include)?, exclude: of(exclude)? })
+        Ok(Self { include: of(include)?, exclude: of(exclude)?, base: base.path() })
     }
 
     /// What to do with the entry at `path`, in a directory that is itself taken or not.
     pub(super) fn decide(&self, path: &Path, is_directory: bool, parent_is_taken: bool) -> Decision {
+        let path = &*self.below_base(path);
         if self.exclude.as_ref().is_some_and(|exclude| exclude.matched(path, is_directory).is_ignore()) {
             return Decision::Leave;
         }
@@ -47,6 +52,15 @@ impl Selection {
             (true, _) => Decision::Take,
             (false, true) => Decision::Pass,
             (false, false) => Decision::Leave,
+        }
+    }
+
+    /// The path as it is below the target.
+    fn below_base<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
+        let root = Path::new("/");
+        match path.strip_prefix(&self.base) {
+            Ok(rest) if self.base != root => root.join(rest).into(),
+            _ => path.into(),
         }
     }
 
@@ -64,7 +78,7 @@ mod tests {
     fn decisions_follow_the_table() {
         let selection = |include: &[&str], exclude: &[&str]| {
             let owned = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
-            Selection::new(&owned(include), &owned(exclude)).unwrap()
+            Selection::new(&owned(include), &owned(exclude), &EntryKey::root()).unwrap()
         };
         for (include, exclude, path, parent, expected) in [
             (&[][..], &[][..], "/a", false, Decision::Take),
@@ -86,5 +100,15 @@ mod tests {
             let decision = selection(include, exclude).decide(Path::new(path), is_directory, parent);
             assert_eq!(decision, expected, "{include:?} {exclude:?} {path}");
         }
+    }
+
+    #[test]
+    fn patterns_count_from_what_goes_to_the_top() {
+        let base = EntryKey::from_path("/home/ada").unwrap();
+        let selection = Selection::new(&["/a.c".to_owned()], &[], &base).unwrap();
+        assert_eq!(selection.decide(Path::new("/home/ada/a.c"), false, false), Decision::Take);
+        assert_eq!(selection.decide(Path::new("/home/ada/b/a.c"), false, false), Decision::Leave);
+        let selection = Selection::new(&[], &["home".to_owned()], &base).unwrap();
+        assert_eq!(selection.decide(Path::new("/home/ada/x"), false, false), Decision::Take);
     }
 }

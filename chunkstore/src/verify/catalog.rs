@@ -84,6 +84,12 @@ impl Holdings for CatalogSources<'_> {
         Ok(names.iter().map(when).collect())
     }
 
+    fn damaged(&self, url: &str) -> Result<Vec<ObjectName>> {
+        let holdings = self.catalog.holdings(self.catalog.target(url)?, "")?;
+        let damaged = holdings.into_iter().filter(|(_, holding)| holding.verdict == Verdict::Damaged);
+        Ok(damaged.filter_map(|(key, _)| ObjectName::parse(&key)).collect())
+    }
+
     fn record(&self, url: &str, time: i64, seen: &[(ObjectName, Seen)]) -> Result<()> {
         let number = self.catalog.target(url)?;
         let mut holdings = Vec::with_capacity(seen.len());

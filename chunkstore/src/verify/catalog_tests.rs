@@ -169,6 +169,61 @@ fn losses_are_named_by_file_and_made_good_by_the_next_backup() {
     assert_ne!(report.outcome(), Outcome::Damaged, "{:?} {:?}", report.findings, monitor.faults());
 }
 
+/// A pack that one target alone had goes bad there while the other is away.
+#[test]
+fn a_dead_pack_whose_chunks_are_elsewhere_keeps_no_target_behind() {
+    let backed = Backed::new();
+    let packs = backed.names(ObjectKind::Pack);
+    std::fs::write(backed.source.path().join("more"), noise(99, 40_000)).unwrap();
+    backed.backup(false);
+    let news: Vec<_> =
+        backed.names(ObjectKind::Pack).into_iter().filter(|pack| !packs.contains(pack)).collect();
+    let [new] = news.as_slice() else { panic!("{news:?}") };
+    // As if it had never come to the second target.
+    backed.world.targets[1].tamper(|objects| {
+        objects.remove(&new.key());
+        objects.retain(|key, _| !key.as_str().starts_with("complete/"));
+    });
+    backed.world.targets[0].tamper(|objects| {
+        let mut bytes = objects[&new.key()].to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        objects.insert(new.key(), bytes.into());
+    });
+    let (report, _) = backed.verify(ReadData::All, true);
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    // It is known without reading all that it is damaged, and that nothing needs it.
+    let (report, monitor) = backed.verify(ReadData::Nothing, false);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?} {:?}", report.findings, monitor.faults());
+    assert!(report.findings.iter().any(|finding| finding.name == *new));
+    backed.backup(false);
+    let (repository, catalog) = backed.open();
+    let sources = CatalogSources::new(&repository, &catalog, "host");
+    let report = crate::mirror::mirror(&repository, &sources, Some(&sources), &Collector::default()).unwrap();
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?}", report.findings);
+    // The last backup's marks are on both.
+    let marks = |target: usize| {
+        let objects = backed.world.targets[target].objects();
+        objects.keys().filter(|key| key.as_str().starts_with("complete/")).max().cloned()
+    };
+    assert_eq!(marks(0), marks(1));
+}
+
+#[test]
+fn a_pack_that_is_bad_everywhere_stays_reported_when_it_is_not_read() {
+    let backed = Backed::new();
+    let pack = backed.names(ObjectKind::Pack)[0];
+    backed.damage_on_both(&pack, 500);
+    backed.verify(ReadData::All, false);
+    let (report, monitor) = backed.verify(ReadData::Nothing, false);
+    assert_eq!(report.outcome(), Outcome::Damaged, "{:?}", monitor.faults());
+    assert_eq!(report.findings.iter().filter(|finding| finding.name == pack).count(), 2);
+    // Mended by other hands, it is good again.
+    backed.damage_on_both(&pack, 500);
+    let (report, _) = backed.verify(ReadData::Nothing, false);
+    assert_eq!(report.outcome(), Outcome::Clean, "{:?}", report.findings);
+}
+
 #[test]
 fn a_segment_that_no_target_has_comes_back_from_the_outbox() {
     let backed = Backed::new();

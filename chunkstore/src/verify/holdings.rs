@@ -31,6 +31,12 @@ pub trait Holdings: Sync {
     /// Local.
     fn last_verified(&self, url: &str, names: &[ObjectName]) -> Result<Vec<i64>>;
 
+    /// What was damaged on the target with this URL when it was last read.
+    ///
+    /// # Errors
+    /// Local.
+    fn damaged(&self, url: &str) -> Result<Vec<ObjectName>>;
+
     /// Notes what was seen at `time`, in seconds since 1970.
     ///
     /// # Errors
@@ -58,6 +64,12 @@ impl Holdings for MemHoldings {
             _ => 0,
         };
         Ok(names.iter().map(when).collect())
+    }
+
+    fn damaged(&self, url: &str) -> Result<Vec<ObjectName>> {
+        let all = self.seen.lock();
+        let damaged = all.iter().filter(|((of, _), (_, seen))| of == url && *seen == Seen::Damaged);
+        Ok(damaged.map(|((_, name), _)| *name).collect())
     }
 
     fn record(&self, url: &str, time: i64, seen: &[(ObjectName, Seen)]) -> Result<()> {

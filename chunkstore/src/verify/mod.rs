@@ -60,7 +60,7 @@ pub fn verify(
     } else {
         repository.report_ages(&ages, monitor);
     }
-    let mut survey = Survey::take(repository, monitor)?;
+    let mut survey = Survey::take(repository, holdings, monitor)?;
     if options.data != ReadData::Nothing {
         data::read_data(&mut survey, options.data, holdings, monitor)?;
     }
@@ -152,12 +152,12 @@ fn target_reports(survey: &Survey<'_>, read: &[(u64, u64)], repository: &Reposit
                         report.packs_unnamed +=
                             u64::from(matches!(name, ObjectName::Pack(_)) && !object.named);
                     }
-                    Some(Copy::Absent) if survey.need(name, object, index) == Need::Behind => {
-                        // What nobody has is lost, not behind.
-                        if let Some(length) = object.any_length() {
-                            report.objects_behind += 1;
-                            report.bytes_behind += length;
-                        }
+                    // What nobody has is lost, not behind.
+                    Some(Copy::Absent)
+                        if object.is_anywhere() && survey.need(name, object, index) == Need::Behind =>
+                    {
+                        report.objects_behind += 1;
+                        report.bytes_behind += object.any_length().unwrap_or(0);
                     }
                     _ => {}
                 }

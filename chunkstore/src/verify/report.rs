@@ -10,7 +10,7 @@ use crate::repository::layout::ObjectName;
 /// How a verification, a healing or a mirroring ended: it decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// All is well.
+    /// All is well: what is damaged, if anything, nothing needs.
     Clean,
     /// There was damage, and all of it was mended.
     Healed,
@@ -130,7 +130,7 @@ impl VerifyReport {
             Outcome::Damaged
         } else if self.targets.iter().any(|target| target.error.is_some() || target.objects_behind > 0) {
             Outcome::TargetBehind
-        } else if self.findings.is_empty() {
+        } else if self.healed() == 0 {
             Outcome::Clean
         } else {
             Outcome::Healed

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::facts::{SegmentFacts, read_facts};
+use super::holdings::{Holdings, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectHash, WriterId};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
@@ -16,7 +17,7 @@ use crate::repository::config::Mode;
 use crate::repository::inspect::Inspector;
 use crate::repository::key::{KeyObject, KeyRemoval};
 use crate::repository::layout::{ObjectKind, ObjectName};
-use crate::repository::{Repository, RepositoryTarget};
+use crate::repository::{Repository, RepositoryTarget, now};
 use crate::target::{ASIDE_PREFIX, ObjectKey, Target, within_prefix};
 
 /// What is known of one copy of an object.
@@ -110,11 +111,15 @@ pub(crate) struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    /// Surveys all targets that can be reached.
+    /// Surveys all targets that can be reached. What `holdings` remembers as damaged is read again: it is so still, or was mended.
     ///
     /// # Errors
     /// Target, if none can be; newer format, if a newer version wrote to them; local; cancelled. Faults of targets are reported.
-    pub(crate) fn take(repository: &'a Repository, monitor: &dyn Monitor) -> Result<Self> {
+    pub(crate) fn take(
+        repository: &'a Repository,
+        holdings: &dyn Holdings,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let mut survey = Self {
             repository,
             targets: Vec::new(),
@@ -131,7 +136,21 @@ impl<'a> Survey<'a> {
         survey.read_segments(monitor)?;
         survey.check_lengths(monitor)?;
         survey.confirm_missing(monitor)?;
+        survey.confirm_damaged(holdings, monitor)?;
         Ok(survey)
+    }
+
+    fn confirm_damaged(&mut self, holdings: &dyn Holdings, monitor: &dyn Monitor) -> Result<()> {
+        for index in 0..self.targets.len() {
+            let Some(url) = self.targets.get(index).map(|target| target.url().to_owned()) else { continue };
+            for name in holdings.damaged(&url)? {
+                check_cancelled(monitor)?;
+                if let Some(bytes) = self.read_copy(&name, index, monitor)? {
+                    holdings.record(&url, now().seconds, &[(name, Seen::Good(bytes.len() as u64))])?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn list(&mut self, monitor: &dyn Monitor) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::paths;
 use crate::render::path::show_path;
 use crate::render::{size, snapshot, time};
 use crate::reporter::Reporter;
-use crate::session::{Session, host_name, target_url};
+use crate::session::{Session, snapshot_host, target_url};
 
 pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failure> {
     let roots = roots(args)?;
@@ -31,8 +31,7 @@ pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failur
     let opened = session.open_catalog(repository, &reporter)?;
     let options = options(session, args, roots, &opened.repository)?;
     let summary = if args.stdin {
-        // Its place in the snapshot, whatever directory the program runs in.
-        let path = Path::new("/").join(&args.stdin_filename);
+        let path = stdin_path(&args.stdin_filename)?;
         let input = Box::new(Input::new(session.interrupt.clone()));
         backup::backup_stream(&opened.repository, &opened.catalog, &options, &path, input, &reporter)
     } else {
@@ -62,14 +61,22 @@ fn roots(args: &args::Backup) -> Result<Vec<PathBuf>, Failure> {
     Ok(roots)
 }
 
+/// The place of standard input in the snapshot, whatever directory the program runs in.
+fn stdin_path(name: &Path) -> Result<PathBuf, Failure> {
+    let path = Path::new("/").join(name);
+    // `file_name` looks through `.` at the end, which stands for the directory all the same.
+    if path.file_name().is_none() || name.as_os_str().as_encoded_bytes().ends_with(b"/.") {
+        return Err(Failure::Usage(format!("{} is no name for a file", show_path(name))));
+    }
+    Ok(path)
+}
+
 /// Opens the repository; makes it, if that is wanted and there is none.
 fn open(session: &Session, args: &args::Backup, reporter: &Reporter) -> Result<Repository, Failure> {
     match session.open_repository(reporter) {
         Err(Failure::Library(error)) if error.kind() == ErrorKind::NoRepository && args.init => {
             if init::is_remembered(session)? {
-                return Err(Failure::Library(error.at(
-                    "this machine knows a repository there, so --init makes no other in its place (is the disk mounted?)",
-                )));
+                return Err(Failure::Library(error.at("--init makes no repository in the place of another")));
             }
             reporter.above(|| init::make(session, &args.targets.mirror))
         }
@@ -92,7 +99,7 @@ fn options(
     roots: Vec<PathBuf>,
     repository: &Repository,
 ) -> Result<BackupOptions, Failure> {
-    let mut options = BackupOptions::new(args.host.clone().unwrap_or_else(host_name), roots);
+    let mut options = BackupOptions::new(snapshot_host(args.host.as_deref()), roots);
     options.tags = args.tag.iter().filter(|tag| !tag.is_empty()).cloned().collect();
     options.dry_run = args.dry_run;
     // The backup itself is no part of what is backed up: it changes while it is read, and would grow without end.
@@ -146,7 +153,11 @@ fn text(summary: &BackupSummary, dry_run: bool) -> String {
     if let Some(id) = &summary.snapshot {
         let partial = if summary.is_partial() { ", without what could not be read" } else { "" };
         let _ = writeln!(text, "snapshot {} saved{partial}", snapshot::short(id));
-        let _ = writeln!(text, "whole on: {}", summary.targets_complete.join(", "));
+        let whole = match summary.targets_complete.as_slice() {
+            [] => "no target yet".to_owned(),
+            targets => targets.join(", "),
+        };
+        let _ = writeln!(text, "whole on: {whole}");
     }
     if !summary.targets_behind.is_empty() {
         let _ = writeln!(

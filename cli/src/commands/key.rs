@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::args::{self, KeyCommand};
 use crate::exit::{Exit, Failure};
-use crate::password::{Password, Source};
+use crate::password::{self, Password, Source};
 use crate::render::table::{Align, Table};
 use crate::render::{path, snapshot, time};
 use crate::reporter::Reporter;
@@ -18,13 +18,13 @@ pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> 
     match &args.command {
         KeyCommand::List => list(session, &repository, &reporter)?,
         KeyCommand::Add(new) => {
-            let password = new_password(new)?;
+            let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
             let name = repository.add_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
             session.output.summary(&format!("added key {} ({label})\n", snapshot::short(&name)));
         }
         KeyCommand::Passwd(new) => {
-            let password = new_password(new)?;
+            let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
             let name = repository.change_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
             session
@@ -45,9 +45,15 @@ pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> 
     Ok(reporter.exit())
 }
 
-fn new_password(new: &args::NewPassword) -> Result<Password, Failure> {
+fn new_password(new: &args::NewPassword, reporter: &Reporter) -> Result<Password, Failure> {
     let source = new.new_password_file.clone().map_or(Source::Prompt, Source::File);
-    source.get_new("enter the new password: ")?.ok_or_else(|| Failure::Usage("a key needs a password".into()))
+    if source == Source::Prompt && !password::can_ask() {
+        return Err(Failure::Usage(
+            "no new password was given, and there is no terminal to ask on: say --new-password-file".into(),
+        ));
+    }
+    let password = reporter.above(|| source.get_new("enter the new password: "))?;
+    password.ok_or_else(|| Failure::Usage("a key needs a password".into()))
 }
 
 fn choose<'a>(keys: &'a [KeyInfo], id: &str) -> Result<&'a KeyInfo, Failure> {

@@ -1,5 +1,6 @@
 //! `versions mirror`: each target gets what it lacks.
 
+use chunkstore::heal::Meaning;
 use chunkstore::mirror::{self, MirrorReport};
 use chunkstore::verify::{CatalogSources, Holdings, MemHoldings};
 use serde::Serialize;
@@ -21,7 +22,12 @@ pub(super) fn run(session: &Session, _args: &args::Mirror) -> Result<Exit, Failu
         Some(helper) => helper,
         None => &memory,
     };
-    let report = mirror::mirror(&repository, holdings, &reporter)?;
+    let report = mirror::mirror(
+        &repository,
+        holdings,
+        helper.as_ref().map(|helper| helper as &dyn Meaning),
+        &reporter,
+    )?;
     reporter.finish();
     if session.output.is_json() {
         session.output.json_line(&Json::new(&report));

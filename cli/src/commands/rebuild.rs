@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::args;
 use crate::exit::{Exit, Failure};
+use crate::render::words::count;
 use crate::session::Session;
 
 #[derive(Serialize)]
@@ -48,9 +49,11 @@ pub(super) fn run(session: &Session, _args: &args::Rebuild) -> Result<Exit, Fail
     if session.output.is_json() {
         session.output.json_line(&Json { message_type: "summary", segments, snapshots });
     } else {
-        session
-            .output
-            .summary(&format!("made the catalog again from {segments} segments: {snapshots} snapshots\n"));
+        session.output.summary(&format!(
+            "made the catalog again from {}: {}\n",
+            count(segments, "segment"),
+            count(snapshots as u64, "snapshot")
+        ));
     }
     Ok(reporter.exit())
 }

@@ -13,6 +13,7 @@ use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::paths::{absolute, entry_key, split_id};
 use crate::render::path::show_path;
+use crate::render::words::count;
 use crate::render::{size, time};
 use crate::reporter::Reporter;
 use crate::selection::{self, Chosen};
@@ -22,6 +23,9 @@ pub(super) fn run(session: &Session, args: &args::Restore) -> Result<Exit, Failu
     let (id, part) = split_id(&args.snapshot);
     let id =
         id.to_str().ok_or_else(|| Failure::Usage(format!("{id:?} is no id of a snapshot or Version")))?;
+    if part.as_deref().is_some_and(|part| part.as_os_str().is_empty()) {
+        return Err(Failure::Usage(format!("which part of {id}? Behind the colon a path is missing")));
+    }
     let mut options = RestoreOptions::new(absolute(&args.target)?);
     options.include = args.include.clone();
     options.exclude = args.exclude.clone();
@@ -35,7 +39,7 @@ pub(super) fn run(session: &Session, args: &args::Restore) -> Result<Exit, Failu
     if session.output.is_json() {
         session.output.json_line(&Json::new(&summary, &reporter, args.dry_run));
     } else {
-        session.output.summary(&text(&summary, &options.target, &reporter));
+        session.output.summary(&text(&summary, &options, &reporter));
     }
     Ok(reporter.exit_of_reading())
 }
@@ -84,27 +88,31 @@ fn made(summary: &RestoreSummary) -> u64 {
     summary.files_restored + summary.files_updated + summary.directories + summary.hard_links + summary.others
 }
 
-fn text(summary: &RestoreSummary, target: &Path, reporter: &Reporter) -> String {
+fn text(summary: &RestoreSummary, options: &RestoreOptions, reporter: &Reporter) -> String {
     let mut text = String::new();
+    let directories = match summary.directories {
+        1 => "1 directory".to_owned(),
+        number => format!("{number} directories"),
+    };
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "restored {} files, {} directories, {} others ({}) to {} in {}",
-        summary.files_restored + summary.files_updated,
-        summary.directories,
-        summary.hard_links + summary.others,
+        "{} {}, {directories}, {} ({}) to {} in {}",
+        if options.dry_run { "would restore" } else { "restored" },
+        count(summary.files_restored + summary.files_updated, "file"),
+        count(summary.hard_links + summary.others, "other"),
         size::show(summary.bytes_restored),
-        show_path(target),
+        show_path(&options.target),
         time::duration(reporter.elapsed())
     );
-    for (count, what) in [
-        (summary.files_unchanged, "files were as they should be already"),
-        (summary.skipped, "entries were left as they were"),
-        (summary.files_verified, "files were read again and compared"),
-        (summary.faults, "errors"),
+    for (number, noun, what) in [
+        (summary.files_unchanged, "file", " unchanged"),
+        (summary.skipped, "item", " not touched"),
+        (summary.files_verified, "file", " read again and compared"),
+        (summary.faults, "error", ""),
     ] {
-        if count > 0 {
-            let _ = writeln!(text, "{count} {what}");
+        if number > 0 {
+            let _ = writeln!(text, "{}{what}", count(number, noun));
         }
     }
     text

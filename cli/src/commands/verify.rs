@@ -91,6 +91,11 @@ fn text(report: &VerifyReport) -> String {
     let _ = match report.outcome() {
         Outcome::Clean => writeln!(text, "no errors were found"),
         Outcome::Healed => writeln!(text, "found {}, and healed all of it", errors(report.findings.len())),
+        Outcome::TargetBehind if report.healed() > 0 => writeln!(
+            text,
+            "found {}, and healed all of it, but a target is away or behind",
+            errors(report.findings.len())
+        ),
         Outcome::TargetBehind => writeln!(text, "no damage was found, but a target is away or behind"),
         Outcome::Damaged if report.healed() > 0 => {
             writeln!(text, "healed {}, left {}", errors(report.healed()), errors(open))

@@ -22,6 +22,11 @@ pub(crate) struct Status<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) total_bytes: Option<u64>,
     pub(crate) bytes_done: u64,
+    /// The same two under restore's names for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) files_restored: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_restored: Option<u64>,
     pub(crate) error_count: u64,
 }
 

@@ -92,7 +92,8 @@ fn a_second_writer_gets_11() {
         let output = sandbox.command(["backup".into(), sandbox.tree()]).output().unwrap();
         last = Some(code(&output));
         if last == Some(11) {
-            assert!(text(&output.stderr).contains("process"), "{}", text(&output.stderr));
+            let said = text(&output.stderr);
+            assert!(said.contains("another process uses") && said.contains("process "), "{said}");
             break;
         }
         assert_eq!(last, Some(0), "{}", text(&output.stderr));
@@ -148,6 +149,13 @@ fn a_damaged_config_is_named_and_never_replaced_by_a_new_repository() {
     let output = sandbox.command_on("a", "fresh", ["init"]).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     assert!(!config.exists());
+    // Nor is it one for a machine that knows the repository.
+    let output = sandbox.expect(20, ["backup".into(), "--init".into(), sandbox.tree().into_os_string()]);
+    assert!(text(&output.stderr).contains("config"), "{}", text(&output.stderr));
+    // With nothing there at all the disk may not be mounted: no one is told to make another.
+    fs::rename(sandbox.target("a"), sandbox.path("unplugged")).unwrap();
+    let output = sandbox.expect(10, ["snapshots"]);
+    assert!(text(&output.stderr).contains("mounted"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -289,6 +297,11 @@ fn a_full_disk_stops_its_target_only() {
     assert!(text(&output.stderr).contains("target-b"), "{}", text(&output.stderr));
     copy(&sandbox.tree(), &sandbox.path("then"));
     same(&sandbox.path("then"), &sandbox.restore("latest"));
+    // That it has no room makes nothing on it damaged.
+    let output = sandbox.expect(22, ["mirror"]);
+    assert!(text(&output.stdout).contains("still lacking"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+    sandbox.expect(22, ["verify", "--heal"]);
     // Alone, a full target is no backup.
     let alone = sandbox.command_on("b", "other", ["backup".into(), sandbox.tree()]).output().unwrap();
     assert!(!matches!(code(&alone), 0 | 3 | 22), "{alone:?}");

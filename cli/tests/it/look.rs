@@ -180,6 +180,11 @@ fn standard_input_is_a_file_with_a_name() {
     let id = snapshot_id(&output);
     let cat = sandbox.expect(0, ["dump", &id, "/dump.sql"]);
     assert!(cat.stdout == bytes);
+    for name in [".", "/", "a/.", ".."] {
+        let output = sandbox.expect(1, ["backup", "--stdin", "--stdin-filename", name]);
+        assert!(text(&output.stderr).contains("name"), "{name}: {}", text(&output.stderr));
+    }
+    sandbox.expect(1, ["backup".into(), "--stdin-filename".into(), "x".into(), sandbox.tree()]);
     // Nothing at all is a file too.
     sandbox.expect(0, ["backup", "--stdin"]);
     assert!(sandbox.expect(0, ["cat", "latest", "/stdin"]).stdout.is_empty());

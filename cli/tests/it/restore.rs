@@ -115,6 +115,12 @@ fn parts_are_chosen_by_pattern_and_by_path() {
     // A subfolder's contents go to the top.
     restore(&sandbox, 0, format!("latest:{}", whole.display()), &out("top"), &[]);
     assert_eq!(fs::read_to_string(out("top").join("main.c")).unwrap(), "main.c");
+    // Patterns count from there, as restic's do.
+    let part = format!("latest:{}", whole.display());
+    restore(&sandbox, 0, &part, &out("anchored"), &["--include", "/main.*", "--exclude", "/*.o"]);
+    assert_eq!(names(&out("anchored")), ["main.c"]);
+    let none = restore(&sandbox, 1, "latest:", &out("nothing"), &[]);
+    assert!(text(&none.stderr).contains("path is missing"), "{}", text(&none.stderr));
     // What is nowhere in the snapshot is an error.
     let none = restore(&sandbox, 1, format!("latest:{}/none", whole.display()), &out("none"), &[]);
     assert!(text(&none.stderr).contains("none"), "{}", text(&none.stderr));
@@ -128,6 +134,8 @@ fn a_dry_run_writes_nothing() {
     assert!(!out.exists());
     let lines = lines(&output.stdout);
     assert!(message(&lines, "summary")["total_files"].as_u64().unwrap() >= 24, "{lines:?}");
+    let output = restore(&sandbox, 0, &id, &out, &["--dry-run"]);
+    assert!(text(&output.stdout).starts_with("would restore"), "{}", text(&output.stdout));
 }
 
 #[test]

@@ -421,7 +421,7 @@ fn a_restored_file_that_changed_is_noticed() {
     }
     let monitor = Collector::default();
     let report = super::report::Report::new(&monitor);
-    let selection = super::select::Selection::new(&[], &[]).unwrap();
+    let selection = super::select::Selection::new(&[], &[], &EntryKey::root()).unwrap();
     verify::verify(&store, &options, &selection, &Default::default(), &report).unwrap();
     let mut named: Vec<String> = monitor.faults().into_iter().map(|fault| fault.item).collect();
     named.sort();
