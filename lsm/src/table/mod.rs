@@ -25,6 +25,8 @@ mod check;
 mod dump;
 mod file;
 mod footer;
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod header;
