@@ -92,7 +92,7 @@ fn folder() -> PathBuf {
 }
 
 /// The name and the bytes of each file.
-pub(super) fn golden_files() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn golden_files() -> Vec<(&'static str, Vec<u8>)> {
     let read = |golden: Golden| {
         let path = folder().join(golden.name).with_extension("table");
         (golden.name, std::fs::read(path).unwrap())
