@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::batch::KeyspaceId;
 use crate::compaction::drop::{Filter, Retention};
 use crate::engine::{Engine, Progress, sites};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::journal::random_identity;
@@ -130,7 +130,9 @@ impl FlushJob {
         let mut epoch = manifest.levels().epoch_max();
         let mut changes = Vec::new();
         for (keyspace, file, summary, _) in &opened {
-            epoch += 1;
+            // A manifest may say any epoch.
+            epoch =
+                epoch.checked_add(1).ok_or_else(|| Error::corruption("the epochs of tables are used up"))?;
             let table = Arc::new(TableReference::whole(*file, summary, epoch));
             changes.push(Change::TableAdded { keyspace: *keyspace, level: 0, table });
         }

@@ -98,7 +98,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         None => create(fs, directory, &tuning)?,
     };
     let names = list(fs, directory)?;
-    let next_file = names.iter().filter_map(|name| name.number()).max().unwrap_or(0) + 1;
+    let next_file = names.iter().filter_map(|name| name.number()).max().unwrap_or(0).saturating_add(1);
     let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::Write)?;
     let Replayed { view, recovery } = replayed;
     let mut manifest =

@@ -56,14 +56,14 @@ impl Holding {
         self.held && matches!(self.verdict, Verdict::Unverified | Verdict::Good)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![u8::from(self.held), self.verdict as u8];
         put_varint(&mut out, self.length);
         put_varint(&mut out, zigzag(self.verified));
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut from = Decoder::new(bytes);
         let held = from.u8("held")? != 0;
         let verdict = match from.u8("verdict")? {

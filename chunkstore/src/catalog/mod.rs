@@ -19,6 +19,7 @@ mod chunks;
 mod current;
 mod digest;
 mod files;
+pub(crate) mod fuzz;
 mod history;
 mod holdings;
 mod index;

@@ -34,7 +34,7 @@ impl SegmentInfo {
         out
     }
 
-    fn decode(key: &[u8], value: &[u8]) -> Result<Self> {
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self> {
         let mut from = Decoder::new(value);
         let flags = from.u8("flags of a segment")?;
         let length = from.varint("length of a segment")?;

@@ -12,6 +12,7 @@
 //! Bytes: FORMAT.md, segments.
 
 pub(crate) mod fields;
+pub(crate) mod fuzz;
 mod header;
 mod index_part;
 mod lists;
@@ -378,6 +379,12 @@ impl Segment {
             }
         }
         Err(Error::damage("a segment has three parts"))
+    }
+
+    /// The names as they are written.
+    #[cfg(test)]
+    pub(crate) fn names_part(&self) -> &[u8] {
+        self.part(0).unwrap()
     }
 
     /// What both parts open to, empty ones left empty: for annotated dumps.

@@ -289,7 +289,7 @@ impl Change {
             },
             TAG_LOG_REMOVED => Self::LogRemoved(decoder.varint("log's number")?),
             TAG_NEXT_FILE => Self::NextFile(decoder.varint("next file number")?),
-            TAG_NEXT_SEQUENCE => Self::NextSequence(decoder.varint("next sequence number")?),
+            TAG_NEXT_SEQUENCE => Self::NextSequence(next_sequence(decoder)?),
             0 | 1 => return Err(Error::corruption(format!("a change with tag {tag}"))),
             _ if tag & MUST_UNDERSTAND == 0 => return Ok(None),
             _ => {
@@ -316,6 +316,15 @@ fn sequence(decoder: &mut Decoder<'_>, field: &str) -> Result<SequenceNumber> {
         return Err(Error::corruption(format!("{field} {sequence}: at most {SEQUENCE_MAX}")));
     }
     Ok(sequence)
+}
+
+/// One more than a sequence number: all of them may have been given out.
+fn next_sequence(decoder: &mut Decoder<'_>) -> Result<SequenceNumber> {
+    let next = decoder.varint("next sequence number")?;
+    if next > SEQUENCE_MAX + 1 {
+        return Err(Error::corruption(format!("next sequence number {next}: at most {}", SEQUENCE_MAX + 1)));
+    }
+    Ok(next)
 }
 
 fn key(decoder: &mut Decoder<'_>, field: &str) -> Result<Vec<u8>> {
@@ -657,6 +666,15 @@ mod tests {
         put_slice(&mut payload, b"");
         assert_eq!(Edit::decode(&payload).unwrap_err().kind(), ErrorKind::NewerFormat);
         assert_eq!(Edit::decode(&[0, 0]).unwrap_err().kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn no_next_sequence_number_lies_beyond_the_last() {
+        let decoded = |next| Edit::decode(&Edit { changes: vec![Change::NextSequence(next)] }.encode());
+        assert!(decoded(SEQUENCE_MAX + 1).is_ok());
+        for next in [SEQUENCE_MAX + 2, u64::MAX] {
+            assert_eq!(decoded(next).unwrap_err().kind(), ErrorKind::Corruption);
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Manifest {
     /// Makes an edit durable. When it returns, the state is the new one.
     ///
     /// # Errors
-    /// Corruption if the edit does not fit: nothing happened. Otherwise those of writing: it is unknown whether the edit is there, and no
+    /// Corruption if the edit does not fit, or file numbers are used up: nothing happened. Otherwise those of writing: it is unknown whether the edit is there, and no
     /// other will be written.
     ///
     /// # Panics
@@ -97,8 +97,11 @@ impl Manifest {
         if let Some(first) = &self.failed {
             return Err(Error::failed(first));
         }
-        if self.next_file + NUMBERS_AHEAD / 2 > self.levels.next_file {
-            edit.changes.insert(0, Change::NextFile(self.next_file + NUMBERS_AHEAD));
+        // A manifest may say any number, so that addition may end.
+        let ahead = self.next_file.checked_add(NUMBERS_AHEAD);
+        let ahead = ahead.ok_or_else(|| Error::corruption("the numbers of files are used up"))?;
+        if ahead - NUMBERS_AHEAD / 2 > self.levels.next_file {
+            edit.changes.insert(0, Change::NextFile(ahead));
         }
         for change in &edit.changes {
             let visible = match change {
@@ -267,6 +270,16 @@ mod tests {
                 Ok(Some(report)) if report.ends_clean => assert_eq!(report.levels, **manifest.levels()),
                 Ok(report) => assert_eq!(report.unwrap().edits, 2),
             }
+        }
+    }
+
+    #[test]
+    fn file_numbers_that_are_used_up_are_an_error() {
+        let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+        let levels = Levels::new(Identity::from_bytes([3; 16]));
+        for last in [FileNumber::MAX - NUMBERS_AHEAD + 1, FileNumber::MAX] {
+            let mut manifest = Manifest::new(Arc::clone(&fs), Path::new("/"), levels.clone(), last, 1 << 20);
+            assert_eq!(manifest.next_file().unwrap_err().kind(), crate::ErrorKind::Corruption);
         }
     }
 }

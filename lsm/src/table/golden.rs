@@ -91,6 +91,15 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden/v1")
 }
 
+/// The name and the bytes of each file.
+pub(crate) fn golden_files() -> Vec<(&'static str, Vec<u8>)> {
+    let read = |golden: Golden| {
+        let path = folder().join(golden.name).with_extension("table");
+        (golden.name, std::fs::read(path).unwrap())
+    };
+    all().into_iter().map(read).collect()
+}
+
 fn write(golden: &Golden) -> Vec<u8> {
     let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
     let path = Path::new("/golden.table");

@@ -25,8 +25,9 @@ mod check;
 mod dump;
 mod file;
 mod footer;
+pub(crate) mod fuzz;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod header;
 mod index;
 mod iter;

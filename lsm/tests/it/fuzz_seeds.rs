@@ -11,12 +11,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn replay(target: &str, body: impl Fn(&[u8])) -> usize {
-    let seeds = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target));
-    for seed in &seeds {
+fn replay(target: &str, body: impl Fn(&[u8])) {
+    for seed in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target)) {
         body(&std::fs::read(seed).unwrap());
     }
-    seeds.len()
 }
 
 #[test]
@@ -32,4 +30,29 @@ fn journal_read() {
 #[test]
 fn journal_mutate() {
     replay("journal_mutate", lsm::fuzz::journal_mutate);
+}
+
+#[test]
+fn batch() {
+    replay("batch", lsm::fuzz::batch);
+}
+
+#[test]
+fn block() {
+    replay("block", lsm::fuzz::block);
+}
+
+#[test]
+fn table() {
+    replay("table", lsm::fuzz::table);
+}
+
+#[test]
+fn manifest() {
+    replay("manifest", lsm::fuzz::manifest);
+}
+
+#[test]
+fn database() {
+    replay("database", lsm::fuzz::database);
 }
