@@ -15,7 +15,7 @@ for ((round = 1; round <= kills; round++)); do
     head -c 30000000 /dev/urandom >"$tree/random $round"
     "$VERSIONS" -r "$WORK/a" backup --quiet "$tree" >/dev/null 2>&1 &
     pid=$!
-    sleep "$(python3 -c 'import random; print(random.random() * 0.8)')"
+    sleep "$(python3 -c 'import random; print(random.random() * 2.5)')"
     if kill -9 "$pid" 2>/dev/null; then landed=$((${landed:-0} + 1)); fi
     wait "$pid" 2>/dev/null || true
     # Exit code 22: what the killed run brought to one target only, the other lacks until the next run. Nothing is damaged.
