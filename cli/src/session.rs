@@ -306,33 +306,29 @@ fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOpt
 fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> Result<(), Failure> {
     let mut last = None;
     let mut answered = false;
-    let mut rebuilt = false;
-    for (entry, target) in repository.reachable() {
-        match catalog.catch_up(&**target, reporter) {
-            Ok(done) => {
-                answered = true;
-                rebuilt |= done.rebuilt;
+    // A second time if it was made anew on the way, from one target: what only those before it have is missing again then.
+    for _ in 0..2 {
+        let mut rebuilt = false;
+        for (entry, target) in repository.reachable() {
+            match catalog.catch_up(&**target, reporter) {
+                Ok(done) => {
+                    answered = true;
+                    rebuilt |= done.rebuilt;
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Target | ErrorKind::TargetFull | ErrorKind::NotFound
+                    ) =>
+                {
+                    reporter.target_failed(entry, "open", &error);
+                    last = Some(error);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Target | ErrorKind::TargetFull | ErrorKind::NotFound
-                ) =>
-            {
-                reporter.target_failed(entry, "open", &error);
-                last = Some(error);
-            }
-            Err(error) => return Err(error.into()),
         }
-    }
-    if rebuilt {
-        // Made anew from one target: what only those before it have is missing again.
-        for (_, target) in repository.reachable() {
-            if let Err(error) = catalog.catch_up(&**target, reporter)
-                && matches!(error.kind(), ErrorKind::Local | ErrorKind::Cancelled)
-            {
-                return Err(error.into());
-            }
+        if !rebuilt {
+            break;
         }
     }
     match last {

@@ -91,9 +91,6 @@ pub(super) fn destinations(
     Ok(destinations)
 }
 
-/// How many packs the catalog is told of at a time.
-const HOLDINGS_BATCH: usize = 4096;
-
 type Listing = (HashMap<ObjectHash, u64>, BTreeSet<ObjectKey>);
 
 fn list(target: &dyn Target) -> Result<Listing> {
@@ -138,7 +135,7 @@ fn reconcile(
         };
         news.push((key, holding));
     }
-    news.chunks(HOLDINGS_BATCH).try_for_each(|news| catalog.record_holdings(destination.number, news))
+    catalog.record_holdings(destination.number, &news)
 }
 
 /// Notes which targets hold every pack that a segment names and every segment. A pack that is good on no target is lost, and nobody lacks it; one that is
@@ -211,7 +208,9 @@ fn send_outbox(catalog: &Catalog, destinations: &mut Vec<Destination>, monitor: 
         let mut lacking = Vec::new();
         for destination in destinations.iter() {
             let holding = catalog.holding(destination.number, &key)?;
-            let has = destination.segments.contains(&key) && holding.is_some_and(|held| held.is_usable());
+            // Over a damaged one a put does nothing: it stays known as damaged, and stays in the outbox, until it is healed.
+            let is_settled = |held: Holding| held.is_usable() || held.verdict == Verdict::Damaged;
+            let has = destination.segments.contains(&key) && holding.is_some_and(is_settled);
             lacking.extend((!has).then_some(destination.number));
         }
         if lacking.is_empty() && catalog.is_applied(&name)? {

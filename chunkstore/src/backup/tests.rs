@@ -441,6 +441,32 @@ fn a_target_that_lacks_what_an_absent_one_has_is_not_complete() {
     assert_clean(&open);
 }
 
+#[test]
+fn a_segment_that_is_damaged_where_it_is_stays_in_the_outbox_until_it_is_healed() {
+    let world = World::new(1);
+    populate(&world);
+    world.backup();
+    // The outbox keeps the newest; on the target it goes bad.
+    let segment = world.mem[0].list("segments").unwrap().remove(0).key;
+    let good = world.mem[0].get(&segment).unwrap();
+    world.mem[0].tamper(|objects| {
+        let mut bytes = objects[&segment].to_vec();
+        bytes[200] ^= 1;
+        objects.insert(segment.clone(), bytes.into());
+    });
+    let verify = |heal| {
+        let open = world.open().unwrap();
+        let options = VerifyOptions { data: ReadData::All, heal };
+        verify_with_catalog(&open.repository, &open.catalog, "host", &options, &Collector::default()).unwrap()
+    };
+    assert_eq!(verify(false).outcome(), Outcome::Damaged);
+    world.backup();
+    world.backup();
+    assert_eq!(verify(true).outcome(), Outcome::Healed);
+    assert_eq!(world.mem[0].get(&segment).unwrap(), good);
+    assert_clean(&world.open().unwrap());
+}
+
 /// Is told to stop when a phase begins.
 struct StopsAt(&'static str, Collector);
 

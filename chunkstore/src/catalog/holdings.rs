@@ -193,6 +193,10 @@ impl Catalog {
     /// Local.
     pub fn record_holdings(&self, target: TargetNumber, holdings: &[(ObjectKey, Holding)]) -> Result<()> {
         self.outbox_ref()?;
+        holdings.chunks(HOLDINGS_BATCH).try_for_each(|part| self.record_batch(target, part))
+    }
+
+    fn record_batch(&self, target: TargetNumber, holdings: &[(ObjectKey, Holding)]) -> Result<()> {
         let _guard = self.inner.change.lock();
         let mut batch = Batch::new();
         let mut changes: Vec<(PackNumber, bool, bool)> = Vec::new();
@@ -238,10 +242,7 @@ impl Catalog {
                 news.push((key, Holding { held: false, verdict: Verdict::Missing, ..before }));
             }
         }
-        for part in news.chunks(HOLDINGS_BATCH) {
-            self.record_holdings(target, part)?;
-        }
-        Ok(())
+        self.record_holdings(target, &news)
     }
 
     /// What is known of an object on a target.

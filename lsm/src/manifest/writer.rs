@@ -88,8 +88,8 @@ impl Manifest {
     /// Makes an edit durable. When it returns, the state is the new one.
     ///
     /// # Errors
-    /// Corruption if the edit does not fit, or file numbers are used up: nothing happened. Otherwise those of writing: it is unknown whether the edit is there, and no
-    /// other will be written.
+    /// Corruption if the edit does not fit, or file numbers are used up: nothing happened. Otherwise those of writing: it is unknown whether
+    /// the edit is there, and no other will be written.
     ///
     /// # Panics
     /// If the edit makes a write visible that the journal might lose: a batch over two keyspaces would survive by half.
