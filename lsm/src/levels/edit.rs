@@ -1,19 +1,19 @@
-//! All that a manifest says, and the edits that change it: pure functions and their encoding.
+//! The edits that change what a manifest says, and their encoding.
 //!
 //! An [`Edit`] is a list of changes that happen together; encoded it is the payload of one record of the manifest, so that it is there whole
 //! or not at all. A change is a tag, then its body as a slice; the tag's low bit says what a reader does who does not know it: refuse
 //! the manifest (1), or pass over the change (0). FORMAT.md, "Manifest", has the bytes.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::tree::{TableReference, Tree};
+use super::state::KeyspaceKind;
+use super::tree::TableReference;
 use crate::batch::KeyspaceId;
 use crate::checksum::Identity;
 use crate::codec::{Decoder, put_slice, put_varint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::filename::{FileName, FileNumber};
+use crate::filename::FileNumber;
 use crate::journal::Cut;
 use crate::key::{KEY_BYTES_MAX, SEQUENCE_MAX, SequenceNumber};
 use crate::range::KeyRange;
@@ -38,66 +38,6 @@ const TAG_NEXT_SEQUENCE: u64 = 10 << 1 | MUST_UNDERSTAND;
 const UPPER_EXCLUDED: u8 = 1;
 const UPPER_INCLUDED: u8 = 2;
 const UPPER_UNBOUNDED: u8 = 3;
-
-/// How a keyspace keeps its entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum KeyspaceKind {
-    /// Keys of any kind, in order, in prefix-compressed blocks.
-    Sorted = 1,
-}
-
-impl KeyspaceKind {
-    fn from_u8(kind: u8) -> Result<Self> {
-        match kind {
-            0 => Err(Error::corruption("a keyspace of kind 0")),
-            1 => Ok(Self::Sorted),
-            _ => Err(Error::new(
-                ErrorKind::NewerFormat,
-                format!(
-                    "a keyspace of kind {kind}, which this version does not know: open it with a newer one"
-                ),
-            )),
-        }
-    }
-}
-
-/// One keyspace, as of an edit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyspaceRecord {
-    /// Its name.
-    pub name: Arc<str>,
-    /// How it keeps its entries.
-    pub kind: KeyspaceKind,
-    /// Operations up to this sequence number are in its tables: replay passes over them.
-    pub flushed: SequenceNumber,
-    /// Its tables.
-    pub tree: Arc<Tree>,
-}
-
-/// One log that may hold what is in no table yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogRecord {
-    /// The identity in its header.
-    pub identity: Identity,
-    /// Where it was found to end; `None`: at its last record.
-    pub cut: Option<Cut>,
-}
-
-/// All that a manifest says. Immutable: [`Levels::apply`] makes the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Levels {
-    /// The identity of the database, in each of its files.
-    pub database: Identity,
-    /// The keyspaces by number.
-    pub keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
-    /// The logs to replay, by number.
-    pub logs: BTreeMap<FileNumber, LogRecord>,
-    /// Files of this number and above were never made (or nobody knows of them).
-    pub next_file: FileNumber,
-    /// Sequence numbers below it may have been given out. (Those in logs may be larger.)
-    pub next_sequence: SequenceNumber,
-}
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -414,215 +354,10 @@ impl Edit {
     }
 }
 
-impl Levels {
-    /// Nothing yet, of this database.
-    pub fn new(database: Identity) -> Self {
-        Self { database, keyspaces: BTreeMap::new(), logs: BTreeMap::new(), next_file: 1, next_sequence: 1 }
-    }
-
-    /// What a manifest's first edit says.
-    ///
-    /// # Errors
-    /// Corruption if it does not name the database first; and as [`Self::apply`].
-    pub fn begin(edit: &Edit) -> Result<Self> {
-        let Some((Change::Database(identity), rest)) = edit.changes.split_first() else {
-            return Err(Error::corruption("the first change of a manifest does not name the database"));
-        };
-        Self::new(*identity).apply_changes(rest)
-    }
-
-    /// The state after an edit.
-    ///
-    /// # Errors
-    /// Corruption where the edit does not fit, or leaves tables out of order.
-    pub fn apply(&self, edit: &Edit) -> Result<Self> {
-        self.apply_changes(&edit.changes)
-    }
-
-    fn apply_changes(&self, changes: &[Change]) -> Result<Self> {
-        let mut next = self.clone();
-        let mut touched = Vec::new();
-        for change in changes {
-            next.apply_change(change, &mut touched)?;
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            if let Some(keyspace) = next.keyspaces.get(&id) {
-                let in_keyspace =
-                    |error: Error| Error::new(error.kind(), format!("keyspace {:?}: {error}", keyspace.name));
-                keyspace.tree.check().map_err(in_keyspace)?;
-            }
-        }
-        Ok(next)
-    }
-
-    fn keyspace_mut(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceRecord> {
-        self.keyspaces.get_mut(&id).ok_or_else(|| {
-            Error::corruption(format!("an edit names keyspace {}, which is not there", id.number()))
-        })
-    }
-
-    fn apply_change(&mut self, change: &Change, touched: &mut Vec<KeyspaceId>) -> Result<()> {
-        match change {
-            Change::Database(_) => {
-                return Err(Error::corruption("an edit names the database a second time"));
-            }
-            Change::Keyspace { id, name, kind } => {
-                if self.keyspaces.last_key_value().is_some_and(|(last, _)| last >= id) {
-                    return Err(Error::corruption(format!("keyspace {} is added out of order", id.number())));
-                }
-                if self.keyspaces.values().any(|other| other.name == *name) {
-                    return Err(Error::corruption(format!("keyspace {name:?} is added a second time")));
-                }
-                let record =
-                    KeyspaceRecord { name: Arc::clone(name), kind: *kind, flushed: 0, tree: Arc::default() };
-                self.keyspaces.insert(*id, record);
-            }
-            Change::TableAdded { keyspace, level, table } => {
-                if table.file >= self.next_file {
-                    return Err(Error::corruption(format!(
-                        "{} is added, but the next file is number {}",
-                        FileName::Table(table.file),
-                        self.next_file
-                    )));
-                }
-                Arc::make_mut(&mut self.keyspace_mut(*keyspace)?.tree).add(*level, Arc::clone(table))?;
-                touched.push(*keyspace);
-            }
-            Change::TableRemoved { keyspace, level, file, lower } => {
-                Arc::make_mut(&mut self.keyspace_mut(*keyspace)?.tree).remove(*level, *file, lower)?;
-                touched.push(*keyspace);
-            }
-            Change::Flushed { keyspace, through } => {
-                let record = self.keyspace_mut(*keyspace)?;
-                if *through < record.flushed {
-                    return Err(Error::corruption(format!(
-                        "keyspace {:?} was flushed through {}, now through {through}",
-                        record.name, record.flushed
-                    )));
-                }
-                record.flushed = *through;
-            }
-            Change::LogAdded { number, identity } => {
-                if self.logs.last_key_value().is_some_and(|(last, _)| last >= number)
-                    || *number >= self.next_file
-                {
-                    return Err(Error::corruption(format!(
-                        "{} is added out of order",
-                        FileName::Log(*number)
-                    )));
-                }
-                self.logs.insert(*number, LogRecord { identity: *identity, cut: None });
-            }
-            Change::LogCut { number, cut } => match self.logs.get_mut(number) {
-                Some(log) => log.cut = Some(*cut),
-                None => return Err(no_log(*number, "cut")),
-            },
-            Change::LogRemoved(number) => {
-                if self.logs.remove(number).is_none() {
-                    return Err(no_log(*number, "removed"));
-                }
-            }
-            Change::NextFile(number) => {
-                if *number < self.next_file {
-                    return Err(Error::corruption(format!(
-                        "the next file was number {}, now {number}",
-                        self.next_file
-                    )));
-                }
-                self.next_file = *number;
-            }
-            Change::NextSequence(number) => self.next_sequence = self.next_sequence.max(*number),
-        }
-        Ok(())
-    }
-
-    /// The edit that leads from nothing to this state: the first of a fresh manifest.
-    pub fn to_edit(&self) -> Edit {
-        let mut changes = vec![
-            Change::Database(self.database),
-            Change::NextFile(self.next_file),
-            Change::NextSequence(self.next_sequence),
-        ];
-        for (id, keyspace) in &self.keyspaces {
-            changes.push(Change::Keyspace { id: *id, name: Arc::clone(&keyspace.name), kind: keyspace.kind });
-            if keyspace.flushed > 0 {
-                changes.push(Change::Flushed { keyspace: *id, through: keyspace.flushed });
-            }
-            changes.extend(keyspace.tree.tables().map(|(level, table)| Change::TableAdded {
-                keyspace: *id,
-                level,
-                table: Arc::clone(table),
-            }));
-        }
-        for (number, log) in &self.logs {
-            changes.push(Change::LogAdded { number: *number, identity: log.identity });
-            if let Some(cut) = log.cut {
-                changes.push(Change::LogCut { number: *number, cut });
-            }
-        }
-        Edit { changes }
-    }
-
-    /// The keyspace of this name.
-    pub fn keyspace_named(&self, name: &str) -> Option<(KeyspaceId, &KeyspaceRecord)> {
-        self.keyspaces
-            .iter()
-            .find(|(_, keyspace)| &*keyspace.name == name)
-            .map(|(id, keyspace)| (*id, keyspace))
-    }
-
-    /// The largest epoch of any table.
-    pub fn epoch_max(&self) -> u64 {
-        let tables = self.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
-        tables.map(|(_, table)| table.epoch).max().unwrap_or(0)
-    }
-
-    /// The largest sequence number that anything here tells of.
-    pub fn sequence_max(&self) -> SequenceNumber {
-        let tables = self.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
-        let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-        let flushed = self.keyspaces.values().map(|keyspace| keyspace.flushed).max().unwrap_or(0);
-        let cut =
-            self.logs.values().filter_map(|log| log.cut).map(|cut| cut.last_sequence).max().unwrap_or(0);
-        in_tables.max(flushed).max(cut).max(self.next_sequence.saturating_sub(1))
-    }
-}
-
-fn no_log(number: FileNumber, what: &str) -> Error {
-    Error::corruption(format!("{} is {what}, which is not there", FileName::Log(number)))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::tree::tests::table;
+    use super::super::state::{Levels, tests::full};
     use super::*;
-
-    fn id(number: u32) -> KeyspaceId {
-        KeyspaceId::new(number).unwrap()
-    }
-
-    fn full() -> Levels {
-        let identity = Identity::from_bytes([9; 16]);
-        let mut unbounded = (*table(7, "q", "r", 3, 4)).clone();
-        unbounded.bounds.upper = Bound::Unbounded;
-        let edit = Edit {
-            changes: vec![
-                Change::NextFile(20),
-                Change::Keyspace { id: id(1), name: "a".into(), kind: KeyspaceKind::Sorted },
-                Change::Keyspace { id: id(4), name: "ü".into(), kind: KeyspaceKind::Sorted },
-                Change::TableAdded { keyspace: id(4), level: 2, table: table(3, "", "c", 1, 2) },
-                Change::TableAdded { keyspace: id(4), level: 2, table: Arc::new(unbounded) },
-                Change::Flushed { keyspace: id(4), through: 4 },
-                Change::LogAdded { number: 8, identity },
-                Change::LogCut { number: 8, cut: Cut { offset: 77, last_sequence: 99 } },
-                Change::LogAdded { number: 9, identity },
-                Change::NextSequence(120),
-            ],
-        };
-        Levels::new(identity).apply(&edit).unwrap()
-    }
 
     #[test]
     fn a_state_comes_back_from_its_edit() {
@@ -631,29 +366,6 @@ mod tests {
         assert_eq!(Edit::decode(&edit.encode()).unwrap(), edit);
         assert_eq!(Levels::begin(&edit).unwrap(), levels);
         assert_eq!(levels.sequence_max(), 119);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        let levels = full();
-        let bad = |change: Change| levels.apply(&Edit { changes: vec![change] }).unwrap_err().to_string();
-        assert!(bad(Change::Database(levels.database)).contains("second time"));
-        assert!(
-            bad(Change::Keyspace { id: id(3), name: "x".into(), kind: KeyspaceKind::Sorted })
-                .contains("order")
-        );
-        assert!(
-            bad(Change::Keyspace { id: id(5), name: "a".into(), kind: KeyspaceKind::Sorted })
-                .contains("second")
-        );
-        assert!(bad(Change::Flushed { keyspace: id(2), through: 5 }).contains("keyspace 2"));
-        assert!(bad(Change::Flushed { keyspace: id(4), through: 3 }).contains("through 4"));
-        assert!(bad(Change::LogRemoved(7)).contains("not there"));
-        assert!(bad(Change::NextFile(19)).contains("20"));
-        let overlapping = Change::TableAdded { keyspace: id(4), level: 2, table: table(5, "b", "d", 1, 2) };
-        assert!(bad(overlapping).contains("overlap"));
-        let unknown = Change::TableAdded { keyspace: id(4), level: 2, table: table(25, "d", "e", 1, 2) };
-        assert!(bad(unknown).contains("next file"));
     }
 
     #[test]

@@ -8,11 +8,13 @@
 //! - A [`View`] is what a reader holds: memtables and opened tables, all as of one moment.
 
 mod edit;
+mod state;
 mod tree;
 mod view;
 
 pub(crate) use edit::KEYSPACE_NAME_BYTES_MAX;
-pub use edit::{Change, Edit, KeyspaceKind, KeyspaceRecord, Levels, LogRecord};
+pub use edit::{Change, Edit};
+pub use state::{KeyspaceKind, KeyspaceRecord, Levels, LogRecord};
 pub use tree::{LEVEL_COUNT, TableReference, Tree};
 pub use view::{Generation, KeyspaceView, OpenTable, OpenTree, RunIter, View};
 
