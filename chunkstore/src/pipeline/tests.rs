@@ -11,7 +11,7 @@ use super::pack::{Sealing, compress, pack};
 use super::read::{Batch, BatchWriter, Contents};
 use super::upload::{Outcome, Upload, Uploaders};
 use crate::chunk::{ChunkSizes, Cutter, Hasher};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Decompressor;
 use crate::id::{ChunkId, IntentId};
 use crate::pack::Reader;
@@ -21,6 +21,7 @@ use crate::secret::{Epoch, Secrets};
 use crate::target::Target;
 use crate::target::fault::{FaultTarget, Rule};
 use crate::target::mem::MemTarget;
+use crate::testing::noise;
 
 struct Slice<'a>(&'a [u8]);
 
@@ -40,12 +41,6 @@ impl KnownChunks for Knows {
     fn known(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         Ok(ids.iter().map(|id| self.0.contains(id)).collect())
     }
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 struct Stored {
@@ -228,8 +223,12 @@ fn a_target_that_dies_does_not_stop_the_other() {
 #[test]
 fn a_slow_target_falls_behind_and_is_told_of() {
     use crate::target::ObjectKey;
+    /// Does nothing but put, and that only when it is released.
     #[derive(Debug)]
     struct Stuck(crossbeam_channel::Receiver<()>);
+    fn refused<T>() -> Result<T> {
+        Err(Error::new(ErrorKind::Target, "nothing but put is there"))
+    }
     impl Target for Stuck {
         fn url(&self) -> &str {
             "stuck"
@@ -242,22 +241,22 @@ fn a_slow_target_falls_behind_and_is_told_of() {
             self.put(key, parts)
         }
         fn get(&self, _: &ObjectKey) -> Result<Vec<u8>> {
-            unimplemented!()
+            refused()
         }
         fn get_range(&self, _: &ObjectKey, _: u64, _: usize) -> Result<Vec<u8>> {
-            unimplemented!()
+            refused()
         }
         fn length(&self, _: &ObjectKey) -> Result<Option<u64>> {
-            unimplemented!()
+            refused()
         }
         fn list(&self, _: &str) -> Result<Vec<crate::target::ObjectInfo>> {
-            unimplemented!()
+            refused()
         }
         fn delete(&self, _: &ObjectKey) -> Result<()> {
-            unimplemented!()
+            refused()
         }
         fn set_aside(&self, _: &ObjectKey) -> Result<ObjectKey> {
-            unimplemented!()
+            refused()
         }
     }
     let (release, stuck) = crossbeam_channel::bounded(0);
