@@ -241,11 +241,10 @@ pub fn path(bytes: &[u8]) {
 pub(crate) mod tests {
     use super::*;
     use crate::codec::put_varint;
-    use crate::frame::{FrameHeader, FrameKind};
     use crate::id::{ChunkId, FileId, ListId, ObjectHash, SnapshotId, TimelineId, WriterId};
     use crate::metadata::{Hole, Kind, Metadata, Timestamp};
     use crate::segment::{CommitRecord, DigestRecord, RunRecord, SeenRecord};
-    use crate::testing::{frames, noise, text};
+    use crate::testing::{frame_header, frames, noise, text};
     use crate::version::{Contents, FileOrigin, Marks, SnapshotNumber, SnapshotStats};
     use proptest::prelude::*;
     use std::path::{Path, PathBuf};
@@ -343,16 +342,8 @@ pub(crate) mod tests {
     /// A frame as the frame target takes it.
     fn plain_frame(pieces: &[Vec<u8>], level: Option<i32>) -> Vec<u8> {
         let frame = frames(&[pieces.to_vec()], level).remove(0);
-        let (table, length) = (frame.table(), |bytes: usize| u32::try_from(bytes).unwrap());
-        let header = FrameHeader {
-            kind: FrameKind::Solid,
-            codec: frame.codec,
-            chunk_count: length(pieces.len()),
-            table_bytes: length(table.len()),
-            raw_bytes: frame.raw_bytes,
-            body_bytes: length(table.len() + frame.data.len()),
-        };
-        [&header.encode()[..], &table, &frame.data].concat()
+        let header = frame_header(&frame, pieces.len());
+        [&header.encode()[..], &frame.table(), &frame.data].concat()
     }
 
     /// What the segment target takes apart and seals.

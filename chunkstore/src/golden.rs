@@ -24,7 +24,7 @@ use crate::repository::key::{KeyObject, KeyRemoval, PasswordCost};
 use crate::seal::{Cipher, NONCE_BYTES};
 use crate::secret::Epoch;
 use crate::segment::{self, Segment, SegmentObject};
-use crate::testing::{frames, noise, secrets, text};
+use crate::testing::{frames, noise, renew_hash, secrets, text, with_pack_header};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
@@ -346,22 +346,13 @@ fn read_key(bytes: &[u8]) -> Result<()> {
 /// `bytes` with `value` at `offset`, and the hash of an envelope made right again.
 fn rehashed(mut bytes: Vec<u8>, offset: usize, value: &[u8]) -> Vec<u8> {
     bytes[offset..offset + value.len()].copy_from_slice(value);
-    let end = bytes.len() - 32;
-    let hash = blake3::hash(&bytes[..end]);
-    bytes[end..].copy_from_slice(hash.as_bytes());
+    renew_hash(&mut bytes);
     bytes
 }
 
 /// A pack with `value` at `offset` of both headers, their checksums made right again.
 fn with_header(offset: usize, value: &[u8]) -> Vec<u8> {
-    let mut bytes = finished_pack(Cipher::ChaCha20Poly1305).bytes;
-    bytes[offset..offset + value.len()].copy_from_slice(value);
-    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..104]).to_le_bytes();
-    bytes[104..112].copy_from_slice(&checksum);
-    let end = bytes.len() - 112;
-    let (front, back) = bytes.split_at_mut(end);
-    back.copy_from_slice(&front[..112]);
-    bytes
+    with_pack_header(&finished_pack(Cipher::ChaCha20Poly1305).bytes, offset, value)
 }
 
 fn flipped(mut bytes: Vec<u8>, offset: usize) -> Vec<u8> {

@@ -181,20 +181,11 @@ fn decode_table(table: &[u8], header: &FrameHeader) -> Result<Vec<u32>> {
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use crate::testing::{frames, noise, secrets, text};
+    use crate::testing::{frame_header, frames, noise, secrets, text};
 
     fn parts(codec: Option<i32>, pieces: &[Vec<u8>]) -> (FrameHeader, Vec<u8>) {
         let frame = frames(&[pieces.to_vec()], codec).remove(0);
-        let (table, length) = (frame.table(), |bytes: usize| u32::try_from(bytes).unwrap());
-        let header = FrameHeader {
-            kind: FrameKind::Solid,
-            codec: frame.codec,
-            chunk_count: length(pieces.len()),
-            table_bytes: length(table.len()),
-            raw_bytes: frame.raw_bytes,
-            body_bytes: length(table.len() + frame.data.len()),
-        };
-        (header, [table, frame.data].concat())
+        (frame_header(&frame, pieces.len()), [frame.table(), frame.data].concat())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::frame::{CompressedFrame, Decompressor};
 use crate::id::{IntentId, ObjectHash};
 use crate::seal::Cipher;
 use crate::secret::{Epoch, Secret, Secrets};
-use crate::testing::{frames, noise, other_secrets, secrets, text};
+use crate::testing::{frames, noise, other_secrets, secrets, text, with_pack_header};
 
 const CIPHERS: [Cipher; 2] = [Cipher::None, Cipher::ChaCha20Poly1305];
 
@@ -261,24 +261,15 @@ fn other_secrets_and_unknown_epochs_are_told_from_damage() {
     }
 }
 
-/// A header with other bytes at `offset` and a right checksum, at both ends.
-fn with_header(pack: &FinishedPack, offset: usize, bytes: &[u8]) -> Vec<u8> {
-    let mut out = pack.bytes.clone();
-    out[offset..offset + bytes.len()].copy_from_slice(bytes);
-    let checksum = xxhash_rust::xxh3::xxh3_64(&out[..104]).to_le_bytes();
-    out[104..PACK_HEADER_BYTES].copy_from_slice(&checksum);
-    let end = out.len() - PACK_HEADER_BYTES;
-    let (front, back) = out.split_at_mut(end);
-    back.copy_from_slice(&front[..PACK_HEADER_BYTES]);
-    out
-}
-
 #[test]
 fn newer_packs_say_so_and_forged_headers_do_not_open() {
     for cipher in CIPHERS {
         let pack = small(cipher);
         let open = |offset, bytes: &[u8]| {
-            Reader::open(&with_header(&pack, offset, bytes)[..], &secrets()).map(|_| ()).unwrap_err().kind()
+            Reader::open(&with_pack_header(&pack.bytes, offset, bytes)[..], &secrets())
+                .map(|_| ())
+                .unwrap_err()
+                .kind()
         };
         assert_eq!(open(8, &[2, 0]), ErrorKind::NewerFormat, "version");
         assert_eq!(open(10, &[3]), ErrorKind::NewerFormat, "cipher");

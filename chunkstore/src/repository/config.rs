@@ -288,7 +288,7 @@ pub(crate) fn decode_time(mut decoder: Decoder<'_>) -> Result<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{other_secrets, secrets};
+    use crate::testing::{other_secrets, renew_hash, secrets};
     use proptest::prelude::*;
 
     fn config(mode: Mode) -> Config {
@@ -340,9 +340,7 @@ mod tests {
     fn forged(mode: Mode, offset: usize, byte: u8) -> Vec<u8> {
         let mut bytes = config(mode).encode(&secrets()).unwrap();
         bytes[offset] = byte;
-        let end = bytes.len() - 32;
-        let hash = blake3::hash(&bytes[..end]);
-        bytes[end..].copy_from_slice(hash.as_bytes());
+        renew_hash(&mut bytes);
         bytes
     }
 

@@ -301,6 +301,11 @@ mod tests {
         some
     }
 
+    fn from_nothing(before: Option<Remembered>) -> Result<Remembered> {
+        assert_eq!(before, None);
+        Ok(some())
+    }
+
     #[test]
     fn memory_comes_back_and_a_damaged_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
@@ -308,12 +313,7 @@ mod tests {
         let state = all.of(some().repository);
         assert_eq!(state.remembered().unwrap(), None);
         assert!(all.remembered(&mut |_| panic!()).unwrap().is_empty());
-        state
-            .remember(|before| {
-                assert_eq!(before, None);
-                Ok(some())
-            })
-            .unwrap();
+        state.remember(from_nothing).unwrap();
         assert_eq!(state.remembered().unwrap(), Some(some()));
         assert_eq!(all.remembered(&mut |_| panic!()).unwrap(), [some()]);
         let path = state.path().join(FILE_NAME);
@@ -327,12 +327,7 @@ mod tests {
         let mut damaged = 0;
         assert!(all.remembered(&mut |_| damaged += 1).unwrap().is_empty());
         assert_eq!(damaged, 1);
-        state
-            .remember(|before| {
-                assert_eq!(before, None);
-                Ok(some())
-            })
-            .unwrap();
+        state.remember(from_nothing).unwrap();
         assert_eq!(state.remembered().unwrap(), Some(some()));
     }
 

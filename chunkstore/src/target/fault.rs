@@ -63,7 +63,7 @@ impl Rule {
 #[derive(Debug)]
 pub struct FaultTarget {
     inner: Arc<dyn Target>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +76,12 @@ struct State {
 impl FaultTarget {
     /// Passes everything on to `inner` until rules are added.
     pub fn new(inner: Arc<dyn Target>) -> Arc<Self> {
-        Arc::new(Self { inner, state: Mutex::default() })
+        Arc::new(Self { inner, state: Arc::default() })
+    }
+
+    /// The same rules and counts over another target: one power that goes for both.
+    pub fn sharing(&self, inner: Arc<dyn Target>) -> Arc<Self> {
+        Arc::new(Self { inner, state: Arc::clone(&self.state) })
     }
 
     /// Adds a rule; it counts calls from now on.

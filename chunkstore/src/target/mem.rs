@@ -39,6 +39,17 @@ impl MemTarget {
         change(&mut self.objects.lock());
     }
 
+    /// Flips a bit of the byte at this offset of an object, if both are there.
+    pub fn flip(&self, key: &ObjectKey, offset: usize) {
+        self.tamper(|objects| {
+            let mut bytes = objects.get(key).map(|bytes| bytes.to_vec()).unwrap_or_default();
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= 1;
+                objects.insert(key.clone(), bytes.into());
+            }
+        });
+    }
+
     fn not_found(&self, key: &ObjectKey) -> Error {
         Error::new(ErrorKind::NotFound, format!("target {}: {key}: it is not there", self.url))
     }

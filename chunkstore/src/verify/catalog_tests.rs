@@ -5,24 +5,18 @@ use std::os::unix::ffi::OsStrExt;
 use super::tests::{Action, damage};
 use super::*;
 use crate::backup::{BackupOptions, backup};
-use crate::catalog::{Access, Catalog, CatalogOptions, Verdict};
+use crate::catalog::{Catalog, Verdict};
 use crate::chunk::ChunkSizes;
 use crate::monitor::Collector;
 use crate::repository::InitOptions;
 use crate::repository::layout::{ObjectKind, PACKS};
 use crate::repository::tests::{PASSWORD, World};
 use crate::target::Target;
-use crate::target::mem::Objects;
+use crate::testing::{caught_up_catalog, noise};
 
 struct Backed {
     world: World,
     source: tempfile::TempDir,
-}
-
-fn noise(seed: u8, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 impl Backed {
@@ -36,7 +30,7 @@ impl Backed {
         };
         Repository::init(&world.urls(), &world.options, PASSWORD, &init).unwrap();
         let source = tempfile::tempdir().unwrap();
-        for number in 0..8u8 {
+        for number in 0..8 {
             std::fs::write(source.path().join(format!("file-{number}")), noise(number, 40_000)).unwrap();
         }
         let backed = Self { world, source };
@@ -47,19 +41,7 @@ impl Backed {
     fn open(&self) -> (Repository, Catalog) {
         let monitor = Collector::default();
         let repository = self.world.open(0, &monitor).unwrap();
-        let catalog = Catalog::open(&CatalogOptions {
-            dir: repository.state().path().to_owned(),
-            repository: repository.id(),
-            secrets: repository.secrets().unwrap().clone(),
-            cipher: repository.config().mode.cipher(),
-            epoch: repository.config().epoch,
-            access: Access::Write,
-            memory_bytes: 16 << 20,
-        })
-        .unwrap();
-        for (_, target) in repository.reachable() {
-            catalog.catch_up(&**target, &monitor).unwrap();
-        }
+        let catalog = caught_up_catalog(&repository).unwrap();
         (repository, catalog)
     }
 
@@ -87,11 +69,7 @@ impl Backed {
 
     fn damage_on_both(&self, name: &ObjectName, offset: usize) {
         for target in &self.world.targets {
-            target.tamper(|objects: &mut Objects| {
-                let mut bytes = objects[&name.key()].to_vec();
-                bytes[offset] ^= 1;
-                objects.insert(name.key(), bytes.into());
-            });
+            target.flip(&name.key(), offset);
         }
     }
 }

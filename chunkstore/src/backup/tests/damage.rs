@@ -3,6 +3,7 @@
 use super::*;
 use crate::restore::{RepositorySource, RestoreOptions, restore, write_contents};
 use crate::target::ObjectKey;
+use crate::testing::renew_checksum;
 
 #[test]
 fn a_segment_that_is_damaged_where_it_is_stays_in_the_outbox_until_it_is_healed() {
@@ -12,11 +13,7 @@ fn a_segment_that_is_damaged_where_it_is_stays_in_the_outbox_until_it_is_healed(
     // The outbox keeps the newest; on the target it goes bad.
     let segment = world.mem[0].list("segments").unwrap().remove(0).key;
     let good = world.mem[0].get(&segment).unwrap();
-    world.mem[0].tamper(|objects| {
-        let mut bytes = objects[&segment].to_vec();
-        bytes[200] ^= 1;
-        objects.insert(segment.clone(), bytes.into());
-    });
+    world.mem[0].flip(&segment, 200);
     let verify = |heal| world.open().unwrap().verify(heal).0.outcome();
     assert_eq!(verify(false), Outcome::Damaged);
     world.backup();
@@ -74,12 +71,6 @@ fn read_through_restore(open: &Open, snapshot: &Snapshot) -> BTreeMap<PathBuf, R
         }
     }
     all
-}
-
-/// The checksum of a pack's header is made to fit what the header says.
-fn renew_checksum(pack: &mut [u8]) {
-    let checksum = xxhash_rust::xxh3::xxh3_64(&pack[..104]).to_le_bytes();
-    pack[104..112].copy_from_slice(&checksum);
 }
 
 /// A pack is of a later format.

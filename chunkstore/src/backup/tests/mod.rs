@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::catalog::{Access, Catalog, CatalogOptions, ChunkPlace};
+use crate::catalog::{Catalog, ChunkPlace};
 use crate::chunk::{ChunkSizes, Hasher};
 use crate::entry_key::KeyRange;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ use crate::target::fault::{Fault as Outage, FaultTarget, Rule};
 use crate::target::mem::MemTarget;
 use crate::target::record::RecordTarget;
 use crate::target::{Operation, Target};
-use crate::testing::noise;
+use crate::testing::{caught_up_catalog, noise};
 use crate::verify::{Outcome, ReadData, VerifyOptions, VerifyReport, verify_with_catalog};
 use crate::version::{Snapshot, Version};
 
@@ -88,18 +88,7 @@ impl World {
         let monitor = Collector::default();
         let repository = Repository::open("mem:a", &self.options(), Unlock::Nothing, &monitor)
             .or_else(|_| Repository::open("mem:b", &self.options(), Unlock::Nothing, &monitor))?;
-        let catalog = Catalog::open(&CatalogOptions {
-            dir: repository.state().path().to_owned(),
-            repository: repository.id(),
-            secrets: repository.secrets()?.clone(),
-            cipher: repository.config().mode.cipher(),
-            epoch: repository.config().epoch,
-            access: Access::Write,
-            memory_bytes: 16 << 20,
-        })?;
-        for (_, target) in repository.reachable() {
-            catalog.catch_up(&**target, &monitor)?;
-        }
+        let catalog = caught_up_catalog(&repository)?;
         Ok(Open { repository, catalog })
     }
 

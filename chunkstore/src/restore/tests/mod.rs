@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use self::store::{Store, scratch, unprivileged};
+use self::store::Store;
 use self::zoo::{assert_same, compare, make_zoo};
 use super::{Overwrite, RestoreOptions, RestoreSummary, restore, verify, write_contents};
 use crate::entry_key::EntryKey;
 use crate::error::ErrorKind;
 use crate::metadata::Kind;
 use crate::monitor::{Collector, FaultSide};
+use crate::testing::{scratch, unprivileged};
 
 /// Options that put what is in `source` directly into `target`, made to be what `source` is.
 fn into(source: &Path, target: &Path) -> RestoreOptions {

@@ -23,30 +23,6 @@ use crate::source::{Rules, Step, Walk};
 use crate::testing::{secrets, small_cutter};
 use crate::version::{Contents, Marks, SnapshotNumber, Version};
 
-/// A temporary directory by its real path.
-pub(super) fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().canonicalize().unwrap();
-    (dir, path)
-}
-
-/// Runs `work` as a user who may do nothing, if the test may become one.
-pub(super) fn unprivileged<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            if rustix::process::geteuid().is_root() {
-                let (user, group) =
-                    (rustix::process::Uid::from_raw(65534), rustix::process::Gid::from_raw(65534));
-                rustix::thread::set_thread_groups(&[]).unwrap();
-                rustix::thread::set_thread_res_gid(group, group, group).unwrap();
-                rustix::thread::set_thread_res_uid(user, user, user).unwrap();
-            }
-            work()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
 /// What was backed up, and the packs it is in.
 pub(super) struct Store {
     pub(super) entries: Vec<(EntryKey, Version)>,

@@ -1,8 +1,18 @@
-//! Fixed secrets and deterministic data for tests and fuzzing.
+//! Fixed secrets, deterministic data, and places to put them, for tests.
 
+mod forged;
+mod places;
+
+use crate::catalog::{Access, Catalog, CatalogOptions};
 use crate::chunk::{ChunkSizes, Cutter, Hasher};
-use crate::frame::{Builder, CompressedFrame, Compressor};
+use crate::error::Result;
+use crate::frame::{Builder, CompressedFrame, Compressor, FrameHeader, FrameKind};
+use crate::monitor::Collector;
+use crate::repository::Repository;
 use crate::secret::{Epoch, Secret, Secrets};
+
+pub(crate) use forged::{renew_checksum, renew_hash, with_pack_header};
+pub(crate) use places::{scratch, state_dir, unprivileged};
 
 /// Secrets that every test may know.
 pub(crate) fn secrets() -> Secrets {
@@ -12,13 +22,6 @@ pub(crate) fn secrets() -> Secrets {
 /// Other secrets.
 pub(crate) fn other_secrets() -> Secrets {
     Secrets::fixed(Secret::from_bytes([0x33; 32]), Epoch::FIRST, Secret::from_bytes([0x44; 32]))
-}
-
-/// A folder for local state, in memory where the system has a place for that: a catalog is synced at every step, and tests make hundreds
-/// of them. That syncs are where they must be is tested where they are made, on a file system that loses power.
-pub(crate) fn state_dir() -> tempfile::TempDir {
-    let in_memory = tempfile::Builder::new().prefix("versions-test-").tempdir_in("/dev/shm");
-    in_memory.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Bytes that look random, the same ones for the same seed: the stream of its BLAKE3.
@@ -76,6 +79,36 @@ pub(crate) fn frames(pieces: &[Vec<Vec<u8>>], level: Option<i32>) -> Vec<Compres
         });
     }
     out
+}
+
+/// The header of a pack's frame that holds so many pieces.
+pub(crate) fn frame_header(frame: &CompressedFrame, pieces: usize) -> FrameHeader {
+    let length = |bytes: usize| u32::try_from(bytes).unwrap();
+    FrameHeader {
+        kind: FrameKind::Solid,
+        codec: frame.codec,
+        chunk_count: length(pieces),
+        table_bytes: length(frame.table().len()),
+        raw_bytes: frame.raw_bytes,
+        body_bytes: length(frame.table().len() + frame.data.len()),
+    }
+}
+
+/// The catalog of a repository on this machine, caught up with every target that can be reached.
+pub(crate) fn caught_up_catalog(repository: &Repository) -> Result<Catalog> {
+    let catalog = Catalog::open(&CatalogOptions {
+        dir: repository.state().path().to_owned(),
+        repository: repository.id(),
+        secrets: repository.secrets()?.clone(),
+        cipher: repository.config().mode.cipher(),
+        epoch: repository.config().epoch,
+        access: Access::Write,
+        memory_bytes: 16 << 20,
+    })?;
+    for (_, target) in repository.reachable() {
+        catalog.catch_up(&**target, &Collector::default())?;
+    }
+    Ok(catalog)
 }
 
 /// A cutter with small sizes.
