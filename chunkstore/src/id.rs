@@ -112,7 +112,7 @@ id_type!(
     SnapshotId, 16, "a snapshot id"
 );
 id_type!(
-    /// One host's one set of roots: derived from both by a keyed hash.
+    /// One host's one set of roots: derived from both by a keyed hash; random for one that begins afresh.
     TimelineId, 16, "a timeline id"
 );
 id_type!(
@@ -141,7 +141,7 @@ macro_rules! random_id {
     )*};
 }
 
-random_id!(RepositoryId, WriterId, IntentId, SnapshotId);
+random_id!(RepositoryId, WriterId, IntentId, SnapshotId, TimelineId);
 
 macro_rules! uuid_id {
     ($($name:ident),*) => {$(

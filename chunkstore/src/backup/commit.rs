@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 
 use super::BackupSummary;
 use super::prepare::{Destination, mark_complete, target_failed};
-use super::record::{Observed, record};
+use super::record::{Compared, Observed, keep, record};
 use crate::catalog::{Catalog, Holding, RunWriter, SnapshotSummary, Verdict};
 use crate::entry_key::EntryKey;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, ObjectHash};
-use crate::monitor::Monitor;
+use crate::monitor::{Fault, FaultSide, Monitor};
 use crate::pack::Toc;
 use crate::pipeline::gather::Pending;
 use crate::pipeline::pack::no_target_left;
@@ -34,8 +34,10 @@ pub(super) enum Finding {
     Observed(Box<Observed>),
     /// It is gone.
     Gone(EntryKey),
-    /// It could not be read, as was reported.
-    Failed,
+    /// It stays as it was, and is to be said again.
+    Kept(EntryKey),
+    /// It could not be read, as was reported: it stays as it was, if it was there.
+    Failed(Option<EntryKey>),
 }
 
 /// What an uploaded object is.
@@ -84,7 +86,7 @@ pub(super) struct Committer<'a> {
     pub(super) destinations: &'a [Destination],
     pub(super) pending: &'a Pending,
     pub(super) monitor: &'a dyn Monitor,
-    pub(super) has_parent: bool,
+    pub(super) compared: Compared,
     pub(super) summary: BackupSummary,
     /// For each destination, whether it missed something in this run.
     pub(super) lacking: Vec<bool>,
@@ -107,14 +109,14 @@ impl<'a> Committer<'a> {
         destinations: &'a [Destination],
         pending: &'a Pending,
         monitor: &'a dyn Monitor,
-        has_parent: bool,
+        compared: Compared,
     ) -> Self {
         Self {
             catalog,
             destinations,
             pending,
             monitor,
-            has_parent,
+            compared,
             summary: BackupSummary::default(),
             lacking: vec![false; destinations.len()],
             in_flight: HashMap::new(),
@@ -172,19 +174,39 @@ impl<'a> Committer<'a> {
                 Finding::Observed(observed) => self.observed(run, &observed)?,
                 Finding::Gone(key) => {
                     self.summary.entries_gone += 1;
-                    run.gone(&key)?;
+                    if self.compared.is_basis {
+                        run.gone(&key)?;
+                    }
                 }
-                Finding::Failed => {
+                Finding::Kept(key) => self.keep(run, &key)?,
+                Finding::Failed(key) => {
                     run.discard_chunks();
                     self.summary.source_faults += 1;
+                    if let Some(key) = key.filter(|_| !self.compared.is_basis) {
+                        self.keep(run, &key)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
+    fn keep(&mut self, run: &mut RunWriter, key: &EntryKey) -> Result<()> {
+        match keep(self.catalog, run, key, self.compared) {
+            // It could not be read now, and what it was is lost.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                run.discard_chunks();
+                self.summary.source_faults += 1;
+                let (item, error) = (key.to_string(), error.with_kind(ErrorKind::Source));
+                self.monitor.fault(Fault { side: FaultSide::Source, item, during: "keep", error });
+                Ok(())
+            }
+            kept => kept,
+        }
+    }
+
     fn observed(&mut self, run: &mut RunWriter, observed: &Observed) -> Result<()> {
-        let recorded = record(self.catalog, run, observed, self.has_parent)?;
+        let recorded = record(self.catalog, run, observed, self.compared)?;
         self.summary.count(observed.metadata.kind, recorded, observed.metadata.size);
         recorded.tell(observed, self.monitor);
         Ok(())

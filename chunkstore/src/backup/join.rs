@@ -36,6 +36,19 @@ pub(super) enum Difference {
         /// Where it was.
         key: EntryKey,
     },
+    /// It stays as it was. Handed on only if wanted.
+    Kept {
+        /// Where it is.
+        key: EntryKey,
+    },
+}
+
+/// What the join looks at besides the two sides.
+pub(super) struct Wanted {
+    /// What differs though it did not change.
+    pub(super) reread: Reread,
+    /// Whether also what stays as it was is handed on.
+    pub(super) kept: bool,
 }
 
 /// What the join saw and did not hand on.
@@ -71,7 +84,7 @@ pub(super) fn is_unchanged(stat: &Stat, known: &CurrentEntry) -> bool {
 pub(super) fn join(
     walk: impl Iterator<Item = Step>,
     known: impl Iterator<Item = Result<CurrentEntry>>,
-    reread: &Reread,
+    wanted: &Wanted,
     monitor: &dyn Monitor,
     mut hand_on: impl FnMut(Difference) -> Result<()>,
 ) -> Result<Unchanged> {
@@ -95,18 +108,20 @@ pub(super) fn join(
                 unchanged.faults += 1;
                 unseen.push(gap.key.below());
                 if !gap.below_only {
-                    pass(&mut known, Some(&gap.key), &mut unseen, &mut unchanged, &mut hand_on)?;
+                    pass(&mut known, Some(&gap.key), &mut unseen, &mut unchanged, wanted, &mut hand_on)?;
                     unseen.push(gap.key.only());
                 }
             }
             Step::Entry(entry) => {
-                pass(&mut known, Some(entry.key()), &mut unseen, &mut unchanged, &mut hand_on)?;
+                pass(&mut known, Some(entry.key()), &mut unseen, &mut unchanged, wanted, &mut hand_on)?;
                 let same_place = |known: &Result<CurrentEntry>| {
                     known.as_ref().is_ok_and(|known| known.key.cmp(entry.key()) == Ordering::Equal)
                 };
                 let previous = known.next_if(same_place).transpose()?;
                 match &previous {
-                    Some(previous) if is_unchanged(entry.stat(), previous) && !reread.has(entry.key()) => {
+                    Some(previous)
+                        if is_unchanged(entry.stat(), previous) && !wanted.reread.has(entry.key()) =>
+                    {
                         match entry.stat().kind {
                             Kind::File => {
                                 unchanged.files += 1;
@@ -122,6 +137,9 @@ pub(super) fn join(
                                 bytes: if entry.stat().kind == Kind::File { entry.stat().size } else { 0 },
                             });
                         }
+                        if wanted.kept {
+                            hand_on(Difference::Kept { key: entry.key().clone() })?;
+                        }
                     }
                     _ => hand_on(Difference::Found {
                         entry: Box::new(entry),
@@ -131,7 +149,7 @@ pub(super) fn join(
             }
         }
     }
-    pass(&mut known, None, &mut unseen, &mut unchanged, &mut hand_on)?;
+    pass(&mut known, None, &mut unseen, &mut unchanged, wanted, &mut hand_on)?;
     told.tell(&unchanged, monitor);
     Ok(unchanged)
 }
@@ -159,6 +177,7 @@ fn pass(
     limit: Option<&EntryKey>,
     unseen: &mut Vec<KeyRange>,
     unchanged: &mut Unchanged,
+    wanted: &Wanted,
     hand_on: &mut impl FnMut(Difference) -> Result<()>,
 ) -> Result<()> {
     while let Some(entry) = known.next_if(|entry| match (entry, limit) {
@@ -170,6 +189,9 @@ fn pass(
         unseen.retain(|range| range.end.as_ref().is_none_or(|end| entry.key.as_bytes() < end.as_slice()));
         if unseen.iter().any(|range| range.contains(&entry.key)) {
             unchanged.unseen += 1;
+            if wanted.kept {
+                hand_on(Difference::Kept { key: entry.key })?;
+            }
         } else {
             hand_on(Difference::Gone { key: entry.key })?;
         }
@@ -194,7 +216,6 @@ mod tests {
     use crate::monitor::Collector;
     use crate::source::{Rules, Walk};
     use crate::version::SnapshotNumber;
-    use std::collections::HashSet;
     use std::path::Path;
 
     fn tree() -> tempfile::TempDir {
@@ -234,8 +255,12 @@ mod tests {
         walk(dir).map(row).collect()
     }
 
-    fn nothing() -> Reread {
-        Reread::These(HashSet::new())
+    fn these(keys: impl IntoIterator<Item = EntryKey>) -> Wanted {
+        Wanted { reread: Reread::These(keys.into_iter().collect()), kept: false }
+    }
+
+    fn nothing() -> Wanted {
+        these([])
     }
 
     /// The names of what was found and of what is gone, below `dir`.
@@ -243,7 +268,7 @@ mod tests {
         dir: &Path,
         walk: impl Iterator<Item = Step>,
         known: Vec<CurrentEntry>,
-        reread: &Reread,
+        wanted: &Wanted,
     ) -> (Vec<String>, Vec<String>, Unchanged) {
         let (mut found, mut gone) = (Vec::new(), Vec::new());
         let below = |key: &EntryKey| {
@@ -253,10 +278,11 @@ mod tests {
                 .map(|path| path.to_string_lossy().into_owned())
                 .filter(|path| !path.is_empty())
         };
-        let unchanged = join(walk, known.into_iter().map(Ok), reread, &Collector::default(), |difference| {
+        let unchanged = join(walk, known.into_iter().map(Ok), wanted, &Collector::default(), |difference| {
             match difference {
                 Difference::Found { entry, .. } => found.extend(below(entry.key())),
                 Difference::Gone { key } => gone.extend(below(&key)),
+                Difference::Kept { key } => assert!(wanted.kept, "{key}"),
             }
             Ok(())
         })
@@ -286,11 +312,11 @@ mod tests {
         let (found, gone, _) = joined(dir.path(), walk(dir.path()), before.clone(), &nothing());
         assert_eq!(found, ["b", "b/3", "b/bb"], "the directory itself has another mtime");
         assert_eq!(gone, ["z", "b/c", "b/c/4"]);
-        let (found, ..) = joined(dir.path(), walk(dir.path()), before, &Reread::All);
+        let (found, ..) =
+            joined(dir.path(), walk(dir.path()), before, &Wanted { reread: Reread::All, kept: false });
         assert_eq!(found.len(), 8, "all, when it is forced");
         let one = EntryKey::from_path(dir.path().join("a/2")).unwrap();
-        let (found, ..) =
-            joined(dir.path(), walk(dir.path()), known(dir.path()), &Reread::These([one].into()));
+        let (found, ..) = joined(dir.path(), walk(dir.path()), known(dir.path()), &these([one]));
         assert_eq!(found, ["a/2"]);
     }
 

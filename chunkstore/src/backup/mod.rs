@@ -149,7 +149,8 @@ impl BackupSummary {
                 recorded.tell(observed, monitor);
             }
             read::Ended::Gone(..) => self.entries_gone += 1,
-            read::Ended::Failed => self.source_faults += 1,
+            read::Ended::Failed(..) => self.source_faults += 1,
+            read::Ended::Kept(..) => {}
         }
     }
 

@@ -19,7 +19,7 @@ use crate::repository::complete::Complete;
 use crate::repository::intent::Intent;
 use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
 use crate::repository::{Repository, RepositoryTarget};
-use crate::segment::{PackContents, SegmentObject};
+use crate::segment::{PackContents, SegmentName, SegmentObject};
 use crate::target::{ObjectKey, Target};
 
 /// A target as this run sees it.
@@ -34,8 +34,8 @@ pub(super) struct Destination {
     packs: HashMap<ObjectHash, u64>,
     /// Those of them that were damaged when they were last read.
     damaged: HashSet<ObjectHash>,
-    /// Its segments.
-    segments: BTreeSet<ObjectKey>,
+    /// Its segments and their lengths.
+    segments: BTreeMap<ObjectKey, u64>,
     /// Whether it held everything that any target holds when the run began; false until [`mark_whole`].
     pub(super) whole: bool,
 }
@@ -91,7 +91,7 @@ pub(super) fn destinations(
     Ok(destinations)
 }
 
-type Listing = (HashMap<ObjectHash, u64>, BTreeSet<ObjectKey>);
+type Listing = (HashMap<ObjectHash, u64>, BTreeMap<ObjectKey, u64>);
 
 fn list(target: &dyn Target) -> Result<Listing> {
     let pack = |object: &crate::target::ObjectInfo| match ObjectName::parse(&object.key) {
@@ -99,7 +99,7 @@ fn list(target: &dyn Target) -> Result<Listing> {
         _ => None,
     };
     let packs = target.list(PACKS)?.iter().filter_map(pack).collect();
-    let segments = target.list(SEGMENTS)?.into_iter().map(|object| object.key).collect();
+    let segments = target.list(SEGMENTS)?.into_iter().map(|object| (object.key, object.length)).collect();
     Ok((packs, segments))
 }
 
@@ -139,7 +139,7 @@ fn reconcile(
 }
 
 /// Notes which targets hold every pack that a segment names and every segment. A pack that is good on no target is lost, and nobody lacks it; one that is
-/// on a target which is away now is not.
+/// on a target which is away now is not. So for segments: those that are `lost` nobody lacks.
 ///
 /// # Errors
 /// Local, if the catalog fails.
@@ -147,8 +147,9 @@ pub(super) fn mark_whole(
     repository: &Repository,
     catalog: &Catalog,
     destinations: &mut [Destination],
+    lost: &[SegmentName],
 ) -> Result<()> {
-    let away = held_by_others(repository, catalog, destinations)?;
+    let away = held_by_others(repository, catalog, destinations, PACKS)?;
     let named = catalog.packs()?;
     let has = |destination: &Destination, name: &ObjectHash, length: u64| {
         destination.packs.get(name) == Some(&length)
@@ -159,16 +160,19 @@ pub(super) fn mark_whole(
             let is_good = |destination: &Destination| {
                 has(destination, name, *length) && !destination.damaged.contains(name)
             };
-            away.contains(name) || destinations.iter().any(is_good)
+            away.contains(&ObjectName::Pack(*name).key()) || destinations.iter().any(is_good)
         })
         .collect();
     let mut segments: BTreeSet<ObjectKey> =
-        destinations.iter().flat_map(|destination| destination.segments.iter().cloned()).collect();
+        destinations.iter().flat_map(|destination| destination.segments.keys().cloned()).collect();
     segments.extend(catalog.segments()?.iter().map(|segment| segment.name.key()));
+    for name in lost {
+        segments.remove(&name.key());
+    }
     let whole: Vec<bool> = destinations
         .iter()
         .map(|destination| {
-            segments.is_subset(&destination.segments)
+            segments.iter().all(|key| destination.segments.contains_key(key))
                 && existing.iter().all(|(name, length)| has(destination, name, *length))
         })
         .collect();
@@ -178,23 +182,55 @@ pub(super) fn mark_whole(
     Ok(())
 }
 
-/// The packs that are, as far as is known, on targets of the repository that are not among the destinations.
+/// The segments that the catalog has read and that are lost: as far as is known no target has them undamaged, nor has the outbox.
+///
+/// # Errors
+/// Local, if the catalog fails.
+pub(super) fn lost_segments(
+    repository: &Repository,
+    catalog: &Catalog,
+    destinations: &[Destination],
+) -> Result<Vec<SegmentName>> {
+    // Without a target nothing can be told, and nothing will be written.
+    if destinations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut missing = Vec::new();
+    for segment in catalog.segments()? {
+        let key = segment.name.key();
+        let mut is_there = false;
+        for destination in destinations {
+            let is_listed = destination.segments.get(&key) == Some(&segment.length);
+            let is_good = |holding: Holding| holding.verdict != Verdict::Damaged;
+            is_there |= is_listed && catalog.holding(destination.number, &key)?.is_none_or(is_good);
+        }
+        if !is_there {
+            missing.push(segment.name);
+        }
+    }
+    if !missing.is_empty() {
+        let away = held_by_others(repository, catalog, destinations, SEGMENTS)?;
+        let outbox: HashSet<SegmentName> = catalog.outbox_names()?.into_iter().collect();
+        missing.retain(|name| !away.contains(&name.key()) && !outbox.contains(name));
+    }
+    Ok(missing)
+}
+
+/// The objects below `prefix` that are, as far as is known, on targets of the repository that are not among the destinations.
 fn held_by_others(
     repository: &Repository,
     catalog: &Catalog,
     destinations: &[Destination],
-) -> Result<HashSet<ObjectHash>> {
+    prefix: &str,
+) -> Result<HashSet<ObjectKey>> {
     let mut held = HashSet::new();
     for (number, url) in catalog.targets()? {
         let is_target = repository.targets().iter().any(|target| target.url() == url);
         if !is_target || destinations.iter().any(|destination| destination.number == number) {
             continue;
         }
-        for (key, holding) in catalog.holdings(number, PACKS)? {
-            if let (true, Some(ObjectName::Pack(name))) = (holding.is_usable(), ObjectName::parse(&key)) {
-                held.insert(name);
-            }
-        }
+        let holdings = catalog.holdings(number, prefix)?.into_iter();
+        held.extend(holdings.filter(|(_, holding)| holding.is_usable()).map(|(key, _)| key));
     }
     Ok(held)
 }
@@ -210,7 +246,7 @@ fn send_outbox(catalog: &Catalog, destinations: &mut Vec<Destination>, monitor: 
             let holding = catalog.holding(destination.number, &key)?;
             // Over a damaged one a put does nothing: it stays known as damaged, and stays in the outbox, until it is healed.
             let is_settled = |held: Holding| held.is_usable() || held.verdict == Verdict::Damaged;
-            let has = destination.segments.contains(&key) && holding.is_some_and(is_settled);
+            let has = destination.segments.contains_key(&key) && holding.is_some_and(is_settled);
             lacking.extend((!has).then_some(destination.number));
         }
         if lacking.is_empty() && catalog.is_applied(&name)? {
@@ -245,7 +281,7 @@ fn send_outbox(catalog: &Catalog, destinations: &mut Vec<Destination>, monitor: 
 fn put_segments(destination: &mut Destination, segments: &[&SegmentObject]) -> Result<()> {
     for segment in segments {
         destination.target.put(&segment.name.key(), &[&segment.bytes])?;
-        destination.segments.insert(segment.name.key());
+        destination.segments.insert(segment.name.key(), segment.bytes.len() as u64);
     }
     Ok(())
 }

@@ -132,8 +132,10 @@ pub(super) enum Ended {
     Observed(Box<Observed>),
     /// Gone.
     Gone(EntryKey),
-    /// Could not be read.
-    Failed,
+    /// As it was, and to be said again.
+    Kept(EntryKey),
+    /// Could not be read. If it was there before, its place.
+    Failed(Option<EntryKey>),
 }
 
 impl Ended {
@@ -141,7 +143,8 @@ impl Ended {
         match self {
             Self::Observed(observed) => Finding::Observed(observed),
             Self::Gone(key) => Finding::Gone(key),
-            Self::Failed => Finding::Failed,
+            Self::Kept(key) => Finding::Kept(key),
+            Self::Failed(key) => Finding::Failed(key),
         }
     }
 }
@@ -162,6 +165,7 @@ impl Reading<'_> {
     fn item(&self, item: Item, writer: &mut BatchWriter<'_, Ended>) -> Result<()> {
         match item {
             Item::Difference(Difference::Gone { key }) => writer.end(Ended::Gone(key)),
+            Item::Difference(Difference::Kept { key }) => writer.end(Ended::Kept(key)),
             Item::Difference(Difference::Found { entry, previous }) => {
                 let had = previous.is_some();
                 match self.found(&entry, previous, writer) {
@@ -176,7 +180,7 @@ impl Reading<'_> {
                             error.with_kind(ErrorKind::Source)
                         };
                         self.fault(entry.key(), during, error);
-                        writer.end(Ended::Failed)
+                        writer.end(Ended::Failed(had.then(|| entry.key().clone())))
                     }
                 }
             }
@@ -198,7 +202,7 @@ impl Reading<'_> {
                     Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
                     Err(error) => {
                         self.fault(&key, "read", error);
-                        writer.end(Ended::Failed)
+                        writer.end(Ended::Failed(previous.map(|_| key)))
                     }
                 }
             }

@@ -8,12 +8,13 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 
 use super::commit::{Committer, Finding, SharedUploaders, Tag, send};
-use super::join::{Unchanged, join};
+use super::join::{Difference, Unchanged, Wanted, join};
 use super::prepare::{self, Destination};
 use super::read::{Item, Job, JobBuilder, Reading, Stream, stream_metadata, work};
+use super::record::Compared;
 use super::reread::Reread;
 use super::{BackupOptions, BackupSummary};
-use crate::catalog::{Catalog, NewRun, RunWriter, SnapshotSummary};
+use crate::catalog::{Basis, Catalog, NewRun, RunWriter, SnapshotSummary};
 use crate::chunk::{Cutter, Hasher};
 use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +31,7 @@ use crate::pipeline::upload::Uploaders;
 use crate::repository::Repository;
 use crate::repository::intent::Intent;
 use crate::repository::layout::ObjectName;
+use crate::segment::SegmentName;
 use crate::source::{Rules, ScanStart, Walk};
 use crate::verify::CatalogSources;
 use crate::version::Timeline;
@@ -107,6 +109,14 @@ fn run(
         false => prepare::destinations(repository, catalog, monitor)?,
     };
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
+    let lost = prepare::lost_segments(repository, catalog, &destinations)?;
+    let basis = catalog.basis(&timeline, &lost)?;
+    if basis == Basis::Nothing {
+        monitor.event(Event::Note(&format!(
+            "{} segments of the catalog are on no target any more, and older snapshots may need them: this snapshot says everything again, and needs none of them",
+            lost.len()
+        )));
+    }
     let parent = match timeline.head {
         Some(head) => catalog.snapshot_at(timeline.id, head)?,
         None => None,
@@ -118,7 +128,7 @@ fn run(
         bytes: last.map(|stats| stats.bytes_total).filter(|bytes| *bytes > 0),
         items: last.map(|stats| stats.files_total),
     });
-    let stages = Stages { repository, catalog, options, start, timeline: &timeline, monitor };
+    let stages = Stages { repository, catalog, options, start, timeline: &timeline, basis, lost, monitor };
     let mut summary = if options.dry_run {
         stages.dry_run(rules, origin)?
     } else {
@@ -144,7 +154,11 @@ struct Stages<'a> {
     catalog: &'a Catalog,
     options: &'a BackupOptions,
     start: ScanStart,
+    /// The timeline whose newest snapshot the run is compared with.
     timeline: &'a Timeline,
+    basis: Basis,
+    /// Segments that no target has any more.
+    lost: Vec<SegmentName>,
     monitor: &'a dyn Monitor,
 }
 
@@ -168,12 +182,13 @@ impl Stages<'_> {
             Origin::Tree => {
                 let reread = match self.options.force {
                     true => Reread::All,
-                    false => Reread::lost(self.catalog, self.timeline, self.monitor)?,
+                    false => Reread::lost(self.catalog, self.timeline, self.options.dry_run, self.monitor)?,
                 };
+                let wanted = Wanted { reread, kept: self.basis == Basis::Nothing };
                 let walk = Walk::new(&self.options.roots, rules)?.ahead();
                 let mut builder = JobBuilder::default();
                 let submit = |job: Job| jobs.submit(job).map_err(|_| stopped());
-                let unchanged = join(walk, known, &reread, self.monitor, |difference| {
+                let unchanged = join(walk, known, &wanted, self.monitor, |difference| {
                     builder.add(difference).map_or(Ok(()), submit)
                 })?;
                 match builder.take() {
@@ -188,6 +203,9 @@ impl Stages<'_> {
                     let entry = entry?;
                     if entry.key == name {
                         previous = Some(Box::new(entry));
+                    } else if self.basis == Basis::Nothing {
+                        let kept = vec![Item::Difference(Difference::Kept { key: entry.key })];
+                        jobs.submit(kept).map_err(|_| stopped())?;
                     }
                 }
                 let metadata = stream_metadata(&Owners::default(), crate::repository::now());
@@ -252,6 +270,7 @@ impl Stages<'_> {
             roots: roots.to_vec(),
             intent,
             time,
+            basis: self.basis,
         })?;
         let writer = catalog.writer()?.ok_or_else(|| {
             Error::new(ErrorKind::Local, "a run was begun, but the catalog does not say by which writer")
@@ -268,8 +287,12 @@ impl Stages<'_> {
                 catalog.apply(&segment)?;
             }
         }
-        prepare::mark_whole(repository, catalog, &mut destinations)?;
+        prepare::mark_whole(repository, catalog, &mut destinations, &self.lost)?;
+        let timeline = run.timeline();
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
+        if self.basis != Basis::Whole {
+            catalog.note_without(timeline, &self.lost)?;
+        }
         self.catch_up(&destinations, &mut summary)?;
         let listed = repository.targets().iter().filter(|target| target.is_listed());
         let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
@@ -351,8 +374,12 @@ impl Stages<'_> {
         let (raw, raw_queue, compressed) = ordered(threads, 1);
         let (findings_in, findings) = bounded(16);
         let (packed_in, packed) = bounded(16);
-        let mut committer =
-            Committer::new(self.catalog, destinations, &pending, self.monitor, self.timeline.head.is_some());
+        let compared = Compared {
+            timeline: self.timeline.id,
+            exists: self.timeline.head.is_some(),
+            is_basis: self.basis != Basis::Nothing,
+        };
+        let mut committer = Committer::new(self.catalog, destinations, &pending, self.monitor, compared);
         std::thread::scope(|scope| {
             let (uploaders, acknowledgements) = Uploaders::start(scope, &targets, UPLOADS_WAITING);
             let uploaders: Arc<SharedUploaders> = Arc::new(Mutex::new(Some(uploaders)));

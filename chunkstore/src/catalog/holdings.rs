@@ -3,7 +3,7 @@
 //! A chunk counts as stored only through this: by a pack that at least one target holds, not known to be damaged there. What a
 //! verification finds damaged or missing is not known any more, and the next backup that meets its bytes stores it again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lsm::{Batch, Durability};
 
@@ -80,23 +80,21 @@ impl Holding {
     }
 }
 
-/// For each pack by number on how many targets it is usable.
+/// For each pack that is usable somewhere on how many targets.
 #[derive(Debug, Default)]
-pub(super) struct UsablePacks(Vec<u8>);
+pub(super) struct UsablePacks(HashMap<PackNumber, u8>);
 
 impl UsablePacks {
     pub(super) fn has(&self, pack: PackNumber) -> bool {
-        self.0.get(pack.0 as usize).is_some_and(|count| *count > 0)
+        self.0.contains_key(&pack)
     }
 
     fn change(&mut self, pack: PackNumber, before: bool, after: bool) {
-        let place = pack.0 as usize;
-        if self.0.len() <= place {
-            self.0.resize(place + 1, 0);
-        }
-        if let Some(count) = self.0.get_mut(place) {
-            *count = count.saturating_sub(u8::from(before)).saturating_add(u8::from(after));
-        }
+        let count = self.0.get(&pack).copied().unwrap_or(0);
+        match count.saturating_sub(u8::from(before)).saturating_add(u8::from(after)) {
+            0 => self.0.remove(&pack),
+            count => self.0.insert(pack, count),
+        };
     }
 }
 

@@ -50,13 +50,22 @@ pub struct SpanIter {
 }
 
 impl Catalog {
-    pub(super) fn list(&self, id: &ListId) -> Result<ListNode> {
+    /// `None` if no segment that was read told of it: one is lost.
+    pub(super) fn list_if_known(&self, id: &ListId) -> Result<Option<ListNode>> {
         let row = self.inner.spaces.lists.get(id.as_bytes())?;
-        let row = row.ok_or_else(|| bad_row("lists", &format!("{id} is missing")))?;
-        ListNode::decode(&row).map_err(local("lists"))
+        row.map(|row| ListNode::decode(&row).map_err(local("lists"))).transpose()
     }
 
-    /// The chunk ids of contents.
+    fn list(&self, id: &ListId) -> Result<ListNode> {
+        self.list_if_known(id)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("list {id} of its chunks is not known: the segment that told of it is lost"),
+            )
+        })
+    }
+
+    /// The chunk ids of contents. A list that no segment told of is an error of kind not found, and the last item.
     ///
     /// # Errors
     /// Local.

@@ -14,6 +14,7 @@
 
 mod applier;
 mod apply;
+mod basis;
 mod changes;
 mod chunks;
 mod current;
@@ -24,6 +25,7 @@ mod history;
 mod holdings;
 mod index;
 mod lists;
+mod lost;
 mod open;
 mod packs;
 mod rebuild;
@@ -39,12 +41,14 @@ mod writers;
 #[cfg(test)]
 mod tests;
 
+pub use basis::Basis;
 pub use chunks::ChunkPlace;
 pub use current::{CurrentEntry, CurrentIter, InodeMatch};
 pub use digest::{DigestKey, StateDigest};
 pub use history::{Changed, LogEntry, StateIter};
 pub use holdings::{Counted, Holding, Verdict};
 pub use lists::{ChunkSpan, ContentsIter, SpanIter};
+pub use lost::{Losses, Suffering};
 pub use open::{Access, Catalog, CatalogOptions};
 pub use rebuild::CatchUp;
 pub use references::Reference;

@@ -147,6 +147,8 @@ impl Catalog {
         }
         batch.delete(&spaces.meta, meta::APPLYING);
         batch.delete_prefix(&spaces.meta, meta::WAITING);
+        batch.delete_prefix(&spaces.meta, meta::WITHOUT);
+        batch.delete_prefix(&spaces.meta, meta::UNHARMED);
         self.commit(batch, Durability::Synced)?;
         *self.inner.usable.lock() = None;
         *self.inner.pack_cache.lock() = Default::default();

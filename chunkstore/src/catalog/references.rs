@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::entry_key::EntryKey;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, ListId, TimelineId};
 use crate::metadata::Hole;
 use crate::segment::ListNode;
 use crate::version::{Contents, SnapshotNumber, Version};
 
 use super::Catalog;
-use super::row::{ChunkRow, HistoryRow, PackRow};
-use super::store::{self, PackNumber, bad_row, local, split_history};
+use super::row::HistoryRow;
+use super::store::{self, local, split_history};
 
 /// A Version some of whose bytes are in given chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,56 +27,12 @@ pub struct Reference {
     pub version: Version,
     /// The last snapshot that sees it.
     pub last: SnapshotNumber,
-    /// Which bytes of the file, holes counted; empty if the lengths of the chunks before are not known any more.
+    /// Which bytes of the file, holes counted; empty if its lists, or the lengths of the chunks before, are not known any more.
     pub ranges: Vec<Range<u64>>,
 }
 
 impl Catalog {
-    /// Chunks of packs that segments describe which are not where the next backup can build on them: no target is known to hold a pack with them
-    /// undamaged. Looks at the packs alone; only if one of them is lost, at the whole chunk index, once.
-    ///
-    /// # Errors
-    /// Local.
-    pub fn lost_chunks(&self) -> Result<HashSet<ChunkId>> {
-        let (mut good, mut is_any_lost) = (HashSet::new(), false);
-        for row in self.inner.spaces.packs.prefix(store::all_numbered()) {
-            let (key, value) = row?;
-            let number = key.last_chunk::<4>().ok_or_else(|| bad_row("packs", "its key is too short"))?;
-            let number = PackNumber(u32::from_be_bytes(*number));
-            if !PackRow::decode(&value).map_err(local("packs"))?.is_logged {
-                continue;
-            }
-            if self.with_usable(|usable| usable.has(number))? {
-                good.insert(number);
-            } else {
-                is_any_lost = true;
-            }
-        }
-        let mut lost = HashSet::new();
-        if !is_any_lost {
-            return Ok(lost);
-        }
-        // All places of a chunk are one behind the other.
-        let mut stored = None;
-        for row in self.inner.spaces.chunks.iter() {
-            let (key, value) = row?;
-            let id = key.first_chunk::<32>().ok_or_else(|| bad_row("chunks", "its key is too short"))?;
-            let id = ChunkId::from_bytes(*id);
-            if stored == Some(id) {
-                continue;
-            }
-            let row = ChunkRow::decode(&value).map_err(local("chunks"))?;
-            if good.contains(&PackNumber(row.pack)) {
-                lost.remove(&id);
-                stored = Some(id);
-            } else {
-                lost.insert(id);
-            }
-        }
-        Ok(lost)
-    }
-
-    /// Gives every Version that needs one of `chunks` to `visit`: reads the whole history once.
+    /// Gives every Version that needs one of `chunks`, or one of whose lists is missing, to `visit`: reads the whole history once.
     ///
     /// # Errors
     /// Local; what `visit` returns.
@@ -149,10 +105,11 @@ impl Catalog {
             return Ok(*known);
         }
         let mut needs = false;
-        match self.list(id)? {
-            ListNode::Chunks(ids) => needs = ids.iter().any(|id| chunks.contains(id)),
+        match self.list_if_known(id)? {
+            None => needs = true,
+            Some(ListNode::Chunks(ids)) => needs = ids.iter().any(|id| chunks.contains(id)),
             // A list's level is one above that of the lists in it, seven at most: this ends.
-            ListNode::Lists { lists: below, .. } => {
+            Some(ListNode::Lists { lists: below, .. }) => {
                 for (id, _) in below {
                     needs |= self.list_needs(&id, chunks, lists)?;
                 }
@@ -166,7 +123,11 @@ impl Catalog {
         let mut ranges: Vec<Range<u64>> = Vec::new();
         let mut offset = 0;
         for id in self.contents(&version.contents)? {
-            let id = id?;
+            let id = match id {
+                Ok(id) => id,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
             let Some(length) = self.chunk_length(&id)? else { return Ok(Vec::new()) };
             let end = offset + u64::from(length);
             if chunks.contains(&id) {

@@ -13,9 +13,10 @@ use crate::segment::{
     CommitRecord, DigestRecord, Head, ListCutter, ListNode, LogEnd, NewSegment, PIECE_INDEX_BYTES,
     PIECE_VERSIONS_BYTES, PackContents, PieceFlags, RecordWriter, RunRecord, SeenRecord, SegmentObject,
 };
-use crate::version::{Contents, FileOrigin, Marks, Snapshot, SnapshotNumber, SnapshotStats};
+use crate::version::{Contents, FileOrigin, Marks, Snapshot, SnapshotNumber, SnapshotStats, Timeline};
 
 use super::Catalog;
+use super::basis::Basis;
 use super::digest::StateDigest;
 use super::row::SnapshotRow;
 use super::store::TimelineNumber;
@@ -31,6 +32,8 @@ pub struct NewRun {
     pub intent: IntentId,
     /// When it began.
     pub time: Timestamp,
+    /// What it builds on.
+    pub basis: Basis,
 }
 
 /// An entry that is new or changed.
@@ -77,6 +80,8 @@ pub struct RunWriter {
     timeline_id: TimelineId,
     /// `None` for the first snapshot of a new timeline.
     timeline: Option<TimelineNumber>,
+    /// Whether lists that the catalog knows need not be written.
+    knows_lists: bool,
     run: RunRecord,
     end: LogEnd,
     heads: Vec<Head>,
@@ -114,12 +119,19 @@ const PIECE_FORCED_BYTES: usize = 4 * PIECE_VERSIONS_BYTES;
 const INDEX_CHUNK_BYTES: usize = 35;
 
 impl Catalog {
-    /// Begins a run on the timeline of its host and roots, on top of its newest snapshot. Writes nothing yet.
+    /// Begins a run on the timeline of its host and roots, on top of its newest snapshot; or, on the basis of nothing, in a new timeline of the
+    /// same host and roots. Writes nothing yet.
     ///
     /// # Errors
     /// Local.
     pub fn begin_run(&self, new: NewRun) -> Result<RunWriter> {
-        let timeline = self.timeline(&new.host, &new.roots)?;
+        let mut timeline = self.timeline(&new.host, &new.roots)?;
+        let mut name = self.timeline_id(&new.host, &timeline.roots);
+        if new.basis == Basis::Nothing {
+            // A name that nobody has: the other timeline of these roots keeps its own.
+            name = TimelineId::random()?;
+            timeline = Timeline { id: name, head: None, forked_from: None, ..timeline };
+        }
         let number = self.timeline_number(timeline.id)?;
         let mut digest = StateDigest::default();
         let mut parent = None;
@@ -130,7 +142,7 @@ impl Catalog {
         }
         let run = RunRecord {
             snapshot: SnapshotId::random()?,
-            timeline: self.timeline_id(&new.host, &timeline.roots),
+            timeline: name,
             number: SnapshotNumber(timeline.head.map_or(1, |head| head.0 + 1)),
             parent,
             time: new.time,
@@ -150,6 +162,7 @@ impl Catalog {
             intent: new.intent,
             timeline_id: timeline.id,
             timeline: number,
+            knows_lists: new.basis == Basis::Whole,
             run,
             end,
             heads,
@@ -224,7 +237,8 @@ impl RunWriter {
     }
 
     fn list(&mut self, id: ListId, node: &ListNode) -> Result<()> {
-        if self.lists.contains(&id) || self.catalog.inner.spaces.lists.contains(id.as_bytes())? {
+        let is_known = || self.catalog.inner.spaces.lists.contains(id.as_bytes());
+        if self.lists.contains(&id) || (self.knows_lists && is_known()?) {
             return Ok(());
         }
         self.lists.insert(id);

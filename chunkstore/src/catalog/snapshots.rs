@@ -6,6 +6,7 @@ use crate::codec::put_slice;
 use crate::entry_key::EntryKey;
 use crate::error::Result;
 use crate::id::{FileId, ObjectHash, SnapshotId, TimelineId, VersionId};
+use crate::segment::Sequence;
 use crate::version::{Snapshot, SnapshotNumber, Timeline};
 
 use super::Catalog;
@@ -108,21 +109,22 @@ impl Catalog {
         roots.dedup();
         let id = self.timeline_id(host, &roots);
         let writer = self.writer()?;
-        let mut own: Option<(Snapshot, TimelineRow)> = None;
+        // By the place in this machine's own log, not by a clock.
+        let mut own: Option<(Sequence, TimelineRow)> = None;
         let mut named = None;
         for (number, row) in self.timeline_rows()? {
             if row.host != host || row.roots != roots {
                 continue;
             }
             let head = match row.head {
-                Some(head) => self.snapshot_row(number, head)?.map(|row| self.snapshot_of(&row, id)),
+                Some(head) => self.snapshot_row(number, head)?,
                 None => None,
             };
             if let Some(head) = head
                 && Some(head.writer) == writer
-                && own.as_ref().is_none_or(|(best, _)| best.time < head.time)
+                && own.as_ref().is_none_or(|(newest, _)| *newest < head.commit_sequence)
             {
-                own = Some((head, row.clone()));
+                own = Some((head.commit_sequence, row.clone()));
             }
             if row.id == id {
                 named = Some(row);

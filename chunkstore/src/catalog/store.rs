@@ -76,6 +76,10 @@ pub(super) mod meta {
     pub(in crate::catalog) const APPLYING: &[u8] = b"applying";
     /// In front of the names of segments that commit runs which are not visible yet.
     pub(in crate::catalog) const WAITING: &[u8] = b"waiting/";
+    /// In front of a timeline's number and the name of a segment that is lost: the timeline does not stand on it.
+    pub(in crate::catalog) const WITHOUT: &[u8] = b"without/";
+    /// In front of a timeline's number: the losses from which its newest snapshot does not suffer.
+    pub(in crate::catalog) const UNHARMED: &[u8] = b"unharmed/";
     /// There while a rebuild is under way: what is here is not whole.
     pub(in crate::catalog) const REBUILDING: &[u8] = b"rebuilding";
 }
@@ -187,6 +191,16 @@ pub(super) fn segments_of(writer: &WriterId) -> [u8; 16] {
 /// The row of `meta` that says that a committed run is not visible yet.
 pub(super) fn waiting(commit: &SegmentName) -> Vec<u8> {
     join(&[meta::WAITING, &segment(commit)])
+}
+
+/// The row of `meta` that says that a timeline does without a segment.
+pub(super) fn without(timeline: TimelineNumber, lost: &SegmentName) -> Vec<u8> {
+    join(&[meta::WITHOUT, &timeline.0.to_be_bytes(), &segment(lost)])
+}
+
+/// The row of `meta` that says from which losses a timeline does not suffer.
+pub(super) fn unharmed(timeline: TimelineNumber) -> Vec<u8> {
+    join(&[meta::UNHARMED, &timeline.0.to_be_bytes()])
 }
 
 pub(super) fn holding(target: u32, object: &str) -> Vec<u8> {

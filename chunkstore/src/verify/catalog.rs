@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Holdings, Seen};
-use crate::catalog::{Catalog, Holding, NewRun, Reference, Verdict};
+use crate::catalog::{Basis, Catalog, Holding, NewRun, Reference, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Builder, Compressor, RawFrame};
 use crate::heal::{HealSources, Meaning, Rescue, RescuedChunk};
@@ -145,6 +145,7 @@ impl Rescue for CatalogSources<'_> {
             roots: Vec::new(),
             intent,
             time: now(),
+            basis: Basis::Whole,
         })?;
         let writer = self.catalog.writer()?;
         let writer =

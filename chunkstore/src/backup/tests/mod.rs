@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "all numbers here are small")]
 
 mod absent;
+mod afresh;
 mod damage;
 mod interrupted;
 mod snapshots;

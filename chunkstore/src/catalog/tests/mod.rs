@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::catalog::applier::Limits;
 use crate::catalog::{
-    Access, Catalog, CatalogOptions, CommittedRun, NewEntry, NewRun, RunWriter, SnapshotSummary, StateDigest,
+    Access, Basis, Catalog, CatalogOptions, CommittedRun, NewEntry, NewRun, RunWriter, SnapshotSummary,
+    StateDigest,
 };
 use crate::entry_key::{EntryKey, KeyRange};
 use crate::error::{Error, ErrorKind, Result};
@@ -135,6 +136,7 @@ impl Machine {
             roots: vec![b"/".to_vec()],
             intent: IntentId::from_bytes([1; 16]),
             time: Timestamp { seconds: time, nanoseconds: 0 },
+            basis: Basis::Whole,
         };
         self.catalog.begin_run(run).unwrap()
     }
