@@ -112,9 +112,9 @@ fn run(
     let lost = prepare::lost_segments(repository, catalog, &destinations)?;
     let basis = catalog.basis(&timeline, &lost)?;
     if basis == Basis::Nothing {
+        let (count, which) = (lost.len(), if lost.len() == 1 { "segment is" } else { "segments are" });
         monitor.event(Event::Note(&format!(
-            "{} segments of the catalog are on no target any more, and older snapshots may need them: this snapshot says everything again, and needs none of them",
-            lost.len()
+            "{count} {which} whole on no target any more: this snapshot says everything again, so that it needs no older one",
         )));
     }
     let parent = match timeline.head {

@@ -6,6 +6,7 @@ use crate::codec::put_slice;
 use crate::entry_key::EntryKey;
 use crate::error::Result;
 use crate::id::{FileId, ObjectHash, SnapshotId, TimelineId, VersionId};
+use crate::metadata::Timestamp;
 use crate::segment::Sequence;
 use crate::version::{Snapshot, SnapshotNumber, Timeline};
 
@@ -99,7 +100,8 @@ impl Catalog {
 
     /// The timeline that a backup of these roots of this host continues; a new one without a head if there is none.
     ///
-    /// After a fork there are several: the one whose newest snapshot this machine wrote, else the one that kept the name.
+    /// After a fork, or when one began afresh, there are several: the one whose newest snapshot this machine wrote last, else the one whose newest snapshot
+    /// is the latest.
     ///
     /// # Errors
     /// Local.
@@ -109,9 +111,8 @@ impl Catalog {
         roots.dedup();
         let id = self.timeline_id(host, &roots);
         let writer = self.writer()?;
-        // By the place in this machine's own log, not by a clock.
-        let mut own: Option<(Sequence, TimelineRow)> = None;
-        let mut named = None;
+        // By the place in this machine's own log; only between those that others wrote by a clock.
+        let mut best: Option<((Option<Sequence>, Timestamp), TimelineRow)> = None;
         for (number, row) in self.timeline_rows()? {
             if row.host != host || row.roots != roots {
                 continue;
@@ -120,18 +121,15 @@ impl Catalog {
                 Some(head) => self.snapshot_row(number, head)?,
                 None => None,
             };
-            if let Some(head) = head
-                && Some(head.writer) == writer
-                && own.as_ref().is_none_or(|(newest, _)| *newest < head.commit_sequence)
-            {
-                own = Some((head.commit_sequence, row.clone()));
-            }
-            if row.id == id {
-                named = Some(row);
+            let Some(head) = head else { continue };
+            let own = Some(head.commit_sequence).filter(|_| Some(head.writer) == writer);
+            let rank = (own, head.run.time);
+            if best.as_ref().is_none_or(|(known, _)| *known < rank) {
+                best = Some((rank, row));
             }
         }
-        match own.map(|(_, row)| row).or(named) {
-            Some(row) => self.timeline_of_row(row),
+        match best {
+            Some((_, row)) => self.timeline_of_row(row),
             None => Ok(Timeline { id, host: host.to_vec(), roots, forked_from: None, head: None }),
         }
     }

@@ -112,6 +112,12 @@ fn a_snapshot_says_everything_again_when_a_segment_is_lost_and_the_next_ones_do_
     assert_eq!((group("large"), group("pair")), (group("large too"), group("pair too")));
     assert_ne!(group("large").0, group("pair").0, "inodes that were seen at different times are told apart");
     world.assert_newest_is_exact_elsewhere();
+    let (_other, elsewhere) = world.open_elsewhere();
+    let roots = [world.source.path().as_os_str().as_encoded_bytes().to_vec()];
+    let goes_on = elsewhere.catalog.timeline(b"host", &roots).unwrap();
+    let newest = elsewhere.catalog.snapshots().unwrap().pop().unwrap();
+    assert_eq!(goes_on.id, newest.timeline, "who takes over goes on from the newest");
+    drop(elsewhere);
     world.records[0].take_calls();
     let summary = world.backup_with(&open, &Collector::default()).unwrap();
     assert!(!is_afresh(&open, &summary));
