@@ -7,6 +7,7 @@
 //! complete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Holding, RunWriter, TargetNumber, Verdict};
@@ -84,7 +85,8 @@ pub(super) fn destinations(
         }
     }
     send_outbox(catalog, &mut destinations, monitor)?;
-    let expected: HashMap<ObjectHash, u64> = catalog.packs()?.into_iter().collect();
+    let mut expected = catalog.packs()?;
+    expected.sort_unstable();
     for destination in &mut destinations {
         reconcile(catalog, destination, &expected)?;
     }
@@ -103,19 +105,20 @@ fn list(target: &dyn Target) -> Result<Listing> {
     Ok((packs, segments))
 }
 
-/// Notes packs that are there and were not known to be, and packs that are gone or have another length.
-fn reconcile(
-    catalog: &Catalog,
-    destination: &mut Destination,
-    expected: &HashMap<ObjectHash, u64>,
-) -> Result<()> {
-    let known: HashMap<ObjectKey, Holding> =
-        catalog.holdings(destination.number, PACKS)?.into_iter().collect();
+/// Notes packs that are there and were not known to be, and packs that are gone or have another length. `expected` is in the order of names, as
+/// what is known of the target is: both go side by side.
+fn reconcile(catalog: &Catalog, destination: &mut Destination, expected: &[(ObjectHash, u64)]) -> Result<()> {
+    let mut known = catalog.each_holding(destination.number, PACKS).peekable();
     let mut news = Vec::new();
     for (name, length) in expected {
         let key = ObjectName::Pack(*name).key();
         let there = destination.packs.get(name);
-        let holding = match (there, known.get(&key)) {
+        while let Some(earlier) = known.next_if(|row| row.as_ref().map_or(true, |(known, _)| *known < key)) {
+            earlier?;
+        }
+        let before = known.next_if(|row| row.as_ref().is_ok_and(|(known, _)| *known == key));
+        let before = before.transpose()?.map(|(_, holding)| holding);
+        let holding = match (there, before) {
             (Some(found), _) if found != length => {
                 Holding { held: true, length: *found, verified: 0, verdict: Verdict::Damaged }
             }
@@ -149,7 +152,11 @@ pub(super) fn mark_whole(
     destinations: &mut [Destination],
     lost: &[SegmentName],
 ) -> Result<()> {
-    let away = held_by_others(repository, catalog, destinations, PACKS)?;
+    let away =
+        held_by_others(repository, catalog, destinations, PACKS, |key| match ObjectName::parse(key) {
+            Some(ObjectName::Pack(name)) => Some(name),
+            _ => None,
+        })?;
     let named = catalog.packs()?;
     let has = |destination: &Destination, name: &ObjectHash, length: u64| {
         destination.packs.get(name) == Some(&length)
@@ -160,7 +167,7 @@ pub(super) fn mark_whole(
             let is_good = |destination: &Destination| {
                 has(destination, name, *length) && !destination.damaged.contains(name)
             };
-            away.contains(&ObjectName::Pack(*name).key()) || destinations.iter().any(is_good)
+            away.contains(name) || destinations.iter().any(is_good)
         })
         .collect();
     let mut segments: BTreeSet<ObjectKey> =
@@ -209,28 +216,31 @@ pub(super) fn lost_segments(
         }
     }
     if !missing.is_empty() {
-        let away = held_by_others(repository, catalog, destinations, SEGMENTS)?;
+        let away = held_by_others(repository, catalog, destinations, SEGMENTS, SegmentName::from_key)?;
         let outbox: HashSet<SegmentName> = catalog.outbox_names()?.into_iter().collect();
-        missing.retain(|name| !away.contains(&name.key()) && !outbox.contains(name));
+        missing.retain(|name| !away.contains(name) && !outbox.contains(name));
     }
     Ok(missing)
 }
 
-/// The objects below `prefix` that are, as far as is known, on targets of the repository that are not among the destinations.
-fn held_by_others(
+/// The objects below `prefix`, by the names that `name` gives them, that are, as far as is known, on targets of the repository that are not among the destinations.
+fn held_by_others<T: Eq + Hash>(
     repository: &Repository,
     catalog: &Catalog,
     destinations: &[Destination],
     prefix: &str,
-) -> Result<HashSet<ObjectKey>> {
+    name: impl Fn(&ObjectKey) -> Option<T>,
+) -> Result<HashSet<T>> {
     let mut held = HashSet::new();
     for (number, url) in catalog.targets()? {
         let is_target = repository.targets().iter().any(|target| target.url() == url);
         if !is_target || destinations.iter().any(|destination| destination.number == number) {
             continue;
         }
-        let holdings = catalog.holdings(number, prefix)?.into_iter();
-        held.extend(holdings.filter(|(_, holding)| holding.is_usable()).map(|(key, _)| key));
+        for holding in catalog.each_holding(number, prefix) {
+            let (key, holding) = holding?;
+            held.extend(name(&key).filter(|_| holding.is_usable()));
+        }
     }
     Ok(held)
 }

@@ -162,7 +162,8 @@ impl Catalog {
         for (target, _) in self.targets()?.into_iter().filter(|(target, _)| self.counts(*target)) {
             // Names of packs sort as their text does, so both scans go side by side.
             let mut packs = self.inner.spaces.packs.prefix(store::all_named()).peekable();
-            for (key, holding) in self.holdings(target, "packs")? {
+            for holding in self.each_holding(target, "packs") {
+                let (key, holding) = holding?;
                 let Some(ObjectName::Pack(name)) = ObjectName::parse(&key) else { continue };
                 let wanted = store::pack_by_name(&name);
                 while let Some(row) =
@@ -259,17 +260,28 @@ impl Catalog {
     /// # Errors
     /// Local.
     pub fn holdings(&self, target: TargetNumber, prefix: &str) -> Result<Vec<(ObjectKey, Holding)>> {
-        let mut found = Vec::new();
-        for row in self.inner.spaces.holdings.prefix(store::holding(target.0, prefix)) {
+        self.each_holding(target, prefix).collect()
+    }
+
+    /// As [`Catalog::holdings`], one after the other: there is one for each object.
+    pub fn each_holding(
+        &self,
+        target: TargetNumber,
+        prefix: &str,
+    ) -> impl Iterator<Item = Result<(ObjectKey, Holding)>> + use<> {
+        let rows = self.inner.spaces.holdings.prefix(store::holding(target.0, prefix));
+        let prefix = prefix.to_owned();
+        let decode = |row: lsm::Result<(lsm::Value, lsm::Value)>| {
             let (key, value) = row?;
             let text = key.get(4..).and_then(|bytes| std::str::from_utf8(bytes).ok());
             let text = text.ok_or_else(|| bad_row("holdings", "a key is text"))?;
             let key = ObjectKey::new(text).map_err(local("holdings"))?;
-            if crate::target::within_prefix(key.as_str(), prefix) {
-                found.push((key, Holding::decode(&value).map_err(local("holdings"))?));
-            }
-        }
-        Ok(found)
+            Ok((key, Holding::decode(&value).map_err(local("holdings"))?))
+        };
+        let is_within = move |row: &Result<(ObjectKey, Holding)>| {
+            row.as_ref().map_or(true, |(key, _)| crate::target::within_prefix(key.as_str(), &prefix))
+        };
+        rows.map(decode).filter(is_within)
     }
 }
 
