@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `log`, `ls` and a one-file `restore` over 1,000 snapshots of a 20,000-file tree each answer in well under a tenth of a
-# second of CPU.
+# second of CPU: the command as a whole, with unlocking by a password.
 # usage: thousand-snapshots.sh [SNAPSHOTS [FILES]]
 source "$(dirname "$0")/common.sh"
 snapshots=${1:-1000}
@@ -32,11 +32,9 @@ check() {
     say "$(printf '%-34s %s s of CPU' "$*" "$seconds")"
     python3 -c "import sys; sys.exit($seconds >= 0.1)" || fail "$* took $seconds s"
 }
-# Unlocking the repository costs what Argon2id is made to cost, once for each command; it is measured alone and taken off.
-unlock=$(cpu_seconds "$VERSIONS" -r "$WORK/a" key list)
-say "unlocking alone                    $unlock s of CPU"
-less() { python3 -c "print(f'{max(0, $1 - $unlock):.3f}')"; }
-check "$(less "$(cpu_seconds "$VERSIONS" -r "$WORK/a" log "$tree/00/0/file7")")" log
-check "$(less "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls latest)")" ls latest
-check "$(less "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls "$middle")")" ls of the middle snapshot
-check "$(less "$(cpu_seconds "$VERSIONS" -r "$WORK/a" restore "$middle" --include "$tree/00/0/file7" --target "$WORK/out" --quiet)")" restore of one file
+# What of it is unlocking, which costs what Argon2id is made to cost: for the reader's information only.
+say "unlocking alone (key list)         $(cpu_seconds "$VERSIONS" -r "$WORK/a" key list) s of CPU"
+check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" log "$tree/00/0/file7")" log
+check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls latest)" ls latest
+check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls "$middle")" ls of the middle snapshot
+check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" restore "$middle" --include "$tree/00/0/file7" --target "$WORK/out" --quiet)" restore of one file

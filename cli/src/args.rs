@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use chunkstore::verify::ReadData;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::cost::Cost;
 use crate::exit;
 
 /// A backup program: deduplicated, compressed, encrypted, mirrored to several targets, self-healing.
@@ -110,6 +111,11 @@ pub(crate) struct NewTargets {
 pub(crate) struct Init {
     #[command(flatten)]
     pub(crate) targets: NewTargets,
+
+    /// What trying the password costs, a thief and each command alike: `high` is five times `normal`, for one that might be
+    /// guessed.
+    #[arg(long, value_name = "COST", value_enum, default_value_t = Cost::Normal, conflicts_with = "insecure_no_password")]
+    pub(crate) password_cost: Cost,
 }
 
 /// `versions backup`
@@ -122,6 +128,11 @@ pub(crate) struct Backup {
     /// Make the repository first if there is none yet.
     #[arg(long)]
     pub(crate) init: bool,
+
+    /// With --init, what trying the password costs, a thief and each command alike: `high` is five times `normal`, for one
+    /// that might be guessed.
+    #[arg(long, value_name = "COST", value_enum, default_value_t = Cost::Normal, requires = "init", conflicts_with = "insecure_no_password")]
+    pub(crate) password_cost: Cost,
 
     #[command(flatten)]
     pub(crate) targets: NewTargets,
@@ -375,6 +386,11 @@ pub(crate) struct NewPassword {
     #[arg(long, value_name = "FILE")]
     pub(crate) new_password_file: Option<PathBuf>,
 
+    /// What trying the new password costs, a thief and each command alike: `high` is five times `normal`, for one that
+    /// might be guessed.
+    #[arg(long, value_name = "COST", value_enum, default_value_t = Cost::Normal)]
+    pub(crate) password_cost: Cost,
+
     /// The user's name in the key's label [default: yours]
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
@@ -433,6 +449,9 @@ mod tests {
             &["ls", "-l", "latest", "/etc"],
             &["ls", "--recursive", "--host", "h", "latest"],
             &["key", "passwd"],
+            &["key", "passwd", "--password-cost", "high"],
+            &["init", "--password-cost", "normal"],
+            &["backup", "--init", "--password-cost=high", "/etc"],
             &["key", "add", "--new-password-file", "f"],
             &["stats"],
             &["rebuild-index"],
@@ -452,6 +471,9 @@ mod tests {
             &["snapshots", "-q", "-v"],
             &["snapshots", "--password-file", "a", "--password-command", "b"],
             &["snapshots", "--password-file", "a", "--insecure-no-password"],
+            &["backup", "--password-cost=high", "/etc"],
+            &["init", "--password-cost=low"],
+            &["init", "--password-cost=high", "--insecure-no-password"],
             &["nonsense"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");

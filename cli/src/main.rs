@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod cost;
 mod exit;
 mod input;
 mod interrupt;

@@ -38,7 +38,8 @@ pub const LABEL_BYTES_MAX: usize = 256;
 
 /// What it costs to try a password: Argon2id's parameters.
 ///
-/// More makes guessing dearer, for whoever stole a key object and for every honest opening; less is for tests and very small machines.
+/// More makes guessing dearer, for whoever stole a key object and for every honest opening; less is for tests and very small machines. The
+/// cost is written in the key object: each key opens at its own, whatever the program's default is by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PasswordCost {
     memory_kib: u32,
@@ -47,8 +48,13 @@ pub struct PasswordCost {
 }
 
 impl PasswordCost {
-    /// 64 MiB, three passes, four lanes: the second recommendation of RFC 9106. Lanes are computed side by side, as far as there are cores.
-    pub const DEFAULT: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 4 };
+    /// 19 MiB, two passes, one lane: what OWASP's Password Storage Cheat Sheet recommends for Argon2id. Every command pays it once, about
+    /// 0.03 s of CPU: little enough that looking something up stays quick. It is enough for a password that nobody would guess.
+    pub const DEFAULT: Self = Self { memory_kib: 19 << 10, passes: 2, lanes: 1 };
+    /// 64 MiB, three passes: the memory and passes of RFC 9106's second recommendation (section 4), and five times the work of
+    /// [`PasswordCost::DEFAULT`], for a password that might be guessed. In one lane and not in four: here lanes are computed one after the other, so
+    /// more of them would help only whoever guesses.
+    pub const HIGH: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
     /// The least there is: for tests.
     pub const LEAST: Self = Self { memory_kib: 8, passes: 1, lanes: 1 };
     /// The most memory that a key object may ask for, in KiB: 4 GiB.
@@ -73,6 +79,21 @@ impl PasswordCost {
             ErrorKind::InvalidArgument,
             format!("Argon2id with {memory_kib} KiB, {passes} passes, {lanes} lanes is out of bounds"),
         ))
+    }
+
+    /// The memory it takes, in KiB.
+    pub fn memory_kib(&self) -> u32 {
+        self.memory_kib
+    }
+
+    /// The passes over that memory.
+    pub fn passes(&self) -> u32 {
+        self.passes
+    }
+
+    /// The lanes that the memory is cut into.
+    pub fn lanes(&self) -> u32 {
+        self.lanes
     }
 
     /// How much work it is: the more, the later a key is tried.
@@ -631,6 +652,31 @@ mod tests {
             .hash_password_into(b"p", &[1; 32], &mut key)
             .unwrap();
         assert_eq!(*PasswordCost::LEAST.derive(b"p", &[1; 32]).unwrap().as_bytes(), key);
+    }
+
+    /// The figures are those of the reference implementation, by way of argon2-cffi.
+    #[test]
+    fn every_cost_derives_what_the_reference_does() {
+        let four_lanes = PasswordCost::new(32, 3, 4).unwrap();
+        for (cost, expected) in [
+            (PasswordCost::DEFAULT, "564f0a22b3f2b8b417bc8099a49568061ecc18c3518bfd966ab7bdcb5b3b450a"),
+            (PasswordCost::HIGH, "5c7800035833fb0d91a1c459420680c9457024947e0d191a15a66ab8c26df3bc"),
+            (four_lanes, "79ab03d138163dd787aca0bccdbc4b9273230b39d1fce7314086a677e8602718"),
+        ] {
+            let key = cost.derive(b"p", &[1; 32]).unwrap();
+            let digits: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(digits, expected, "{cost:?}");
+        }
+    }
+
+    /// What this program made when its default was 64 MiB, three passes, four lanes.
+    #[test]
+    fn a_key_of_several_lanes_opens() {
+        let cost = PasswordCost::new(64 << 10, 3, 4).unwrap();
+        let key = KeyObject::wrap(&secrets(), repository(), b"p", "", WHEN, cost).unwrap();
+        let read = KeyObject::decode(key.bytes().to_vec()).unwrap();
+        assert_eq!((read.cost().memory_kib(), read.cost().passes(), read.cost().lanes()), (64 << 10, 3, 4));
+        assert_eq!(read.unwrap(b"p").unwrap(), secrets());
     }
 
     #[test]

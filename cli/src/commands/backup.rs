@@ -78,7 +78,7 @@ fn open(session: &Session, args: &args::Backup, reporter: &Reporter) -> Result<R
             if init::is_remembered(session)? {
                 return Err(Failure::Library(error.at("--init makes no repository in the place of another")));
             }
-            reporter.above(|| init::make(session, &args.targets.mirror))
+            reporter.above(|| init::make(session, &args.targets.mirror, args.password_cost.into()))
         }
         other => other,
     }

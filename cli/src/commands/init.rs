@@ -12,13 +12,17 @@ use crate::render::json;
 use crate::session::{Session, target_url};
 
 pub(super) fn run(session: &Session, args: &args::Init) -> Result<Exit, Failure> {
-    let repository = make(session, &args.targets.mirror)?;
+    let repository = make(session, &args.targets.mirror, args.password_cost.into())?;
     drop(repository);
     Ok(Exit::Success)
 }
 
 /// Makes the repository and says so.
-pub(super) fn make(session: &Session, mirrors: &[OsString]) -> Result<Repository, Failure> {
+pub(super) fn make(
+    session: &Session,
+    mirrors: &[OsString],
+    cost: PasswordCost,
+) -> Result<Repository, Failure> {
     let mut urls = vec![target_url(session.repo()?)?];
     let options = session.open_options()?;
     for mirror in mirrors {
@@ -30,7 +34,7 @@ pub(super) fn make(session: &Session, mirrors: &[OsString]) -> Result<Repository
     let label = session.label(None, None);
     let protection = match &password {
         None => Protection::Unencrypted,
-        Some(password) => Protection::Password { password, label: &label, cost: PasswordCost::DEFAULT },
+        Some(password) => Protection::Password { password, label: &label, cost },
     };
     let repository = Repository::init(&urls, &options, protection, &InitOptions::default())?;
     let id = repository.id().to_string();

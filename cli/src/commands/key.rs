@@ -1,10 +1,10 @@
 //! `versions key`: the passwords of a repository.
 
-use chunkstore::repository::key::PasswordCost;
 use chunkstore::repository::{KeyInfo, Repository};
 use serde::Serialize;
 
 use crate::args::{self, KeyCommand};
+use crate::cost;
 use crate::exit::{Exit, Failure};
 use crate::password::{self, Password, Source};
 use crate::render::table::{Align, Table};
@@ -20,13 +20,13 @@ pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> 
         KeyCommand::Add(new) => {
             let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
-            let name = repository.add_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
+            let name = repository.add_key(&password, &label, new.password_cost.into(), &reporter)?;
             session.output.summary(&format!("added key {} ({label})\n", snapshot::short(&name)));
         }
         KeyCommand::Passwd(new) => {
             let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
-            let name = repository.change_key(&password, &label, PasswordCost::DEFAULT, &reporter)?;
+            let name = repository.change_key(&password, &label, new.password_cost.into(), &reporter)?;
             session
                 .output
                 .summary(&format!("the password is changed: key {} ({label})\n", snapshot::short(&name)));
@@ -67,7 +67,7 @@ fn choose<'a>(keys: &'a [KeyInfo], id: &str) -> Result<&'a KeyInfo, Failure> {
     }
 }
 
-/// restic's fields.
+/// restic's fields, with ours behind them.
 #[derive(Serialize)]
 struct Json {
     current: bool,
@@ -77,6 +77,10 @@ struct Json {
     #[serde(rename = "hostName")]
     host_name: String,
     created: String,
+    /// What it costs to try a password on it, by Argon2id.
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
 }
 
 fn list(session: &Session, repository: &Repository, reporter: &Reporter) -> Result<(), Failure> {
@@ -97,12 +101,20 @@ fn list(session: &Session, repository: &Repository, reporter: &Reporter) -> Resu
                     user_name: user.to_owned(),
                     host_name: host.to_owned(),
                     created: time::rfc3339(key.created),
+                    memory_kib: key.cost.memory_kib(),
+                    passes: key.cost.passes(),
+                    lanes: key.cost.lanes(),
                 }
             })
             .collect();
         page.json(&all)?;
     } else {
-        let mut table = Table::new(&[("ID", Align::Left), ("Label", Align::Left), ("Created", Align::Left)]);
+        let mut table = Table::new(&[
+            ("ID", Align::Left),
+            ("Label", Align::Left),
+            ("Created", Align::Left),
+            ("Cost", Align::Left),
+        ]);
         for key in &keys {
             // As restic marks the one in use.
             let mark = if key.current { "*" } else { " " };
@@ -110,6 +122,7 @@ fn list(session: &Session, repository: &Repository, reporter: &Reporter) -> Resu
                 format!("{mark}{}", snapshot::short(&key.name)),
                 label(key),
                 time::show(key.created),
+                cost::show(key.cost),
             ]);
         }
         page.text(&table.show())?;

@@ -10,6 +10,7 @@ mod heal;
 mod help;
 mod look;
 mod machines;
+mod passwords;
 mod restore;
 mod rounds;
 mod run;
