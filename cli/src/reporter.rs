@@ -3,8 +3,9 @@
 //! Called from many threads at once. Counters are atomic; the state behind the mutex is touched once an event, and printing happens at
 //! most ten times a second, so that reporting never slows what it reports on.
 
-use std::sync::Mutex;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use chunkstore::Error;
@@ -12,7 +13,7 @@ use chunkstore::monitor::{Event, Fault, FaultSide, Monitor};
 use chunkstore::repository::RepositoryTarget;
 
 use crate::exit::{Exit, Tally, is_survived};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Answer, Interrupt};
 use crate::output::{Output, Verbosity};
 use crate::render::json;
 use crate::render::path::show;
@@ -28,7 +29,9 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Reporter {
     output: Output,
     interrupt: Interrupt,
-    bar: Option<Bar>,
+    bar: Option<Arc<Bar>>,
+    /// Says to a signal that it was heard, from when something is under way.
+    answer: OnceLock<Option<Answer>>,
     /// Whether standard output is for the course of the operation; if not, its result is to stand there alone.
     tells_course: bool,
     started: Instant,
@@ -71,7 +74,8 @@ impl Reporter {
             tells_course,
             output,
             interrupt: interrupt.clone(),
-            bar: output.draws().then(Bar::new),
+            bar: output.draws().then(|| Arc::new(Bar::new())),
+            answer: OnceLock::new(),
             started: Instant::now(),
             bytes: AtomicU64::new(0),
             items: AtomicU64::new(0),
@@ -128,6 +132,25 @@ impl Reporter {
         }
     }
 
+    /// From now on a signal is answered at once. Before anything is under way, and where something is only looked up, it just ends the program.
+    fn answer_signals(&self) {
+        if !self.tells_course || self.output.verbosity < Verbosity::Normal {
+            return;
+        }
+        self.answer.get_or_init(|| {
+            let (output, bar) = (self.output, self.bar.clone());
+            // Without it a signal is heard all the same.
+            Answer::to_signals(move || {
+                let say = || note(output, &stopping());
+                match bar {
+                    Some(bar) => bar.above(say),
+                    None => say(),
+                }
+            })
+            .ok()
+        });
+    }
+
     fn status(&self, always: bool) {
         let prints = self.tells_course && self.output.is_json() && self.output.verbosity >= Verbosity::Normal;
         if self.bar.is_none() && !prints {
@@ -182,6 +205,21 @@ impl Reporter {
     }
 }
 
+/// What is said to the first signal.
+fn stopping() -> String {
+    let again = if io::stderr().is_terminal() { "Ctrl-C again" } else { "a second signal" };
+    format!("stopping; what was done so far is kept ({again} stops at once)")
+}
+
+/// Says something that is neither a result nor an error.
+fn note(output: Output, sentence: &str) {
+    if output.is_json() {
+        output.json_error(&json::Note { message_type: "note", message: sentence });
+    } else {
+        output.error_line(&show(sentence.as_bytes()));
+    }
+}
+
 /// Part of a whole, from 0 to 1.
 fn fraction(done: u64, total: Option<u64>) -> Option<f64> {
     #[expect(
@@ -231,6 +269,7 @@ impl Monitor for Reporter {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Phase { name, bytes, items } => {
+                self.answer_signals();
                 self.bytes.store(0, Ordering::Relaxed);
                 self.items.store(0, Ordering::Relaxed);
                 {
@@ -268,13 +307,9 @@ impl Monitor for Reporter {
                     }
                 });
             }
-            Event::Note(note) if self.output.verbosity >= Verbosity::Normal => self.above(|| {
-                if self.output.is_json() {
-                    self.output.json_error(&json::Note { message_type: "note", message: note });
-                } else {
-                    self.output.error_line(&show(note.as_bytes()));
-                }
-            }),
+            Event::Note(sentence) if self.output.verbosity >= Verbosity::Normal => {
+                self.above(|| note(self.output, sentence));
+            }
             // A note to one who wants quiet, and kinds of events that are newer than this program.
             _ => {}
         }

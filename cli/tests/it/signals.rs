@@ -1,14 +1,14 @@
 //! Interrupted: by a signal, politely; by kill -9 at any moment. The next run goes on.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::compare::same;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, lines, message};
 use crate::tree::{Random, change, copy, fill};
 
 fn signal(child: &Child, signal: Signal) {
@@ -53,6 +53,58 @@ fn a_signal_ends_a_backup_with_130_and_the_next_run_goes_on() {
     let second = sandbox.backup();
     copy(&sandbox.tree(), &sandbox.path("then"));
     same(&sandbox.path("then"), &sandbox.restore(&second));
+}
+
+/// A backup that waits for more input, what it says, and how it ends when it is asked to stop.
+fn stopped(sandbox: &Sandbox, args: &[&str]) -> String {
+    let mut backup = sandbox
+        .command(["backup", "--stdin"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = backup.stdin.take().unwrap();
+    input.write_all(&Random::new(25).noise(1_000_000)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&backup, Signal::TERM);
+    assert_eq!(ends_within(&mut backup, Duration::from_secs(20)), Some(130));
+    let mut said = String::new();
+    backup.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn a_signal_is_answered_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.init(&[]);
+    let said = stopped(&sandbox, &[]);
+    let stopping = said.find("stopping").unwrap_or_else(|| panic!("{said}"));
+    assert!(stopping < said.find("Fatal: interrupted").unwrap(), "{said}");
+    assert!(!stopped(&sandbox, &["--quiet"]).contains("stopping"));
+    let json = lines(stopped(&sandbox, &["--json"]).as_bytes());
+    assert!(message(&json, "note")["message"].as_str().unwrap().contains("stopping"), "{json:?}");
+    assert_eq!(message(&json, "exit_error")["code"], 130);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.init(&[]);
+    // What it waits for here is not ended by the first one.
+    let mut waits = sandbox
+        .command(["snapshots", "--password-command", "sleep 5"])
+        .env_remove("VERSIONS_PASSWORD")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&waits, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(waits.try_wait().unwrap().is_none());
+    signal(&waits, Signal::INT);
+    assert_eq!(ends_within(&mut waits, Duration::from_secs(2)), Some(130));
 }
 
 /// So many kills; a few by default, the fifty of the proof on request.
