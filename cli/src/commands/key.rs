@@ -1,5 +1,6 @@
 //! `versions key`: the passwords of a repository.
 
+use chunkstore::id::ObjectHash;
 use chunkstore::repository::{KeyInfo, Repository};
 use serde::Serialize;
 
@@ -21,28 +22,41 @@ pub(super) fn run(session: &Session, args: &args::Key) -> Result<Exit, Failure> 
             let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
             let name = repository.add_key(&password, &label, new.password_cost.into(), &reporter)?;
-            session.output.summary(&format!("added key {} ({label})\n", snapshot::short(&name)));
+            tell(session, "key_added", "added key", &name, &label);
         }
         KeyCommand::Passwd(new) => {
             let password = new_password(new, &reporter)?;
             let label = session.label(new.user.as_deref(), new.host.as_deref());
             let name = repository.change_key(&password, &label, new.password_cost.into(), &reporter)?;
-            session
-                .output
-                .summary(&format!("the password is changed: key {} ({label})\n", snapshot::short(&name)));
+            tell(session, "key_changed", "the password is changed: key", &name, &label);
         }
         KeyCommand::Remove { key } => {
             let keys = repository.keys(&reporter)?;
             let chosen = choose(&keys, key)?;
             repository.remove_key(&chosen.name, &reporter)?;
-            session.output.summary(&format!(
-                "removed key {} ({})\n",
-                snapshot::short(&chosen.name),
-                chosen.label
-            ));
+            tell(session, "key_removed", "removed key", &chosen.name, &chosen.label);
         }
     }
     Ok(reporter.exit())
+}
+
+/// What was done to a key; ours.
+#[derive(Serialize)]
+struct Done<'a> {
+    message_type: &'static str,
+    id: String,
+    label: &'a str,
+}
+
+/// Says what was done to a key.
+fn tell(session: &Session, message_type: &'static str, done: &str, name: &ObjectHash, label: &str) {
+    // Labels are written by whoever made the key: fit for a terminal they are not.
+    let label = path::show(label.as_bytes());
+    if session.output.is_json() {
+        session.output.json_line(&Done { message_type, id: name.to_string(), label: &label });
+    } else {
+        session.output.summary(&format!("{done} {} ({label})\n", snapshot::short(name)));
+    }
 }
 
 fn new_password(new: &args::NewPassword, reporter: &Reporter) -> Result<Password, Failure> {
@@ -86,7 +100,6 @@ struct Json {
 fn list(session: &Session, repository: &Repository, reporter: &Reporter) -> Result<(), Failure> {
     let keys = repository.keys(reporter)?;
     reporter.finish();
-    // Labels are written by whoever made the key: fit for a terminal they are not.
     let label = |key: &KeyInfo| path::show(key.label.as_bytes()).into_owned();
     let mut page = session.output.page();
     if session.output.is_json() {

@@ -21,15 +21,31 @@ pub(super) fn run(session: &Session, args: &args::Target) -> Result<Exit, Failur
         TargetCommand::Add { url } => {
             let url = target_url(url)?;
             repository.add_target(&url, &reporter)?;
-            session.output.summary(&format!("added {url}; `versions mirror` or the next backup fills it\n"));
+            tell(session, "target_added", &url, "added", "`versions mirror` or the next backup fills it");
         }
         TargetCommand::Remove { url } => {
             let url = target_url(url)?;
             repository.remove_target(&url)?;
-            session.output.summary(&format!("forgot {url}; what it holds stays there\n"));
+            tell(session, "target_removed", &url, "forgot", "what it holds stays there");
         }
     }
     Ok(reporter.exit())
+}
+
+/// What was done to a target; ours.
+#[derive(Serialize)]
+struct Done<'a> {
+    message_type: &'static str,
+    url: &'a str,
+}
+
+/// Says what was done to a target, and to a person what that means.
+fn tell(session: &Session, message_type: &'static str, url: &str, done: &str, so: &str) {
+    if session.output.is_json() {
+        session.output.json_line(&Done { message_type, url });
+    } else {
+        session.output.summary(&format!("{done} {}; {so}\n", path::show(url.as_bytes())));
+    }
 }
 
 #[derive(Serialize)]

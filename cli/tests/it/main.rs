@@ -17,3 +17,4 @@ mod run;
 mod sandbox;
 mod signals;
 mod tree;
+mod targets;
