@@ -10,7 +10,7 @@ use chunkstore::verify::ReadData;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::cost::Cost;
-use crate::exit;
+use crate::{exit, pattern};
 
 /// A backup program: deduplicated, compressed, encrypted, mirrored to several targets, self-healing.
 #[derive(Debug, Parser)]
@@ -138,7 +138,7 @@ pub(crate) struct Backup {
     pub(crate) targets: NewTargets,
 
     /// Leave out what matches, by gitignore's rules (repeatable).
-    #[arg(short, long, value_name = "PATTERN")]
+    #[arg(short, long, value_name = "PATTERN", value_parser = pattern::parse)]
     pub(crate) exclude: Vec<String>,
 
     /// Read such patterns from a file, one a line (repeatable).
@@ -275,11 +275,11 @@ pub(crate) struct Restore {
     pub(crate) selection: Selection,
 
     /// Only what matches, by gitignore's rules, and what is below it (repeatable). Patterns count from what goes to the target's top.
-    #[arg(short, long, value_name = "PATTERN")]
+    #[arg(short, long, value_name = "PATTERN", value_parser = pattern::parse)]
     pub(crate) include: Vec<String>,
 
     /// Leave out what matches, by gitignore's rules (repeatable).
-    #[arg(short, long, value_name = "PATTERN")]
+    #[arg(short, long, value_name = "PATTERN", value_parser = pattern::parse)]
     pub(crate) exclude: Vec<String>,
 
     /// Write nothing: say what would be restored.
@@ -474,6 +474,9 @@ mod tests {
             &["backup", "--password-cost=high", "/etc"],
             &["init", "--password-cost=low"],
             &["init", "--password-cost=high", "--insecure-no-password"],
+            &["restore", "latest", "-t", "/tmp/x", "-i", ""],
+            &["restore", "latest", "-t", "/tmp/x", "-e", ""],
+            &["backup", "/etc", "--exclude="],
             &["nonsense"],
         ] {
             assert!(parse(words).is_err(), "{words:?}");

@@ -9,6 +9,7 @@ mod interrupt;
 mod output;
 mod password;
 mod paths;
+mod pattern;
 mod render;
 mod reporter;
 mod selection;

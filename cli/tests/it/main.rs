@@ -16,5 +16,6 @@ mod rounds;
 mod run;
 mod sandbox;
 mod signals;
-mod tree;
 mod targets;
+mod tree;
+mod usage;
