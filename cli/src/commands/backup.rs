@@ -23,6 +23,7 @@ use crate::session::{Session, snapshot_host, target_url};
 
 pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failure> {
     let roots = roots(args)?;
+    let input = args.stdin.then(|| Input::new(session.interrupt.clone())).transpose()?;
     let reporter = session.reporter();
     let mut repository = open(session, args, &reporter)?;
     for mirror in &args.targets.mirror {
@@ -30,12 +31,13 @@ pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failur
     }
     let opened = session.open_catalog(repository, &reporter)?;
     let options = options(session, args, roots, &opened.repository)?;
-    let summary = if args.stdin {
-        let path = stdin_path(&args.stdin_filename)?;
-        let input = Box::new(Input::new(session.interrupt.clone()));
-        backup::backup_stream(&opened.repository, &opened.catalog, &options, &path, input, &reporter)
-    } else {
-        backup::backup(&opened.repository, &opened.catalog, &options, &reporter)
+    let (repository, catalog) = (&opened.repository, &opened.catalog);
+    let summary = match input {
+        Some(input) => {
+            let path = stdin_path(&args.stdin_filename)?;
+            backup::backup_stream(repository, catalog, &options, &path, Box::new(input), &reporter)
+        }
+        None => backup::backup(repository, catalog, &options, &reporter),
     };
     // A read of standard input that was given up for a signal fails as a read; it is the signal that counts.
     let summary = summary

@@ -1,6 +1,7 @@
 //! What is asked for makes no sense: it is said, and nothing is done.
 
 use std::fs;
+use std::process::Command;
 
 use crate::run::text;
 use crate::sandbox::{Sandbox, expect};
@@ -22,5 +23,25 @@ fn an_empty_pattern_is_a_mistake() {
     let mut backup = sandbox.command(["backup", "--exclude", ""]);
     backup.arg(sandbox.tree());
     expect(1, backup);
+    assert_eq!(sandbox.snapshots().len(), 1);
+}
+
+#[test]
+fn closed_standard_input_is_no_empty_file() {
+    let sandbox = Sandbox::new();
+    sandbox.init(&[]);
+    let shell = |script: &str| {
+        let program = sandbox.command(["backup", "--stdin"]);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {script}")).arg(program.get_program());
+        shell.args(program.get_args()).env_clear();
+        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell
+    };
+    let said = text(&expect(1, shell("<&-")).stderr);
+    assert!(said.contains("standard input is closed"), "{said}");
+    assert!(sandbox.snapshots().is_empty());
+    // Whoever wants an empty file gets it.
+    expect(0, shell("</dev/null"));
     assert_eq!(sandbox.snapshots().len(), 1);
 }
