@@ -26,13 +26,14 @@ pub(super) fn run(session: &Session, args: &args::Log) -> Result<Exit, Failure> 
     if entries.is_empty() {
         return Err(Failure::Usage(format!("no snapshot holds {}", show_path(&args.file))));
     }
+    let rows = version::story(entries);
     let mut page = session.output.page();
     if session.output.is_json() {
-        for entry in &entries {
-            page.json(&version::Json::new(entry))?;
+        for row in &rows {
+            page.json(&version::Json::new(row))?;
         }
     } else {
-        page.text(&version::table(&entries))?;
+        page.text(&version::table(&rows, &key))?;
     }
     page.finish()?;
     Ok(reporter.exit_of_reading())

@@ -1,6 +1,7 @@
 //! The Versions of a file, as `log` shows them.
 
 use chunkstore::catalog::{Changed, LogEntry};
+use chunkstore::entry_key::EntryKey;
 use chunkstore::version::Marks;
 use serde::Serialize;
 
@@ -34,8 +35,48 @@ fn mark_words(marks: Marks) -> Vec<&'static str> {
         .collect()
 }
 
-/// The table of `versions log`.
-pub(crate) fn table(entries: &[LogEntry]) -> String {
+/// A Version as it is told.
+#[derive(Debug)]
+pub(crate) struct Row {
+    entry: LogEntry,
+    /// Where the file was before, if it was renamed.
+    renamed_from: Option<EntryKey>,
+}
+
+/// The story of a file: a rename, which the catalog sees as one path gone and another one come, is told once.
+pub(crate) fn story(entries: Vec<LogEntry>) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for entry in entries {
+        let mut renamed_from = None;
+        if entry.changed.renamed {
+            let file = entry.version.as_ref().map(|version| version.file);
+            let is_before = |row: &&Row| row.entry.version.as_ref().map(|version| version.file) == file;
+            renamed_from = rows.iter().rev().find(is_before).map(|row| row.entry.key.clone());
+            rows.retain(|row| {
+                let is_gone = row.entry.version.is_none() && row.entry.snapshot.id == entry.snapshot.id;
+                !(is_gone && Some(&row.entry.key) == renamed_from.as_ref())
+            });
+        }
+        rows.push(Row { entry, renamed_from });
+    }
+    rows
+}
+
+/// What changed, in words; a rename as it looks from the path that was asked for.
+fn told(row: &Row, asked: &EntryKey) -> String {
+    let mut words: Vec<String> = words(&row.entry.changed).into_iter().map(str::to_owned).collect();
+    if let Some(from) = &row.renamed_from {
+        words.retain(|word| word != "renamed");
+        words.push(match &row.entry.key {
+            here if here == asked => format!("renamed from {}", path::show(&from.path_bytes())),
+            there => format!("renamed to {}", path::show(&there.path_bytes())),
+        });
+    }
+    words.join(", ")
+}
+
+/// The table of `versions log` for the path that was asked for.
+pub(crate) fn table(rows: &[Row], asked: &EntryKey) -> String {
     let mut table = Table::new(&[
         ("Version", Align::Left),
         ("Snapshot", Align::Left),
@@ -46,11 +87,9 @@ pub(crate) fn table(entries: &[LogEntry]) -> String {
         ("Modified", Align::Left),
         ("Changed", Align::Left),
     ]);
-    for entry in entries {
-        let mut changed = words(&entry.changed).join(", ");
-        if entry.changed.renamed {
-            changed.push_str(&format!("\nnow {}", path::show(&entry.key.path_bytes())));
-        }
+    for row in rows {
+        let entry = &row.entry;
+        let mut changed = told(row, asked);
         let (mut id, mut permissions, mut bytes, mut modified) =
             <(String, String, String, String)>::default();
         if let Some(version) = &entry.version {
@@ -101,13 +140,17 @@ pub(crate) struct Json {
     #[serde(skip_serializing_if = "Option::is_none")]
     mtime: Option<String>,
     changed: Vec<&'static str>,
+    /// Where it was before, if it was renamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renamed_from: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     marks: Vec<&'static str>,
 }
 
 impl Json {
     /// A line.
-    pub(crate) fn new(entry: &LogEntry) -> Self {
+    pub(crate) fn new(row: &Row) -> Self {
+        let entry = &row.entry;
         let version = entry.version.as_ref();
         let metadata = version.map(|version| &version.metadata);
         Self {
@@ -124,6 +167,7 @@ impl Json {
             permissions: metadata.map(mode::letters),
             mtime: metadata.map(|metadata| time::rfc3339(metadata.mtime)),
             changed: words(&entry.changed),
+            renamed_from: row.renamed_from.as_ref().map(|from| path::show(&from.path_bytes()).into_owned()),
             marks: version.map(|version| mark_words(version.marks)).unwrap_or_default(),
         }
     }

@@ -11,6 +11,7 @@ mod help;
 mod look;
 mod machines;
 mod passwords;
+mod renames;
 mod restore;
 mod rounds;
 mod run;
