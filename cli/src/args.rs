@@ -14,7 +14,7 @@ use crate::{exit, pattern};
 
 /// A backup program: deduplicated, compressed, encrypted, mirrored to several targets, self-healing.
 #[derive(Debug, Parser)]
-#[command(name = "versions", version, disable_help_subcommand = true, arg_required_else_help = true, after_help = exit::HELP)]
+#[command(name = "versions", version, arg_required_else_help = true, after_help = exit::HELP)]
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::run::text;
+use crate::run::{text, versions};
 use crate::sandbox::{Sandbox, expect};
 
 #[test]
@@ -44,4 +44,16 @@ fn closed_standard_input_is_no_empty_file() {
     // Whoever wants an empty file gets it.
     expect(0, shell("</dev/null"));
     assert_eq!(sandbox.snapshots().len(), 1);
+}
+
+#[test]
+fn help_is_a_verb_too() {
+    let help = |words: &[&str]| {
+        let output = versions().args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}");
+        text(&output.stdout)
+    };
+    assert_eq!(help(&["help"]), help(&["--help"]));
+    assert_eq!(help(&["help", "restore"]), help(&["restore", "--help"]));
+    assert_eq!(help(&["help", "key", "add"]), help(&["key", "add", "--help"]));
 }
