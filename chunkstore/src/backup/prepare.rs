@@ -341,7 +341,8 @@ fn left_by(intent: &Intent, target: &dyn Target) -> Result<Vec<IntentId>> {
     Ok(left)
 }
 
-/// Takes over the packs of interrupted runs that no segment names. Returns how many there were.
+/// Takes over packs that no segment names: those of interrupted runs of this writer, and those whose segment is lost, if nobody is at work who might
+/// name them yet. Returns how many there were.
 ///
 /// # Errors
 /// Local, if the catalog fails; what cannot be read on a target is left alone.
@@ -358,13 +359,20 @@ pub(super) fn adopt(
     for destination in destinations {
         orphans.extend(destination.packs.iter().filter(|(name, _)| !named.contains_key(name)));
     }
+    let unlogged = catalog.unlogged_packs()?;
+    let at_work = if unlogged.is_empty() { None } else { at_work(destinations) };
+    let is_abandoned = |intent: &IntentId| at_work.as_ref().is_some_and(|at_work| !at_work.contains(intent));
+    let is_ours = |name: &ObjectHash, intent: &IntentId| {
+        left.contains(intent) || (unlogged.contains(name) && is_abandoned(intent))
+    };
     let mut decompressor = Decompressor::new();
-    let mut adopted = 0;
+    let (mut adopted, mut untold) = (0, 0);
     for (name, length) in orphans {
         let holders: Vec<&Destination> =
             destinations.iter().filter(|destination| destination.packs.get(&name) == Some(&length)).collect();
         let contents = holders.iter().find_map(|holder| {
-            read_own(repository, &*holder.target, name, length, left, &mut decompressor).unwrap_or_default()
+            read_own(repository, &*holder.target, name, length, &is_ours, &mut decompressor)
+                .unwrap_or_default()
         });
         let Some(contents) = contents else { continue };
         run.pack(contents)?;
@@ -372,29 +380,44 @@ pub(super) fn adopt(
         for holder in holders {
             catalog.record_holdings(holder.number, &[(ObjectName::Pack(name).key(), holding)])?;
         }
-        adopted += 1;
+        match unlogged.contains(&name) {
+            true => untold += 1,
+            false => adopted += 1,
+        }
     }
     if adopted > 0 {
         monitor.event(Event::Note(&format!(
             "an interrupted backup goes on: {adopted} of its packs are taken over"
         )));
     }
-    Ok(adopted)
+    if untold > 0 {
+        monitor.event(Event::Note(&format!("{untold} packs whose segments are lost are told of again")));
+    }
+    Ok(adopted + untold)
 }
 
-/// What a pack holds, if one of these intents wrote it.
+/// The intents of whoever is at work on any of the targets; `None` if one does not tell.
+fn at_work(destinations: &[Destination]) -> Option<BTreeSet<IntentId>> {
+    let mut ids = BTreeSet::new();
+    for destination in destinations {
+        ids.extend(Intent::ids(&*destination.target).ok()?);
+    }
+    Some(ids)
+}
+
+/// What a pack holds, if `is_ours` takes its name and the intent that wrote it.
 fn read_own(
     repository: &Repository,
     target: &dyn Target,
     name: ObjectHash,
     length: u64,
-    left: &BTreeSet<IntentId>,
+    is_ours: &dyn Fn(&ObjectHash, &IntentId) -> bool,
     decompressor: &mut Decompressor,
 ) -> Result<Option<PackContents>> {
     let key = ObjectName::Pack(name).key();
     let source = ReadRanges { length, read: |offset, length| target.get_range(&key, offset, length) };
     let reader = Reader::open(&source, repository.secrets()?)?;
-    if !left.contains(&reader.header().intent) {
+    if !is_ours(&name, &reader.header().intent) {
         return Ok(None);
     }
     let read = reader.toc(decompressor)?;

@@ -1,9 +1,9 @@
 //! What is read although it did not change: files whose bytes no target of the run holds any more.
 //!
 //! An unchanged file is not read, so the merge-join alone would never meet the bytes of a chunk that was lost. If every pack
-//! that holds a chunk is missing or damaged on every target that can be reached, or a segment with a list of chunks is, the files of the last
-//! snapshot that need it are found by their contents, and read as if they had changed: what is still the same is stored again, and older
-//! snapshots that need it are whole again too.
+//! that holds a chunk is missing or damaged on every target that can be reached, or the segment is that told of a chunk or a list of chunks, the
+//! files of the last snapshot that need it are found by their contents, and read as if they had changed: what is still the same is stored again,
+//! and older snapshots that need it are whole again too.
 
 use std::collections::HashSet;
 
@@ -34,12 +34,9 @@ impl Reread {
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let losses = catalog.losses()?;
-        if losses.is_none() {
-            return Ok(Self::These(HashSet::new()));
-        }
         let keys = match catalog.suffering(timeline, &losses)? {
             Suffering::Entries(keys) => keys,
-            Suffering::Unknown => {
+            Suffering::Many => {
                 monitor.event(Event::Note(
                     "so much is on no target that can be reached that all files are read: what is still the same is stored again",
                 ));

@@ -279,7 +279,7 @@ impl Stages<'_> {
         let left = prepare::announce(&intent, &mut destinations, monitor)?;
         // Nothing is built on what only others have: whether they come back nobody knows.
         let _counted = catalog.count_only(destinations.iter().map(|destination| destination.number));
-        if !left.is_empty()
+        if (!left.is_empty() || !catalog.unlogged_packs()?.is_empty())
             && prepare::adopt(repository, catalog, &mut run, &destinations, &left, monitor)? > 0
         {
             while let Some(segment) = run.flush()? {

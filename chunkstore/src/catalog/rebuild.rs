@@ -190,6 +190,11 @@ impl<'a> Pass<'a> {
                 new.push((name, info.length));
             }
         }
+        if known.is_empty() && !new.is_empty() {
+            let mut batch = Batch::new();
+            batch.put(&self.catalog.inner.spaces.meta, meta::MADE_AGAIN, []);
+            self.catalog.commit(batch, Durability::System)?;
+        }
         self.check_own_log(&names)?;
         let bytes = new.iter().map(|(_, length)| length).sum();
         if !new.is_empty() {
@@ -205,7 +210,7 @@ impl<'a> Pass<'a> {
             self.read(name, *length)?;
             self.monitor.event(Event::Advance { bytes: *length, items: 1 });
         }
-        self.check_chains(&new)?;
+        self.check_chains(&new, &names)?;
         let in_order = self.apply_runs()?;
         if self.done.faults > 0 {
             self.read_unnamed_packs()?;
@@ -295,7 +300,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Names the segments that new ones stand on and that nobody has.
-    fn check_chains(&mut self, new: &[(SegmentName, u64)]) -> Result<()> {
+    fn check_chains(&mut self, new: &[(SegmentName, u64)], listed: &BTreeSet<SegmentName>) -> Result<()> {
         for (name, _) in new {
             let Some(info) = self.catalog.segment_info(name)? else { continue };
             if name.sequence.0 == 1 {
@@ -306,8 +311,7 @@ impl<'a> Pass<'a> {
                 sequence: Sequence(name.sequence.0 - 1),
                 hash: info.predecessor,
             };
-            let listed = new.iter().any(|(listed, _)| *listed == before);
-            if !listed && !self.catalog.has_segment(&before)? {
+            if !listed.contains(&before) && !self.catalog.has_segment(&before)? {
                 let error = Error::damage(format!("missing, though {name} stands on it"));
                 self.fault(FaultSide::Damage, before.key().as_str().to_owned(), error);
             }

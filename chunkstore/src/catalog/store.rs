@@ -80,6 +80,8 @@ pub(super) mod meta {
     pub(in crate::catalog) const WITHOUT: &[u8] = b"without/";
     /// In front of a timeline's number: the losses from which its newest snapshot does not suffer.
     pub(in crate::catalog) const UNHARMED: &[u8] = b"unharmed/";
+    /// There if this catalog was made from what a target had: then nobody has seen yet that its snapshots are whole.
+    pub(in crate::catalog) const MADE_AGAIN: &[u8] = b"made again";
     /// There while a rebuild is under way: what is here is not whole.
     pub(in crate::catalog) const REBUILDING: &[u8] = b"rebuilding";
 }

@@ -202,31 +202,83 @@ fn a_segment_that_is_known_to_be_damaged_everywhere_or_has_another_length_is_los
     }
 }
 
-#[test]
-fn a_file_whose_lists_are_not_known_is_read_again() {
+/// Two timelines with the same bytes, stored by the first. The segment that told of them is lost, and a new machine takes over.
+fn two_timelines(length: usize) -> (World, World) {
     let world = World::new(1);
-    world.write("one/large", noise(1, 700_000));
-    world.write("other/large", noise(1, 700_000));
+    world.write("one/file", noise(1, length));
+    world.write("other/file", noise(1, length));
     settle();
-    let of = |open: &Open, name: &str| {
-        let options = BackupOptions::new("host", vec![world.path(name)]);
-        backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap()
-    };
     let open = world.open().unwrap();
-    of(&open, "one");
-    // Its lists are those of the first, and stand in that one's segment.
-    of(&open, "other");
+    of(&world, &open, "one");
+    of(&world, &open, "other");
     lose(&world, &commits(&open)[0].key());
     drop(open);
     let fresh = world.elsewhere();
-    let open = fresh.open().unwrap();
-    assert_eq!(open.catalog.snapshots().unwrap().len(), 1);
-    let summary = of(&open, "other");
-    assert_eq!((summary.files_new, summary.files_changed), (0, 0), "{summary:?}");
+    (world, fresh)
+}
+
+fn of(world: &World, open: &Open, name: &str) -> BackupSummary {
+    let options = BackupOptions::new("host", vec![world.path(name)]);
+    backup(&open.repository, &open.catalog, &options, &Collector::default()).unwrap()
+}
+
+fn assert_other_is_exact(world: &World, length: usize) {
     let (_later, open) = world.open_elsewhere();
     let snapshot = open.catalog.snapshots().unwrap().pop().unwrap();
     let restored = world.restored(&open, &snapshot, &*world.mem[0]);
-    assert!(restored[Path::new("other/large")].1.as_deref() == Some(&noise(1, 700_000)[..]));
+    assert!(restored[Path::new("other/file")].1.as_deref() == Some(&noise(1, length)[..]));
+}
+
+#[test]
+fn a_file_whose_lists_are_not_known_is_read_again() {
+    let (world, fresh) = two_timelines(700_000);
+    let open = fresh.open().unwrap();
+    assert_eq!(open.catalog.snapshots().unwrap().len(), 1);
+    let summary = of(&world, &open, "other");
+    assert_eq!((summary.files_new, summary.files_changed), (0, 0), "{summary:?}");
+    assert_eq!(summary.chunks_new, 0, "the packs of the lost segment are told of again");
+    assert_other_is_exact(&world, 700_000);
+    assert_eq!(open.catalog.unlogged_packs().unwrap().len(), 0);
+}
+
+#[test]
+fn a_file_whose_chunks_nobody_knows_is_read_again() {
+    for length in [2000, 700_000] {
+        let (world, fresh) = two_timelines(length);
+        for pack in world.mem[0].list("packs").unwrap() {
+            world.mem[0].delete(&pack.key).unwrap();
+        }
+        let open = fresh.open().unwrap();
+        let summary = of(&world, &open, "other");
+        assert!(summary.chunks_new > 0, "{summary:?}");
+        assert_other_is_exact(&world, length);
+        assert_eq!(of(&world, &open, "other").chunks_new, 0);
+    }
+}
+
+#[test]
+fn a_file_whose_pack_vanishes_before_a_segment_tells_of_it_again_is_read_again() {
+    let (world, fresh) = two_timelines(2000);
+    let open = fresh.open().unwrap();
+    assert_eq!(open.catalog.unlogged_packs().unwrap().len(), 1);
+    for pack in world.mem[0].list("packs").unwrap() {
+        world.mem[0].delete(&pack.key).unwrap();
+    }
+    assert!(of(&world, &open, "other").chunks_new > 0);
+    assert_other_is_exact(&world, 2000);
+}
+
+#[test]
+fn packs_of_who_is_at_work_are_not_told_of_by_another() {
+    let (world, fresh) = two_timelines(2000);
+    let pack = world.mem[0].list("packs").unwrap().remove(0).key;
+    let bytes = world.mem[0].get(&pack).unwrap();
+    let open = fresh.open().unwrap();
+    let intent = Reader::open(&bytes[..], open.repository.secrets().unwrap()).unwrap().header().intent;
+    let other = crate::repository::intent::Intent::new(crate::id::WriterId::random().unwrap(), "x").unwrap();
+    crate::repository::intent::Intent { id: intent, ..other }.put(&*world.mem[0]).unwrap();
+    assert!(of(&world, &open, "other").chunks_new > 0, "stored again");
+    assert_eq!(open.catalog.unlogged_packs().unwrap().len(), 1);
 }
 
 #[test]
