@@ -1,9 +1,10 @@
 //! A repository: what it is ([`config`]), who may open it ([`key`]), its objects by name ([`layout`]), its targets (`open`, `targets`),
-//! who is at work ([`intent`]), what is whole ([`complete`]).
+//! who is at work ([`intent`]), what is whole ([`complete`]), whose fault a failed reading is ([`blame`]).
 //!
 //! [`Repository`] is an open repository without its catalog: config, secrets if a password was given, and targets, each of them
 //! reachable or not. Everything in it stays as it is while it is shared between threads, but for the health of its targets.
 
+pub mod blame;
 pub mod complete;
 pub mod config;
 pub mod connect;

@@ -12,6 +12,7 @@ use super::holdings::{Holdings, Seen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectHash, WriterId};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
+use crate::repository::blame::blame;
 use crate::repository::complete::Complete;
 use crate::repository::config::Mode;
 use crate::repository::inspect::Inspector;
@@ -513,7 +514,11 @@ pub(crate) fn read(
     name: &ObjectName,
     monitor: &dyn Monitor,
 ) -> Result<(Copy, Option<Vec<u8>>)> {
-    let read = target.handle.get().and_then(|open| open.get(&name.key()));
+    // Of one that is passed over nothing is asked, so nothing of what it holds is known to be bad.
+    if target.handle.error().is_some() {
+        return Ok((Copy::Absent, None));
+    }
+    let read = target.target.get(&name.key());
     let checked = read.and_then(|bytes| inspector.check(name, &bytes).map(|()| bytes));
     match checked {
         Ok(bytes) => Ok((Copy::Good(bytes.len() as u64), Some(bytes))),
@@ -522,22 +527,15 @@ pub(crate) fn read(
             ErrorKind::NotFound => Ok((Copy::Absent, None)),
             ErrorKind::Damage | ErrorKind::NotTheSame => Ok((Copy::Bad(error), None)),
             ErrorKind::Target | ErrorKind::TargetFull => {
-                // One object that cannot be read (a bad sector) is damage; a target that does not answer at all is another thing.
-                match target.target.length(&ObjectName::Config.key()) {
-                    Ok(_) => Ok((Copy::Bad(error.with_kind(ErrorKind::Damage)), None)),
-                    Err(gone) => {
-                        if target.handle.fail(gone.clone()) {
-                            let item = target.url().to_owned();
-                            monitor.fault(Fault {
-                                side: FaultSide::Target,
-                                item,
-                                during: "verify",
-                                error: gone,
-                            });
-                        }
-                        Ok((Copy::Absent, None))
-                    }
+                let error = blame(&*target.target, error);
+                if error.kind() == ErrorKind::Damage {
+                    return Ok((Copy::Bad(error), None));
                 }
+                if target.handle.fail(error.clone()) {
+                    let item = target.url().to_owned();
+                    monitor.fault(Fault { side: FaultSide::Target, item, during: "verify", error });
+                }
+                Ok((Copy::Absent, None))
             }
             _ => Err(error.at(target.item(name))),
         },
