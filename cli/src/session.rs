@@ -309,11 +309,14 @@ fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> 
     // A second time if it was made anew on the way, from one target: what only those before it have is missing again then.
     for _ in 0..2 {
         let mut rebuilt = false;
+        let mut stuck = None;
         for (entry, target) in repository.reachable() {
             match catalog.catch_up(&**target, reporter) {
                 Ok(done) => {
                     answered = true;
                     rebuilt |= done.rebuilt;
+                    // One after it may have what is missing.
+                    stuck = done.stuck.then_some(target);
                 }
                 Err(error)
                     if matches!(
@@ -326,6 +329,13 @@ fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> 
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if let Some(target) = stuck {
+            reporter.event(Event::Note(
+                "a snapshot that was taken over by half cannot be finished, as the target that has it is away: the local catalog is made again from the others",
+            ));
+            catalog.rebuild(&**target, reporter)?;
+            rebuilt = true;
         }
         if !rebuilt {
             break;

@@ -14,6 +14,7 @@ use crate::frame::Decompressor;
 use crate::id::{ObjectHash, SnapshotId, TimelineId, WriterId};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::pack::{ReadRanges, Reader};
+use crate::repository::blame::blame;
 use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
 use crate::segment::{
     PackContents, RunRecord, SEGMENT_BYTES_MAX, Segment, SegmentName, SegmentObject, Sequence,
@@ -36,6 +37,9 @@ pub struct CatchUp {
     pub faults: u64,
     /// Whether the catalog was made anew.
     pub rebuilt: bool,
+    /// Whether a snapshot that a crash left half applied could not be finished from this target, nor anything be applied behind it: another target has
+    /// it, or the catalog is to be made again ([`Catalog::rebuild`]).
+    pub stuck: bool,
 }
 
 /// Segments that were fetched are kept up to this many bytes: most are looked at twice.
@@ -52,7 +56,7 @@ impl PieceSource for TargetPieces<'_> {
         if let Some(segment) = self.kept.borrow().0.get(name) {
             return Ok(segment.clone());
         }
-        let bytes = self.target.get(&name.key())?;
+        let bytes = self.target.get(&name.key()).map_err(|error| blame(self.target, error))?;
         let length = bytes.len();
         let segment = Segment::open(&SegmentObject { name: *name, bytes: bytes.into() })?;
         let mut kept = self.kept.borrow_mut();
@@ -86,7 +90,7 @@ impl Catalog {
     /// known to hold: it serves an older state than was seen before.
     ///
     /// # Errors
-    /// The target's; local, if the disk fails; cancelled.
+    /// The target's; local, if the disk fails, or the catalog had to be made again and could not be; cancelled.
     pub fn catch_up(&self, target: &dyn Target, monitor: &dyn Monitor) -> Result<CatchUp> {
         self.outbox_ref()?;
         let mut pass = Pass::new(self, target, monitor);
@@ -96,13 +100,20 @@ impl Catalog {
         monitor.event(Event::Note(
             "two backups built on the same snapshot; the local catalog is made again, so that it decides as all others do",
         ));
-        self.rebuild(target, monitor)
+        // Not an error of the target any more: whoever goes on without it would go on with a catalog that is not whole.
+        self.rebuild(target, monitor).map_err(|error| match error.kind() {
+            ErrorKind::Cancelled => error,
+            _ => error
+                .with_kind(ErrorKind::Local)
+                .at(format!("the local catalog could not be made again from {}", target.url())),
+        })
     }
 
     /// Forgets everything but what targets hold, and reads everything again from one target.
     ///
     /// # Errors
-    /// As [`Catalog::catch_up`]. The catalog is then not whole, and the next opening begins anew.
+    /// The target's; local, if the disk fails; cancelled. The catalog is then not whole: nothing may be built on it before another rebuild has ended, and
+    /// the next opening begins anew.
     pub fn rebuild(&self, target: &dyn Target, monitor: &dyn Monitor) -> Result<CatchUp> {
         self.forget_everything()?;
         let mut pass = Pass::new(self, target, monitor);
@@ -238,8 +249,10 @@ impl<'a> Pass<'a> {
                     self.catalog.apply_unlogged_pack(&pack)?;
                 }
                 // Nobody needs it for certain: verification tells of it.
-                Err(error) if costs_only_itself(&error) => {}
-                Err(error) => return Err(error),
+                Err(error) => match blame(self.target, error) {
+                    error if costs_only_itself(&error) => {}
+                    error => return Err(error),
+                },
             }
         }
         Ok(())
@@ -321,6 +334,14 @@ impl<'a> Pass<'a> {
 
     /// Applies the runs that committed and are not visible yet.
     fn apply_runs(&mut self) -> Result<bool> {
+        // A run that a crash left half applied comes first.
+        let mark = self.catalog.applying()?.map(|mark| mark.commit);
+        if let Some(commit) = mark
+            && !self.can_read_run(&commit)?
+        {
+            self.done.stuck = true;
+            return Ok(true);
+        }
         let mut waiting: HashMap<Option<SnapshotId>, Vec<Candidate>> = HashMap::new();
         for info in self.catalog.waiting_commits()? {
             match self.catalog.read_run_record(&info, &self.pieces) {
@@ -343,8 +364,7 @@ impl<'a> Pass<'a> {
                 ready.extend(runs.into_iter().map(|candidate| (candidate.info.name.hash, candidate)));
             }
         }
-        // A run that a crash left half applied comes first.
-        let mark = self.catalog.applying()?.map(|mark| mark.commit.hash);
+        let mark = mark.map(|commit| commit.hash);
         while let Some((_, candidate)) =
             mark.and_then(|hash| ready.remove_entry(&hash)).or_else(|| ready.pop_first())
         {
@@ -354,6 +374,11 @@ impl<'a> Pass<'a> {
                 Some(_) => {
                     let runs = waiting.remove(&Some(candidate.run.snapshot)).unwrap_or_default();
                     ready.extend(runs.into_iter().map(|candidate| (candidate.info.name.hash, candidate)));
+                }
+                // Read once, and not a second time.
+                None if self.catalog.applying()?.is_some() => {
+                    self.done.stuck = true;
+                    return Ok(true);
                 }
                 None => {}
             }
@@ -369,6 +394,16 @@ impl<'a> Pass<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether this target has all of a run.
+    fn can_read_run(&self, commit: &SegmentName) -> Result<bool> {
+        let Some(info) = self.catalog.segment_info(commit)? else { return Ok(false) };
+        match self.catalog.read_run(&info, &self.pieces) {
+            Ok(_) => Ok(true),
+            Err(error) if costs_only_itself(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// `None` if the run is damaged or incomplete.

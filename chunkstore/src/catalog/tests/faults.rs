@@ -3,7 +3,8 @@
 use super::*;
 use crate::monitor::Event;
 use crate::segment::SegmentName;
-use crate::target::ObjectKey;
+use crate::target::fault::{Fault, FaultTarget, Rule};
+use crate::target::{ObjectKey, Operation};
 
 fn trees() -> [Tree; 3] {
     let first: Tree = (0..20).map(|n| (key(&format!("/d/{n}")), file(n + 1, 0o600, &[n]))).collect();
@@ -98,6 +99,37 @@ fn a_run_half_applied_from_a_target_is_finished_from_a_target() {
 }
 
 #[test]
+fn a_run_half_applied_that_no_target_at_hand_has_is_forgotten_by_a_rebuild() {
+    let [first, second, third] = trees();
+    let (near, far) = (target("near"), target("far"));
+    let monitor = Collector::default();
+    let writer = Machine::new();
+    writer.back_up("host", 1, &first, &[&*near, &*far]);
+    let start = near.objects();
+    writer.back_up("host", 2, &second, &[&*far]);
+    let half_applied = (1..).find_map(|at| {
+        near.set_objects(start.clone());
+        let reader = Machine::from_target(&*near);
+        reader.catalog.inner.crash_point.set(at);
+        assert!(reader.catalog.catch_up(&*far, &monitor).is_err(), "the run took several changes");
+        reader.catalog.inner.crash_point.set(0);
+        let reader = reader.reopen();
+        reader.catalog.applying().unwrap().is_some().then_some(reader)
+    });
+    let reader = half_applied.unwrap();
+    // The far target is away.
+    let other = Machine::from_target(&*near);
+    other.back_up("other", 3, &third, &[&*near]);
+    let done = reader.catalog.catch_up(&*near, &monitor).unwrap();
+    assert!(done.stuck && !done.rebuilt, "{done:?}");
+    assert!(!reader.catalog.rebuild(&*near, &monitor).unwrap().stuck);
+    assert_eq!(dump(&reader.catalog), dump(&other.catalog));
+    // It is back.
+    let done = reader.catalog.catch_up(&*far, &monitor).unwrap();
+    assert_eq!((done.stuck, done.snapshots), (false, 1));
+}
+
+#[test]
 fn a_rebuild_that_dies_begins_anew() {
     let [first, second, _] = trees();
     let target = target("t");
@@ -115,6 +147,28 @@ fn a_rebuild_that_dies_begins_anew() {
         machine.catalog.catch_up(&*target, &monitor).unwrap();
         assert_eq!(dump(&machine.catalog), expected, "at change {at}");
     }
+}
+
+#[test]
+fn a_segment_in_a_bad_sector_costs_what_depends_on_it_and_a_dead_target_ends_it() {
+    let [first, second, _] = trees();
+    let mem = target("t");
+    let writer = Machine::new();
+    writer.back_up("host", 1, &first, &[&*mem]);
+    writer.back_up("other", 2, &second, &[&*mem]);
+    let segments = mem.list("segments").unwrap();
+    let faulty = FaultTarget::new(mem.clone());
+    let bad = Fault::Fail(ErrorKind::Target);
+    faulty.add(Rule::always(Operation::Get, segments[0].key.as_str(), bad));
+    let (machine, monitor) = (Machine::new(), Collector::default());
+    let done = machine.catalog.catch_up(&*faulty, &monitor).unwrap();
+    assert_eq!((done.snapshots, done.faults > 0), (1, true), "{done:?}");
+    assert!(monitor.faults().iter().any(|fault| fault.item.contains(segments[0].key.as_str())));
+    faulty.clear();
+    assert_eq!(machine.catalog.catch_up(&*faulty, &monitor).unwrap().snapshots, 1);
+    let machine = Machine::new();
+    faulty.add(Rule::dies_after(4));
+    assert_eq!(machine.catalog.catch_up(&*faulty, &monitor).unwrap_err().kind(), ErrorKind::Target);
 }
 
 /// Turns an object's bytes into others, or removes it.
