@@ -347,8 +347,8 @@ impl Mender<'_, '_> {
         {
             return Err(error.clone().at("it is not replaced"));
         }
-        let put = || -> Result<()> {
-            let mut aside = None;
+        let mut aside = None;
+        let mut put = || -> Result<()> {
             if matches!(copy, Copy::Bad(_)) {
                 // Read once more: a cable or a memory cell may have been at fault, and nothing must be replaced then.
                 if open.get(&key).and_then(|bytes| inspector.check(name, &bytes)).is_ok() {
@@ -374,14 +374,18 @@ impl Mender<'_, '_> {
             let back = open.get(&key)?;
             inspector.check(name, &back).map_err(|error| {
                 error.at(format!("target {}: {name}: what was put does not come back", target.url()))
-            })?;
-            // The good one is there: what was in its way can stay where it is, if it must (a folder with something in it).
-            if let Some(aside) = aside {
-                let _ = open.delete(&aside);
-            }
-            Ok(())
+            })
         };
-        put().inspect_err(|error| {
+        let done = put();
+        if let Some(aside) = aside {
+            match &done {
+                // The good one is there: what was in its way can stay where it is, if it must (a folder with something in it).
+                Ok(()) => drop(open.delete(&aside)),
+                // There is no room for it, most likely. What is good in the bad one can be read where it was, and only there.
+                Err(_) => drop(open.put_back(&aside, &key)),
+            }
+        }
+        done.inspect_err(|error| {
             // Is it the object, or the target? Of a target that is gone nothing more is asked.
             if error.kind() == ErrorKind::Target
                 && let Err(gone) = open.length(&ObjectName::Config.key())

@@ -258,6 +258,9 @@ fn a_slow_target_falls_behind_and_is_told_of() {
         fn set_aside(&self, _: &ObjectKey) -> Result<ObjectKey> {
             refused()
         }
+        fn put_back(&self, _: &ObjectKey, _: &ObjectKey) -> Result<()> {
+            refused()
+        }
     }
     let (release, stuck) = crossbeam_channel::bounded(0);
     let quick = MemTarget::new("quick");

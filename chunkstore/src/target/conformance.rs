@@ -91,6 +91,14 @@ fn objects_are_set_aside_one_by_one(make: Make<'_>) {
         assert_eq!(target.length(&key("packs/00/x")).unwrap(), None);
         assert_eq!(target.length(&key(name)).unwrap(), Some(number as u64));
     }
+    let (aside, place) = (key("aside/packs_00_x.1"), key("packs/00/x"));
+    target.put_back(&aside, &place).unwrap();
+    assert_eq!(target.get(&place).unwrap(), b"x");
+    assert_eq!(target.length(&aside).unwrap(), None);
+    assert_eq!(target.put_back(&aside, &key("packs/00/y")).unwrap_err().kind(), ErrorKind::NotFound);
+    let taken = target.put_back(&key("aside/packs_00_x"), &place).unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(target.get(&place).unwrap(), b"x", "what is there stays");
 }
 
 fn writers_at_once_make_one_object(make: Make<'_>) {

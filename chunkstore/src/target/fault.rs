@@ -201,6 +201,10 @@ impl Target for FaultTarget {
     fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey> {
         self.call(Operation::SetAside, key.as_str(), || self.inner.set_aside(key), |_, aside| aside)
     }
+
+    fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()> {
+        self.call(Operation::PutBack, key.as_str(), || self.inner.put_back(aside, key), |_, ()| ())
+    }
 }
 
 #[cfg(test)]

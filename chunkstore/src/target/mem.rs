@@ -128,6 +128,17 @@ impl Target for MemTarget {
         objects.insert(aside.clone(), bytes);
         Ok(aside)
     }
+
+    fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()> {
+        let mut objects = self.objects.lock();
+        if objects.contains_key(key) {
+            let what = format!("target {}: {key}: something is there already", self.url);
+            return Err(Error::new(ErrorKind::AlreadyExists, what));
+        }
+        let bytes = objects.remove(aside).ok_or_else(|| self.not_found(aside))?;
+        objects.insert(key.clone(), bytes);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ pub enum Operation {
     Delete,
     /// [`Target::set_aside`].
     SetAside,
+    /// [`Target::put_back`].
+    PutBack,
 }
 
 /// A keeper of objects. Every error's kind is `Target`, `TargetFull`, `NotFound`, `AlreadyExists`, or `Damage` for what no object can
@@ -138,6 +140,8 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// Moves an object out of the way, durably, to `aside/KEY` (`/` as `_`; numbered if taken), so that a good copy can take its
     /// name; returns where it is now.
     fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey>;
+    /// Moves what was set aside back to `key`, durably, if nothing has its name; else an `AlreadyExists` error.
+    fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()>;
 }
 
 #[cfg(test)]

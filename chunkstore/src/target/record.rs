@@ -106,6 +106,10 @@ impl Target for RecordTarget {
     fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey> {
         self.note(Operation::SetAside, key.as_str(), 0, self.inner.set_aside(key))
     }
+
+    fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()> {
+        self.note(Operation::PutBack, key.as_str(), 0, self.inner.put_back(aside, key))
+    }
 }
 
 #[cfg(test)]

@@ -519,9 +519,13 @@ pub(crate) fn read(
         return Ok((Copy::Absent, None));
     }
     let read = target.target.get(&name.key());
-    let checked = read.and_then(|bytes| inspector.check(name, &bytes).map(|()| bytes));
+    let mut length = 0;
+    let checked = read.and_then(|bytes| {
+        length = bytes.len() as u64;
+        inspector.check(name, &bytes).map(|()| bytes)
+    });
     match checked {
-        Ok(bytes) => Ok((Copy::Good(bytes.len() as u64), Some(bytes))),
+        Ok(bytes) => Ok((Copy::Good(length), Some(bytes))),
         Err(error) => match error.kind() {
             // It may have gone since the listing: an intent whose writer is done.
             ErrorKind::NotFound => Ok((Copy::Absent, None)),
@@ -536,6 +540,14 @@ pub(crate) fn read(
                     monitor.fault(Fault { side: FaultSide::Target, item, during: "verify", error });
                 }
                 Ok((Copy::Absent, None))
+            }
+            // Another version's client is at work, or says that it was. No data depends on it.
+            ErrorKind::NewerFormat if matches!(name.kind(), ObjectKind::Intent | ObjectKind::Complete) => {
+                monitor.event(Event::Note(&format!(
+                    "{}: a newer version of the program wrote it: passed over",
+                    target.item(name)
+                )));
+                Ok((Copy::Listed(length), None))
             }
             _ => Err(error.at(target.item(name))),
         },

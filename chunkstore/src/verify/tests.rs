@@ -393,6 +393,24 @@ fn an_object_that_cannot_be_read_is_damaged() {
 }
 
 #[test]
+fn an_intent_of_a_newer_version_stops_nobody() {
+    let full = Full::new(&["a", "b"]);
+    let id = IntentId::random().unwrap();
+    let mut bytes = Intent { id, ..Intent::new(WriterId::random().unwrap(), "x").unwrap() }.encode();
+    bytes[8] = 9;
+    let end = bytes.len() - 32;
+    let hash = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(hash.as_bytes());
+    full.world.targets[0].put(&ObjectName::Intent(id).key(), &[&bytes]).unwrap();
+    for heal in [false, true] {
+        let (report, monitor) = run(&full.open(0), ReadData::All, heal);
+        assert_eq!((report.outcome(), monitor.faults().len()), (Outcome::Clean, 0), "{report:?}");
+        assert!(monitor.notes().iter().any(|note| note.contains("newer version")), "{:?}", monitor.notes());
+    }
+    assert!(full.world.targets[0].get(&ObjectName::Intent(id).key()).unwrap() == bytes);
+}
+
+#[test]
 fn an_older_state_of_a_target_is_damage_there() {
     let full = Full::new(&["a", "b"]);
     let repository = full.open(0);

@@ -93,10 +93,17 @@ fn a_full_target_keeps_what_it_has() {
     let full = Full::new(&["a", "b"]);
     let pack = ObjectName::Pack(full.packs[0].0);
     damage(&full.world.targets[1], &pack, Action::FlipMiddle);
+    let damaged = full.world.targets[1].objects();
     let faulty = FaultTarget::new(full.world.targets[1].clone());
     full.world.connect.insert(faulty.clone());
     let repository = full.open(0);
     faulty.add(Rule::always(Operation::PutNew, "packs", Injected::Fail(ErrorKind::TargetFull)));
+    assert_eq!(run(&repository, ReadData::All, true).0.outcome(), Outcome::Damaged);
+    assert!(
+        full.world.targets[1].objects() == damaged,
+        "the bad one is where it was: some of it may be good"
+    );
+    faulty.add(Rule::always(Operation::PutBack, "", Injected::Fail(ErrorKind::Target)));
     let (report, monitor) = run(&repository, ReadData::All, true);
     assert!(matches!(&report.findings[0].fate, Fate::Failed(error) if error.kind() == ErrorKind::TargetFull));
     assert_eq!(report.outcome(), Outcome::Damaged);

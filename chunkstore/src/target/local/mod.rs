@@ -392,6 +392,24 @@ impl Target for LocalTarget {
             format!("target {}: {key}: no name is left to set it aside", self.url),
         ))
     }
+
+    fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()> {
+        let (from, from_name) =
+            self.parent(aside, Missing::Fail).map_err(|errno| self.lookup_error(errno, aside))?;
+        let moved = self.parent(key, Missing::Create).and_then(|(to, to_name)| {
+            directory::rename_new(from.as_fd(), &from_name, to.as_fd(), &to_name)?;
+            directory::sync(to.as_fd(), parent_of(key))?;
+            directory::sync(from.as_fd(), parent_of(aside))
+        });
+        moved.map_err(|errno| match errno {
+            Errno::NOENT => self.lookup_error(Errno::NOENT, aside),
+            Errno::EXIST => Error::new(
+                ErrorKind::AlreadyExists,
+                format!("target {}: {key}: something is there already", self.url),
+            ),
+            errno => self.fail(errno, key, "it cannot be put back"),
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
