@@ -253,7 +253,7 @@ fn no_log(number: FileNumber, what: &str) -> Error {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::ops::Bound;
 
     use super::super::tree::tests::table;
