@@ -9,8 +9,6 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod fuzz_seeds;
-#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod model;
