@@ -14,6 +14,7 @@ pub mod key;
 pub mod layout;
 pub mod state;
 
+mod choose;
 mod init;
 mod keyring;
 mod open;
