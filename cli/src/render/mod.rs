@@ -1,6 +1,7 @@
 //! How things are shown: text for people, JSON for programs.
 
 pub(crate) mod json;
+pub(crate) mod margin;
 pub(crate) mod mode;
 pub(crate) mod node;
 pub(crate) mod path;

@@ -6,8 +6,13 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::margin::WithMargin;
+
 /// How often it is drawn anew while nothing happens, for the clock in it.
 const TICK: Duration = Duration::from_millis(100);
+
+/// More than that no eye tells apart.
+const DRAWS_A_SECOND: u8 = 20;
 
 /// Columns that the rest of the line may need: what is left is the bar's.
 const TEXT_COLUMNS: u16 = 84;
@@ -44,7 +49,13 @@ impl Bar {
         self.bar.set_position(0);
         self.bar.reset_eta();
         self.begun.call_once(|| {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            let mut target = ProgressDrawTarget::stderr();
+            // It is hidden on terminals that cannot draw.
+            if !target.is_hidden() {
+                target =
+                    ProgressDrawTarget::term_like_with_hz(Box::new(WithMargin::stderr()), DRAWS_A_SECOND);
+            }
+            self.bar.set_draw_target(target);
             self.bar.enable_steady_tick(TICK);
         });
     }
@@ -70,8 +81,7 @@ impl Bar {
     }
 }
 
-/// By bytes where they are known, by items where only these are. The line is shorter than the terminal is wide: what is typed meanwhile (`^C`) would
-/// else push it out of its place, and it would stay behind.
+/// By bytes where they are known, by items where only these are. The line is shorter than the terminal is wide, or it would take up two.
 fn template(bytes: Option<u64>, items: Option<u64>, columns: u16) -> String {
     let wide = columns.saturating_sub(TEXT_COLUMNS).clamp(*BAR_COLUMNS.start(), *BAR_COLUMNS.end());
     match (bytes, items) {
