@@ -69,7 +69,13 @@ pub(crate) fn resolve<'a>(
             });
     }
     find(snapshots, id)?.ok_or_else(|| {
-        Failure::Usage(format!("there is no snapshot {id:?}: `versions snapshots` lists them"))
+        Failure::Usage(match id.split_once(':') {
+            // As `restore` has it.
+            Some((id, path)) if !path.is_empty() => {
+                format!("there is no snapshot {id}:{path}: here the path is an argument of its own, as in `{id} {path}`")
+            }
+            _ => format!("there is no snapshot {id:?}: `versions snapshots` lists them"),
+        })
     })
 }
 

@@ -47,6 +47,14 @@ fn closed_standard_input_is_no_empty_file() {
 }
 
 #[test]
+fn a_path_behind_a_colon_is_explained_where_it_is_an_argument() {
+    let sandbox = Sandbox::new();
+    sandbox.init(&[]);
+    let said = text(&sandbox.expect(1, ["ls", "latest:/etc"]).stderr);
+    assert!(said.contains("`latest /etc`"), "{said}");
+}
+
+#[test]
 fn help_is_a_verb_too() {
     let help = |words: &[&str]| {
         let output = versions().args(words).output().unwrap();
