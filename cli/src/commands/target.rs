@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::args::{self, TargetCommand};
 use crate::exit::{Exit, Failure};
-use crate::render::path;
 use crate::render::table::{Align, Table};
+use crate::render::{path, words};
 use crate::session::{Session, target_url};
 
 pub(super) fn run(session: &Session, args: &args::Target) -> Result<Exit, Failure> {
@@ -69,7 +69,7 @@ fn show(session: &Session, targets: &[TargetInfo]) -> Result<(), Failure> {
         let mut table = Table::new(&[("Target", Align::Left), ("State", Align::Left)]);
         for target in targets {
             let state = match (&target.error, target.listed) {
-                (Some(error), _) => path::show(error.to_string().as_bytes()).into_owned(),
+                (Some(error), _) => words::of_target(error, &target.url),
                 (None, true) => "there".to_owned(),
                 (None, false) => "there, named for this run only".to_owned(),
             };

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args;
 use crate::exit::{Exit, Failure};
-use crate::render::words::count;
+use crate::render::words::{self, count};
 use crate::render::{path, size, snapshot};
 use crate::session::{CatalogAccess, Session, host_name};
 
@@ -45,7 +45,7 @@ pub(super) fn run(session: &Session, args: &args::Verify) -> Result<Exit, Failur
     if session.output.is_json() {
         json(session, &report);
     } else {
-        session.output.summary(&text(&report));
+        session.output.summary(&text(&report, &options));
     }
     Ok(exit(report.outcome()))
 }
@@ -60,7 +60,7 @@ pub(super) fn exit(outcome: Outcome) -> Exit {
     }
 }
 
-fn text(report: &VerifyReport) -> String {
+fn text(report: &VerifyReport, options: &VerifyOptions) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for target in &report.targets {
@@ -88,19 +88,26 @@ fn text(report: &VerifyReport) -> String {
     }
     let errors = |number: usize| count(number as u64, "error");
     let open = report.findings.len() - report.healed();
+    // Whoever takes the listings for a reading finds out when it is too late.
+    let unread =
+        if options.data == ReadData::Nothing { "; packs were not read (`--read-data` does)" } else { "" };
+    let mend =
+        if options.heal { "" } else { "; `versions verify --heal` mends what another target has good" };
     let _ = match report.outcome() {
-        Outcome::Clean => writeln!(text, "no errors were found"),
+        Outcome::Clean => writeln!(text, "no errors were found{unread}"),
         Outcome::Healed => writeln!(text, "found {}, and healed all of it", errors(report.findings.len())),
         Outcome::TargetBehind if report.healed() > 0 => writeln!(
             text,
             "found {}, and healed all of it, but a target is away or behind",
             errors(report.findings.len())
         ),
-        Outcome::TargetBehind => writeln!(text, "no damage was found, but a target is away or behind"),
+        Outcome::TargetBehind => {
+            writeln!(text, "no damage was found, but a target is away or behind{unread}")
+        }
         Outcome::Damaged if report.healed() > 0 => {
             writeln!(text, "healed {}, left {}", errors(report.healed()), errors(open))
         }
-        Outcome::Damaged => writeln!(text, "found {}", errors(open)),
+        Outcome::Damaged => writeln!(text, "found {}{mend}", errors(open)),
     };
     text
 }
@@ -108,7 +115,7 @@ fn text(report: &VerifyReport) -> String {
 fn target_line(target: &TargetReport) -> String {
     let url = path::show(target.url.as_bytes());
     if let Some(error) = &target.error {
-        return format!("{url}: not looked at, or not to the end: {error}");
+        return format!("{url}: not looked at, or not to the end: {}", words::of_target(error, &target.url));
     }
     let mut line = format!("{url}: {}, {}", count(target.objects, "object"), size::show(target.bytes));
     if target.objects_read > 0 {

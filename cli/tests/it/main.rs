@@ -20,3 +20,4 @@ mod signals;
 mod targets;
 mod tree;
 mod usage;
+mod verify;
