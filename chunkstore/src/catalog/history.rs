@@ -172,7 +172,7 @@ pub struct Changed {
 
 impl Changed {
     /// In what `new` at `key` differs from `old`.
-    fn between(old: Option<(&EntryKey, &Version)>, key: &EntryKey, new: Option<&Version>) -> Self {
+    pub fn between(old: Option<(&EntryKey, &Version)>, key: &EntryKey, new: Option<&Version>) -> Self {
         let (Some((old_key, old)), Some(new)) = (old, new) else {
             return Self { born: new.is_some(), gone: new.is_none(), ..Self::default() };
         };

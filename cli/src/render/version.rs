@@ -2,6 +2,7 @@
 
 use chunkstore::catalog::{Changed, LogEntry};
 use chunkstore::entry_key::EntryKey;
+use chunkstore::id::FileId;
 use chunkstore::version::Marks;
 use serde::Serialize;
 
@@ -46,11 +47,18 @@ pub(crate) struct Row {
 /// The story of a file: a rename, which the catalog sees as one path gone and another one come, is told once.
 pub(crate) fn story(entries: Vec<LogEntry>) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
-    for entry in entries {
+    for mut entry in entries {
         let mut renamed_from = None;
+        if entry.changed.born {
+            // The first of its timeline, and yet no new File: a backup that began afresh said it again.
+            let is_same =
+                |row: &&Row| file_of(&row.entry).is_some() && file_of(&row.entry) == file_of(&entry);
+            let before = rows.iter().rev().find(is_same);
+            let before = before.and_then(|row| Some((&row.entry.key, row.entry.version.as_ref()?)));
+            entry.changed = Changed::between(before, &entry.key, entry.version.as_ref());
+        }
         if entry.changed.renamed {
-            let file = entry.version.as_ref().map(|version| version.file);
-            let is_before = |row: &&Row| row.entry.version.as_ref().map(|version| version.file) == file;
+            let is_before = |row: &&Row| file_of(&row.entry) == file_of(&entry);
             renamed_from = rows.iter().rev().find(is_before).map(|row| row.entry.key.clone());
             rows.retain(|row| {
                 let is_gone = row.entry.version.is_none() && row.entry.snapshot.id == entry.snapshot.id;
@@ -62,6 +70,10 @@ pub(crate) fn story(entries: Vec<LogEntry>) -> Vec<Row> {
     rows
 }
 
+fn file_of(entry: &LogEntry) -> Option<FileId> {
+    entry.version.as_ref().map(|version| version.file)
+}
+
 /// What changed, in words; a rename as it looks from the path that was asked for.
 fn told(row: &Row, asked: &EntryKey) -> String {
     let mut words: Vec<String> = words(&row.entry.changed).into_iter().map(str::to_owned).collect();
@@ -71,6 +83,9 @@ fn told(row: &Row, asked: &EntryKey) -> String {
             here if here == asked => format!("renamed from {}", path::show(&from.path_bytes())),
             there => format!("renamed to {}", path::show(&there.path_bytes())),
         });
+    }
+    if words.is_empty() {
+        words.push("nothing".to_owned());
     }
     words.join(", ")
 }
