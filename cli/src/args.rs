@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// List the Versions of one file: when, size, mode, what changed.
     #[command(visible_alias = "history")]
     Log(Log),
-    /// Print the contents of a file.
+    /// Print the contents of a file; of a directory, a tar archive of it.
     #[command(visible_alias = "dump")]
     Cat(Cat),
     /// Restore a snapshot, a part of it, or one Version of one file.
@@ -251,7 +251,7 @@ pub(crate) struct Cat {
     #[arg(value_name = "ID")]
     pub(crate) id: String,
 
-    /// The file, as it was backed up.
+    /// The file or directory, as it was backed up.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 

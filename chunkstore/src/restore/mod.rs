@@ -17,6 +17,7 @@
 //! What could not be done is a [`Fault`](crate::monitor::Fault) of side `Destination`, or `Damage` where bytes are lost; the rest goes on. A full
 //! disk ends the restore.
 
+mod archive;
 mod batch;
 mod cat;
 mod file;
@@ -25,11 +26,13 @@ mod report;
 mod repository;
 mod select;
 mod special;
+mod tar;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod verify;
 
+pub use archive::write_archive;
 pub use cat::write_contents;
 pub use repository::RepositorySource;
 

@@ -1,5 +1,6 @@
 //! Restores on real directories, from a repository that is a few maps.
 
+mod archive;
 mod store;
 mod zoo;
 
