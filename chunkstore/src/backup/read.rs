@@ -12,7 +12,7 @@ use crate::metadata::unix::{Captured, Owners};
 use crate::metadata::{Kind, Metadata, Timestamp};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::pipeline::order::Work;
-use crate::pipeline::read::{BATCH_BYTES, Batch, BatchWriter, Contents};
+use crate::pipeline::read::{BATCH_BYTES, Batch, BatchWriter, Contents, stopped};
 use crate::source::{Entry, ScanStart, SourceFile};
 use crate::version::Marks;
 
@@ -80,7 +80,7 @@ impl Contents for SourceFile {
     }
 }
 
-/// Contents whose bytes are told as they come: one file may take hours.
+/// Contents whose bytes are told as they come, and whose reading can be stopped: one file may take hours.
 struct Watched<'a, C> {
     contents: &'a mut C,
     monitor: &'a dyn Monitor,
@@ -101,6 +101,9 @@ impl<'a, C: Contents> Watched<'a, C> {
 
 impl<C: Contents> Contents for Watched<'_, C> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if self.monitor.cancelled() {
+            return Err(stopped());
+        }
         let count = self.contents.read(buffer)?;
         if count > 0 {
             self.bytes += count as u64;

@@ -427,6 +427,7 @@ impl Stages<'_> {
                 }
                 Err(error) => {
                     // What is stored so far is told of, so that the next run need not store it again. The first error is the one to be told.
+                    run.give_up_entries();
                     let _ = committer.flush(&mut run, &uploaders);
                     Err(error)
                 }

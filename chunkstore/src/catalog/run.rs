@@ -342,6 +342,12 @@ impl RunWriter {
         Ok(self.ready.pop_front())
     }
 
+    /// Forgets the entries that are in no piece yet: the run will not commit, and what counts of it are its packs.
+    pub fn give_up_entries(&mut self) {
+        self.records.take();
+        self.has_news = false;
+    }
+
     fn roll_if_forced(&mut self) -> Result<()> {
         self.has_news = true;
         if self.records.len() >= PIECE_FORCED_BYTES { self.roll() } else { Ok(()) }

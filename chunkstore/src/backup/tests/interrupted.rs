@@ -144,6 +144,56 @@ fn a_cancelled_run_commits_nothing_and_keeps_what_was_stored() {
     world.assert_holds(&open, &open.first(), &world.mem[1]);
 }
 
+/// Gives bytes for ever, and asks to be stopped when so many were taken.
+struct Endless<'a> {
+    taken: &'a AtomicI64,
+    monitor: Arc<Collector>,
+}
+
+impl std::io::Read for Endless<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let taken = self.taken.fetch_add(buffer.len() as i64, Ordering::Relaxed);
+        buffer.copy_from_slice(&noise(taken as u64, buffer.len()));
+        if taken > 3 << 20 {
+            self.monitor.cancel();
+        }
+        assert!(taken < 100 << 20, "it was not stopped");
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn the_reading_of_one_large_file_can_be_stopped() {
+    static TAKEN: AtomicI64 = AtomicI64::new(0);
+    let world = World::new(1);
+    let open = world.open().unwrap();
+    let monitor = Arc::new(Collector::default());
+    let endless = Box::new(Endless { taken: &TAKEN, monitor: monitor.clone() });
+    let options = world.backup_options();
+    let stopped =
+        backup_stream(&open.repository, &open.catalog, &options, Path::new("/s"), endless, &*monitor);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(monitor.faults().is_empty(), "{:?}", monitor.faults());
+    assert!(TAKEN.load(Ordering::Relaxed) < 20 << 20);
+    assert!(open.catalog.snapshots().unwrap().is_empty());
+}
+
+#[test]
+fn a_run_that_was_stopped_leaves_no_entries_on_the_target() {
+    let world = World::new(1);
+    for index in 0..2000u64 {
+        world.write(&format!("{}/{index}", "long name ".repeat(15)), noise(index, 1));
+    }
+    let open = world.open().unwrap();
+    world.backup_with(&open, &StopsAfter(1500.into())).unwrap_err();
+    let segments = world.mem[0].list("segments").unwrap();
+    let bytes: u64 = segments.iter().map(|segment| segment.length).sum();
+    // A chunk takes 35 bytes, an entry as many at least.
+    assert!(bytes < 2000 * 50, "{bytes} bytes in {} segments", segments.len());
+    world.backup_in(&open);
+    world.assert_holds(&open, &open.first(), &world.mem[0]);
+}
+
 #[test]
 fn whatever_call_is_the_last_before_the_power_goes_nothing_is_lost() {
     let world = World::new(1);

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::store::{Store, scratch};
+use super::store::Store;
 use super::zoo::make_zoo;
 use crate::error::ErrorKind;
 use crate::monitor::{Collector, FaultSide, Monitor};
 use crate::restore::write_archive;
+use crate::testing::scratch;
 
 /// The paths of an archive's members below a folder; those of long ones are cut.
 fn paths(archive: &[u8], below: &Path) -> Vec<String> {
