@@ -62,6 +62,20 @@ fn files_that_are_named_exist() {
     assert!(seen > 5);
 }
 
+/// A part that is on no map is found by nobody.
+#[test]
+fn every_part_is_on_the_map() {
+    let map = fs::read_to_string(top().join("docs/ARCHITECTURE.md")).unwrap();
+    for part in ["lsm/src", "chunkstore/src", "cli/src"] {
+        for entry in fs::read_dir(top().join(part)).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{part}/{}", entry.file_name().to_str().unwrap());
+            let end = if entry.file_type().unwrap().is_dir() { "/`" } else { "`" };
+            assert!(name.ends_with("/lib.rs") || map.contains(&format!("`{name}{end}")), "{name}");
+        }
+    }
+}
+
 #[test]
 fn the_guide_has_every_verb_and_exit_code() {
     let guide = fs::read_to_string(top().join("docs/GUIDE.md")).unwrap();
