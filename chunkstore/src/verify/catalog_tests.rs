@@ -216,20 +216,24 @@ fn a_segment_that_no_target_has_comes_back_from_the_outbox() {
     assert!(backed.world.targets[0].objects() == good);
 }
 
-/// More chunks than one piece tells of.
-#[test]
-#[ignore = "half a million chunks: a minute without optimisation"]
-fn every_chunk_of_a_large_rescue_is_known() {
+mod long {
+    use super::*;
     use crate::heal::{Rescue as _, RescuedChunk};
-    let backed = Backed::new();
-    let (repository, catalog) = backed.open();
-    let hasher = crate::chunk::Hasher::new(repository.secrets().unwrap());
-    let chunk = |number: u32| {
-        let bytes = number.to_le_bytes().to_vec();
-        RescuedChunk { id: hasher.id(&bytes), bytes }
-    };
-    let chunks: Vec<_> = (0..520_000).map(chunk).collect();
-    let ids: Vec<_> = chunks.iter().map(|chunk| chunk.id).collect();
-    CatalogSources::new(&repository, &catalog, "host").store(chunks, &Collector::default()).unwrap();
-    assert!(catalog.known(&ids).unwrap().into_iter().all(|known| known));
+
+    /// More chunks than one piece tells of.
+    #[test]
+    #[ignore = "long: half a million chunks, half a minute without optimisation"]
+    fn every_chunk_of_a_large_rescue_is_known() {
+        let backed = Backed::new();
+        let (repository, catalog) = backed.open();
+        let hasher = crate::chunk::Hasher::new(repository.secrets().unwrap());
+        let chunk = |number: u32| {
+            let bytes = number.to_le_bytes().to_vec();
+            RescuedChunk { id: hasher.id(&bytes), bytes }
+        };
+        let chunks: Vec<_> = (0..520_000).map(chunk).collect();
+        let ids: Vec<_> = chunks.iter().map(|chunk| chunk.id).collect();
+        CatalogSources::new(&repository, &catalog, "host").store(chunks, &Collector::default()).unwrap();
+        assert!(catalog.known(&ids).unwrap().into_iter().all(|known| known));
+    }
 }

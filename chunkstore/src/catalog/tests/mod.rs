@@ -1,9 +1,9 @@
 //! The catalog as a whole, against a plain model: a list of snapshots, each a map from paths to what is there.
 
 mod faults;
+mod long;
 mod model;
 mod packs;
-mod speed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
