@@ -224,26 +224,29 @@ fn whatever_call_is_the_last_before_the_power_goes_nothing_is_lost() {
     assert!(world.mem[0].list("intents").unwrap().is_empty());
 }
 
-/// A run whose last piece reaches no target: committed here, seen nowhere.
-fn commit_to_the_outbox_only(world: &World) {
-    let open = world.open().unwrap();
-    for fault in &world.faults {
-        fault.add(Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)));
-    }
-    world.backup_with(&open, &Collector::default()).unwrap_err();
-    for fault in &world.faults {
-        fault.clear();
-    }
-}
-
-#[test]
-fn a_run_that_only_the_outbox_has_is_what_the_next_one_builds_on() {
+/// Two targets, and a second run whose last piece reached neither: committed here, seen nowhere.
+fn committed_to_the_outbox_only() -> World {
     let world = World::new(2);
     populate(&world);
     world.backup();
     settle();
     world.write("d0/more", noise(70, 5000));
-    commit_to_the_outbox_only(&world);
+    {
+        let open = world.open().unwrap();
+        for fault in &world.faults {
+            fault.add(Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)));
+        }
+        world.backup_with(&open, &Collector::default()).unwrap_err();
+    }
+    for fault in &world.faults {
+        fault.clear();
+    }
+    world
+}
+
+#[test]
+fn a_run_that_only_the_outbox_has_is_what_the_next_one_builds_on() {
+    let world = committed_to_the_outbox_only();
     let second = world.truth();
     settle();
     world.write("d0/most", noise(71, 5000));
@@ -261,12 +264,7 @@ fn a_run_that_only_the_outbox_has_is_what_the_next_one_builds_on() {
 
 #[test]
 fn a_target_that_missed_a_piece_from_the_outbox_is_not_called_whole() {
-    let world = World::new(2);
-    populate(&world);
-    world.backup();
-    settle();
-    world.write("d0/more", noise(70, 5000));
-    commit_to_the_outbox_only(&world);
+    let world = committed_to_the_outbox_only();
     let open = world.open().unwrap();
     let once =
         Rule { sticky: false, ..Rule::always(Operation::Put, "segments", Outage::Fail(ErrorKind::Target)) };

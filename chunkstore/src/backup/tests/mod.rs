@@ -25,6 +25,7 @@ use crate::repository::connect::tests::Named;
 use crate::repository::layout::ObjectName;
 use crate::repository::state::StateDirectory;
 use crate::repository::{InitOptions, OpenOptions, Protection, Repository, Unlock};
+use crate::segment::Segment;
 use crate::target::fault::{Fault as Outage, FaultTarget, Rule};
 use crate::target::mem::MemTarget;
 use crate::target::record::RecordTarget;
@@ -245,11 +246,11 @@ fn assert_clean(open: &Open) {
     assert_eq!(report.outcome(), Outcome::Clean, "{report:?} {:?}", monitor.faults());
 }
 
-/// Every segment that a mark of completeness on `target` speaks of is there, and every pack that one of them names.
+/// Every segment that a mark of completeness on `target` speaks of is there, and every pack that one of them names, but for those that were
+/// lost everywhere.
 fn assert_marks_hold(open: &Open, target: &dyn Target) {
     let names: Vec<_> =
         target.list("").unwrap().iter().filter_map(|object| ObjectName::parse(&object.key)).collect();
-    let inspect = |name: &ObjectName| open.repository.inspector().check(name, &target.get(&name.key())?);
     for name in &names {
         let ObjectName::Complete { writer, sequence } = name else { continue };
         for place in 1..=*sequence {
@@ -258,7 +259,14 @@ fn assert_marks_hold(open: &Open, target: &dyn Target) {
             });
             let segment =
                 segment.unwrap_or_else(|| panic!("{name} promises segment {place}, which is missing"));
-            inspect(segment).unwrap();
+            let bytes = target.get(&segment.key()).unwrap();
+            open.repository.inspector().check(segment, &bytes).unwrap();
+            for pack in &Segment::parse(&bytes.into()).unwrap().names.packs {
+                let key = ObjectName::Pack(pack.name).key();
+                let has_it = |target: &dyn Target| target.length(&key).unwrap().is_some();
+                let is_lost = !open.repository.reachable().any(|(_, target)| has_it(&**target));
+                assert!(has_it(target) || is_lost, "{name} promises {key}, which is missing");
+            }
         }
     }
 }
