@@ -375,7 +375,17 @@ pub(super) fn adopt(
                 .unwrap_or_default()
         });
         let Some(contents) = contents else { continue };
-        run.pack(contents)?;
+        match run.pack(contents) {
+            Ok(()) => {}
+            // Earlier versions packed so. It does no harm where it is; failing over it would end every run.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                monitor.event(Event::Note(&format!(
+                    "pack {name} of an interrupted backup stays where it is, and what it holds is stored again: {error}"
+                )));
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         let holding = Holding { held: true, length, verified: 0, verdict: Verdict::Unverified };
         for holder in holders {
             catalog.record_holdings(holder.number, &[(ObjectName::Pack(name).key(), holding)])?;

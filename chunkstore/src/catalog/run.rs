@@ -9,6 +9,7 @@ use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, IntentId, ListId, SnapshotId, TimelineId, VersionId};
 use crate::metadata::{Metadata, Timestamp};
+use crate::pack::CONTENTS_BYTES_MAX;
 use crate::segment::{
     CommitRecord, DigestRecord, Head, ListCutter, ListNode, LogEnd, NewSegment, PIECE_INDEX_BYTES,
     PIECE_VERSIONS_BYTES, PackContents, PieceFlags, RecordWriter, RunRecord, SeenRecord, SegmentObject,
@@ -113,10 +114,11 @@ pub struct CommittedRun {
     pub snapshot: Snapshot,
 }
 
-/// A piece is made without being asked for when it would become so much larger than wanted: long contents come in one call.
+/// A piece is made without being asked for when a part of it would become so much larger than wanted: long contents come in one call.
 const PIECE_FORCED_BYTES: usize = 4 * PIECE_VERSIONS_BYTES;
-/// What a chunk adds to an index part, in bytes: id and length.
-const INDEX_CHUNK_BYTES: usize = 35;
+/// The longest index part. A pack whose table of contents is longer fits into no piece: earlier versions knew no bound, and may have left one.
+const PIECE_INDEX_BYTES_MAX: usize = 4 * PIECE_INDEX_BYTES;
+const _: () = assert!(CONTENTS_BYTES_MAX <= PIECE_INDEX_BYTES_MAX, "what is packed now can be told of");
 
 impl Catalog {
     /// Begins a run on the timeline of its host and roots, on top of its newest snapshot; or, on the basis of nothing, in a new timeline of the
@@ -316,11 +318,19 @@ impl RunWriter {
     /// A pack that was stored.
     ///
     /// # Errors
-    /// Local.
+    /// Invalid argument, if it holds more chunks than a segment can tell of; local.
     pub fn pack(&mut self, pack: PackContents) -> Result<()> {
-        self.index_bytes += INDEX_CHUNK_BYTES * (pack.toc.chunk_count() + pack.toc.frames.len());
+        let bytes = pack.toc.bytes_max();
+        if bytes > PIECE_INDEX_BYTES_MAX {
+            let what = format!("it holds {} chunks, more than a segment can tell of", pack.toc.chunk_count());
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        }
+        if self.index_bytes + bytes > PIECE_INDEX_BYTES_MAX {
+            self.roll()?;
+        }
+        self.index_bytes += bytes;
         self.packs.push(pack);
-        if self.index_bytes >= 4 * PIECE_INDEX_BYTES { self.roll() } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether so much is gathered that a piece should be made.

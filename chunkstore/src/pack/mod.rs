@@ -17,6 +17,7 @@ pub(crate) use header::PACK_HEADER_BYTES;
 pub(crate) use header::PACK_HEADER_FIELDS;
 pub use header::PackHeader;
 pub use reader::{PackCheck, ReadAt, ReadRanges, Reader, TocOrigin, TocRead};
+pub(crate) use toc::contents_bytes;
 pub use toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
 #[cfg(test)]
 pub(crate) use trailer::TRAILER_FIELDS;
@@ -26,6 +27,13 @@ pub use writer::{FinishedPack, Writer};
 pub const PACK_BYTES_MAX: u64 = 512 << 20;
 /// The size at which a pack of a new repository is full, in bytes.
 pub const PACK_BYTES_DEFAULT: u32 = 16 << 20;
+/// The most bytes of a table of contents: a pack of tiny chunks that hardly take room is full by this, so that a segment can always tell what a
+/// pack holds, beside others.
+pub const CONTENTS_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(
+    contents_bytes(1, crate::frame::FRAME_CHUNKS_MAX as usize) <= CONTENTS_BYTES_MAX,
+    "an empty pack takes any frame"
+);
 
 use crate::seal::BoxNumber;
 

@@ -12,6 +12,15 @@ use crate::seal::{Cipher, newer};
 const CHUNK_ENTRY_BYTES_MIN: usize = 33;
 /// The fewest bytes that a frame takes in a table: kind, three lengths, a chunk.
 const FRAME_ENTRY_BYTES_MIN: usize = 4 + CHUNK_ENTRY_BYTES_MIN;
+/// The most bytes that a chunk takes: its id, a length of up to [`CHUNK_BYTES_MAX`].
+const CHUNK_ENTRY_BYTES_MAX: usize = 32 + 4;
+const _: () = assert!(CHUNK_BYTES_MAX < 1 << 28, "a varint of four bytes");
+/// The most bytes that a frame takes besides its chunks: kind, two lengths, their count.
+const FRAME_ENTRY_BYTES_MAX: usize = 1 + 4 + 4 + 3;
+const _: () = assert!(
+    FRAME_STORED_BYTES_MAX < 1 << 28 && FRAME_CHUNKS_MAX < 1 << 21,
+    "varints of four and three bytes"
+);
 /// The longest frame of chunks in a pack: the longest body, its header, two seals.
 pub(super) const FRAME_STORED_BYTES_MAX: u32 = FRAME_BODY_BYTES_MAX + 256;
 const _: () = assert!(FrameSize::of(Cipher::ChaCha20Poly1305, 0) <= 256);
@@ -56,7 +65,17 @@ pub struct Toc {
     pub frames: Vec<FrameEntry>,
 }
 
+/// The most bytes that so many chunks in so many frames take in a table, its count of frames included.
+pub(crate) const fn contents_bytes(frames: usize, chunks: usize) -> usize {
+    10 + frames * FRAME_ENTRY_BYTES_MAX + chunks * CHUNK_ENTRY_BYTES_MAX
+}
+
 impl Toc {
+    /// As many bytes as it takes at most, in a pack and in a segment.
+    pub(crate) fn bytes_max(&self) -> usize {
+        contents_bytes(self.frames.len(), self.chunk_count())
+    }
+
     /// How many chunks the pack holds.
     pub fn chunk_count(&self) -> usize {
         self.frames.iter().map(|frame| frame.chunks.len()).sum()
@@ -69,7 +88,7 @@ impl Toc {
 
     /// Its bytes: FORMAT.md, table of contents. Numbers and offsets are implied: frames follow each other from the header on.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 + self.frames.len() * 16 + self.chunk_count() * 36);
+        let mut out = Vec::with_capacity(self.bytes_max());
         put_varint(&mut out, self.frames.len() as u64);
         let mut end = PACK_HEADER_BYTES as u64;
         for (number, frame) in self.frames.iter().enumerate() {
@@ -149,4 +168,28 @@ fn decode_chunks(decoder: &mut Decoder<'_>, raw_bytes: u32) -> Result<Vec<ChunkE
         )));
     }
     Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_is_longer_than_is_reckoned_with() {
+        let id = ChunkId::from_bytes([0xff; 32]);
+        let largest = FrameEntry {
+            place: FramePlace {
+                number: 0,
+                offset: PACK_HEADER_BYTES as u64,
+                stored_bytes: FRAME_STORED_BYTES_MAX,
+            },
+            raw_bytes: FRAME_RAW_BYTES_MAX,
+            chunks: vec![ChunkEntry { id, length: CHUNK_BYTES_MAX }; FRAME_CHUNKS_MAX as usize],
+        };
+        for frames in [vec![], vec![largest]] {
+            let toc = Toc { frames };
+            let bytes = toc.encode().len();
+            assert!(bytes <= toc.bytes_max() && bytes + 10 >= toc.bytes_max(), "{bytes}");
+        }
+    }
 }

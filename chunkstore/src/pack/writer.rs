@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::header::{PACK_HEADER_BYTES, PackHeader};
-use super::toc::{ChunkEntry, FrameEntry, FramePlace, Toc};
+use super::toc::{ChunkEntry, FrameEntry, FramePlace, Toc, contents_bytes};
 use super::trailer::{TRAILER_BYTES, Trailer};
-use super::{CONTENTS, PACK_BYTES_MAX, TRAILER, padded};
+use super::{CONTENTS, CONTENTS_BYTES_MAX, PACK_BYTES_MAX, TRAILER, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{CompressedFrame, FrameKind, FrameSize, seal_frame, seal_plain};
 use crate::id::{IntentId, ObjectHash};
@@ -37,6 +37,8 @@ pub struct Writer {
     header: [u8; PACK_HEADER_BYTES],
     bytes: Vec<u8>,
     toc: Toc,
+    chunks: usize,
+    contents_bytes_max: usize,
 }
 
 impl fmt::Debug for Writer {
@@ -81,25 +83,46 @@ impl Writer {
         let header = header.encode();
         buffer.clear();
         buffer.extend_from_slice(&header);
-        Ok(Self { sealer, header, bytes: buffer, toc: Toc::default() })
+        Ok(Self {
+            sealer,
+            header,
+            bytes: buffer,
+            toc: Toc::default(),
+            chunks: 0,
+            contents_bytes_max: CONTENTS_BYTES_MAX,
+        })
+    }
+
+    /// As a writer that knew no bound of the table of contents.
+    #[cfg(test)]
+    pub(crate) fn without_bound(self) -> Self {
+        Self { contents_bytes_max: usize::MAX, ..self }
+    }
+
+    /// Whether the pack takes the frame. An empty one takes any.
+    pub fn has_room_for(&self, frame: &CompressedFrame) -> bool {
+        // Half the limit is left to the tables of contents, which take a small part of that.
+        let fits = (self.bytes.len() + frame.data_bytes()) as u64 <= PACK_BYTES_MAX / 2;
+        let chunks = self.chunks + frame.chunks().len();
+        fits && contents_bytes(self.toc.frames.len() + 1, chunks) <= self.contents_bytes_max
     }
 
     /// Seals a frame into the pack.
     ///
     /// # Errors
-    /// Invalid argument if the pack would become longer than any may be: finish it first.
+    /// Invalid argument if there is no room for it ([`Writer::has_room_for`]): finish the pack first.
     pub fn add(&mut self, frame: &CompressedFrame) -> Result<()> {
         let offset = self.bytes.len();
         let number = u32::try_from(self.toc.frames.len()).unwrap_or(u32::MAX);
-        // Half the limit is left to the tables of contents.
-        if (offset + frame.data_bytes()) as u64 > PACK_BYTES_MAX / 2 || number == u32::MAX {
+        if !self.has_room_for(frame) || number == u32::MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("a pack of {offset} bytes takes no more frames"),
+                format!("a pack of {offset} bytes and {} chunks takes no more frames", self.chunks),
             ));
         }
         seal_frame(&self.sealer, BoxNumber(number.into()), frame, &mut self.bytes);
         let stored_bytes = u32::try_from(self.bytes.len() - offset).unwrap_or(u32::MAX);
+        self.chunks += frame.chunks().len();
         self.toc.frames.push(FrameEntry {
             place: FramePlace { number, offset: offset as u64, stored_bytes },
             raw_bytes: frame.raw_bytes(),
@@ -129,7 +152,7 @@ impl Writer {
 
     /// Ends the pack: pads it if it is small, adds its tables of contents, trailer and header once more, names it.
     pub fn finish(self) -> FinishedPack {
-        let Self { sealer, header, mut bytes, toc } = self;
+        let Self { sealer, header, mut bytes, toc, .. } = self;
         let cipher = sealer.cipher();
         let contents = toc.encode();
         let contents_bytes = FrameSize::of(cipher, contents.len());

@@ -63,6 +63,10 @@ pub(crate) fn pack(
     let mut writer: Option<Writer> = None;
     for frame in frames {
         let frame = frame?;
+        // Tiny chunks hardly fill a pack, but its table of contents.
+        if let Some(full) = writer.take_if(|writer| !writer.has_room_for(&frame)) {
+            store(finish(full))?;
+        }
         let mut current = match writer.take() {
             Some(current) => current,
             None => {

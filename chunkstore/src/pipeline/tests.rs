@@ -12,9 +12,9 @@ use super::read::{Batch, BatchWriter, Contents};
 use super::upload::{Outcome, Upload, Uploaders};
 use crate::chunk::{ChunkSizes, Cutter, Hasher};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::Decompressor;
+use crate::frame::{CompressedFrame, Decompressor, FRAME_CHUNKS_MAX, RawFrame};
 use crate::id::{ChunkId, IntentId};
-use crate::pack::Reader;
+use crate::pack::{CONTENTS_BYTES_MAX, Reader};
 use crate::repository::layout::ObjectName;
 use crate::seal::Cipher;
 use crate::secret::{Epoch, Secrets};
@@ -201,6 +201,45 @@ fn known_chunks_are_not_stored_again_and_threads_change_nothing() {
     let known = Knows(first.entries.into_iter().flat_map(|(_, ids)| ids).collect());
     let third = store(&files, &known, &secrets, &[one.clone() as Arc<dyn Target>], 2);
     assert_eq!((third.gathered.chunks, third.outcomes), (0, vec![vec![]]));
+}
+
+/// A frame of so many chunks of one byte: as many tiny files make it.
+fn tiny_chunks(first: u64, count: u32) -> CompressedFrame {
+    let id = |number: u64| ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let chunks = (0..u64::from(count)).map(|number| (id(first + number), 1)).collect();
+    CompressedFrame::uncompressed(RawFrame { chunks, data: vec![0; count as usize] })
+}
+
+#[test]
+fn a_pack_of_many_tiny_chunks_is_full_before_no_segment_can_tell_of_it() {
+    let sealing = Sealing {
+        secrets: Arc::new(Secrets::generate().unwrap()),
+        epoch: Epoch::FIRST,
+        cipher: Cipher::None,
+        intent: IntentId::from_bytes([3; 16]),
+        pack_bytes: 64 << 20,
+    };
+    let (frames, work, packed) = ordered::<u64, Result<CompressedFrame>>(8, 1);
+    for number in 0..6 {
+        frames.submit(number).unwrap();
+    }
+    drop(frames);
+    let mut chunks = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Some((number, out)) = work.take() {
+                let count = if number == 4 { FRAME_CHUNKS_MAX } else { 40_000 };
+                out.send(Ok(tiny_chunks(number << 20, count))).unwrap();
+            }
+        });
+        pack(packed, &sealing, |pack| {
+            assert!(pack.toc.encode().len() <= CONTENTS_BYTES_MAX, "{} chunks", pack.toc.chunk_count());
+            chunks.push(pack.toc.chunk_count());
+            Ok(())
+        })
+        .unwrap();
+    });
+    assert_eq!(chunks, [80_000, 80_000, 105_536], "each takes what it can");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod absent;
 mod afresh;
 mod damage;
 mod interrupted;
+mod limits;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,15 @@ struct Open {
 
 impl World {
     fn new(targets: usize) -> Self {
+        let init = InitOptions {
+            chunk_sizes: Some(ChunkSizes::new(256, 1024, 8192).unwrap()),
+            frame_bytes: Some(64 << 10),
+            pack_bytes: Some(128 << 10),
+        };
+        Self::with(targets, &init)
+    }
+
+    fn with(targets: usize, init: &InitOptions) -> Self {
         let mem: Vec<_> = URLS[..targets].iter().map(|url| MemTarget::new(&url["mem:".len()..])).collect();
         let records: Vec<_> = mem.iter().map(|target| RecordTarget::new(target.clone())).collect();
         let faults: Vec<_> = records.iter().map(|target| FaultTarget::new(target.clone())).collect();
@@ -70,12 +80,7 @@ impl World {
             records,
         };
         let urls: Vec<String> = URLS[..targets].iter().map(|url| (*url).to_owned()).collect();
-        let init = InitOptions {
-            chunk_sizes: Some(ChunkSizes::new(256, 1024, 8192).unwrap()),
-            frame_bytes: Some(64 << 10),
-            pack_bytes: Some(128 << 10),
-        };
-        Repository::init(&urls, &world.options(), Protection::Unencrypted, &init).unwrap();
+        Repository::init(&urls, &world.options(), Protection::Unencrypted, init).unwrap();
         world
     }
 

@@ -8,7 +8,7 @@ use crate::id::ObjectHash;
 use crate::metadata::Hole;
 use crate::pack::{ChunkEntry, FrameEntry, FramePlace, Toc};
 use crate::repository::layout::ObjectName;
-use crate::segment::PackContents;
+use crate::segment::{PackContents, Segment};
 use crate::target::ObjectInfo;
 
 /// Where the first frame of a pack begins.
@@ -210,4 +210,40 @@ fn spans_and_losses_are_named_by_bytes() {
     let spans: Vec<_> = catalog.spans(&unknown).unwrap().collect();
     assert_eq!(spans.len(), 2);
     assert_eq!(spans[1].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A pack of so many frames of fifty thousand chunks, which look all the same.
+fn pack_of(number: u8, frames: usize) -> PackContents {
+    let mut contents = pack(number, &[&[u64::from(number)]]);
+    let frame = contents.toc.frames.remove(0);
+    let frame = FrameEntry { chunks: vec![frame.chunks[0]; 50_000], raw_bytes: 5_000_000, ..frame };
+    contents.toc.frames = (0..frames)
+        .map(|index| {
+            let number = u32::try_from(index).unwrap();
+            let place = FramePlace { number, offset: HEADER + 500 * u64::from(number), stored_bytes: 500 };
+            FrameEntry { place, ..frame.clone() }
+        })
+        .collect();
+    contents
+}
+
+#[test]
+fn a_piece_is_made_before_a_pack_finds_no_room_in_it() {
+    let machine = Machine::new();
+    let mut run = machine.begin("host", 1);
+    let packs = [pack_of(1, 8), pack_of(2, 7), pack_of(3, 1)];
+    for pack in &packs {
+        run.pack(pack.clone()).unwrap();
+    }
+    // It was stored by a version that knew no bound.
+    let error = run.pack(pack_of(4, 40)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("2000000 chunks"), "{error}");
+    let mut named = Vec::new();
+    while let Some(segment) = run.flush().unwrap() {
+        let names = Segment::open(&segment).unwrap().names;
+        named.push(names.packs.iter().map(|pack| pack.name.as_bytes()[0]).collect::<Vec<_>>());
+    }
+    assert_eq!(named, [vec![1], vec![2, 3]]);
+    run.commit(SnapshotSummary::default()).unwrap();
 }
