@@ -193,20 +193,32 @@ impl<'a> Committer<'a> {
 
     fn keep(&mut self, run: &mut RunWriter, key: &EntryKey) -> Result<()> {
         match keep(self.catalog, run, key, self.compared) {
-            // It could not be read now, and what it was is lost.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                run.discard_chunks();
-                self.summary.source_faults += 1;
-                let (item, error) = (key.to_string(), error.with_kind(ErrorKind::Source));
-                self.monitor.fault(Fault { side: FaultSide::Source, item, during: "keep", error });
+            // It could not be read now, and what it was is lost, or more than a record holds now.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Source) => {
+                self.fails(run, key, "keep", error);
                 Ok(())
             }
             kept => kept,
         }
     }
 
+    /// Tells of an entry that cannot be recorded: it costs the entry, not the run.
+    fn fails(&mut self, run: &mut RunWriter, key: &EntryKey, during: &'static str, error: Error) {
+        run.discard_chunks();
+        self.summary.source_faults += 1;
+        let (item, error) = (key.to_string(), error.with_kind(ErrorKind::Source));
+        self.monitor.fault(Fault { side: FaultSide::Source, item, during, error });
+    }
+
     fn observed(&mut self, run: &mut RunWriter, observed: &Observed) -> Result<()> {
-        let recorded = record(self.catalog, run, observed, self.compared)?;
+        let recorded = match record(self.catalog, run, observed, self.compared) {
+            Err(error) if error.kind() == ErrorKind::Source => {
+                self.fails(run, &observed.key, "record", error);
+                let stays = observed.previous.is_some() && !self.compared.is_basis;
+                return if stays { self.keep(run, &observed.key) } else { Ok(()) };
+            }
+            recorded => recorded?,
+        };
         self.summary.count(observed.metadata.kind, recorded, observed.metadata.size);
         recorded.tell(observed, self.monitor);
         Ok(())

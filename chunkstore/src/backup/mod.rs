@@ -20,6 +20,7 @@ mod run;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::SnapshotId;
 use crate::metadata::Kind;
 use crate::monitor::Monitor;
@@ -118,6 +119,28 @@ impl BackupOptions {
             compression_level: 3,
             rules: crate::source::RuleOptions::default(),
         }
+    }
+}
+
+/// The most bytes of everything that is said of a snapshot itself: more than a command line can have, few enough that a segment holds them
+/// beside its largest entry.
+const TEXTS_BYTES_MAX: usize = 8 << 20;
+
+impl BackupOptions {
+    /// # Errors
+    /// Invalid argument, if the snapshot would have more to say of itself than a segment can hold.
+    fn check_texts(&self) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let texts = self.tags.iter().chain(&self.rules.exclude).chain([&self.host]).map(|text| text.len());
+        let roots = self.roots.iter().map(|root| root.as_os_str().as_bytes().len());
+        let bytes: usize = texts.chain(roots).map(|length| length + 5).sum();
+        if bytes <= TEXTS_BYTES_MAX {
+            return Ok(());
+        }
+        let what = format!(
+            "host, paths, tags and patterns have {bytes} bytes together: a snapshot keeps {TEXTS_BYTES_MAX} at most (patterns can stand in files)"
+        );
+        Err(Error::new(ErrorKind::InvalidArgument, what))
     }
 }
 

@@ -164,15 +164,24 @@ pub(super) fn work(reading: &Reading<'_>, work: &Work<Job, Batch<Ended>>) {
     }
 }
 
+/// Ends an entry in the batch.
+fn end(ended: Ended, writer: &mut BatchWriter<'_, Ended>) -> Result<()> {
+    let weight = match &ended {
+        Ended::Observed(observed) => observed.metadata.memory_bytes(),
+        Ended::Gone(_) | Ended::Kept(_) | Ended::Failed(_) => 0,
+    };
+    writer.end(ended, weight)
+}
+
 impl Reading<'_> {
     fn item(&self, item: Item, writer: &mut BatchWriter<'_, Ended>) -> Result<()> {
         match item {
-            Item::Difference(Difference::Gone { key }) => writer.end(Ended::Gone(key)),
-            Item::Difference(Difference::Kept { key }) => writer.end(Ended::Kept(key)),
+            Item::Difference(Difference::Gone { key }) => end(Ended::Gone(key), writer),
+            Item::Difference(Difference::Kept { key }) => end(Ended::Kept(key), writer),
             Item::Difference(Difference::Found { entry, previous }) => {
                 let had = previous.is_some();
                 match self.found(&entry, previous, writer) {
-                    Ok(observed) => writer.end(Ended::Observed(Box::new(observed))),
+                    Ok(observed) => end(Ended::Observed(Box::new(observed)), writer),
                     Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
                     // Between the walk and now it went: so it is gone, and nothing is wrong, unless something was there before to be kept.
                     Err(error) => {
@@ -183,7 +192,7 @@ impl Reading<'_> {
                             error.with_kind(ErrorKind::Source)
                         };
                         self.fault(entry.key(), during, error);
-                        writer.end(Ended::Failed(had.then(|| entry.key().clone())))
+                        end(Ended::Failed(had.then(|| entry.key().clone())), writer)
                     }
                 }
             }
@@ -195,17 +204,13 @@ impl Reading<'_> {
                     Ok(size) => {
                         metadata.size = size;
                         watched.finish(size);
-                        writer.end(Ended::Observed(Box::new(Observed {
-                            key,
-                            metadata,
-                            marks: Marks::NONE,
-                            previous,
-                        })))
+                        let observed = Observed { key, metadata, marks: Marks::NONE, previous };
+                        end(Ended::Observed(Box::new(observed)), writer)
                     }
                     Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
                     Err(error) => {
                         self.fault(&key, "read", error);
-                        writer.end(Ended::Failed(previous.map(|_| key)))
+                        end(Ended::Failed(previous.map(|_| key)), writer)
                     }
                 }
             }

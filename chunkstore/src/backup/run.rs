@@ -98,6 +98,7 @@ fn run(
     let begun = Instant::now();
     let started = options.time.unwrap_or_else(std::time::SystemTime::now);
     let start = ScanStart::now();
+    options.check_texts()?;
     let rules = Rules::new(&options.rules)?;
     let roots: Vec<Vec<u8>> = {
         use std::os::unix::ffi::OsStrExt;

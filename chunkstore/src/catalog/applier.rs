@@ -11,7 +11,9 @@ use crate::entry_key::{EntryKey, KeyRange};
 use crate::error::{Error, Result};
 use crate::id::{FileId, SnapshotId, TimelineId};
 use crate::metadata::Kind;
-use crate::segment::{DigestRecord, EntryRecord, Record, RecordReader, SeenRecord, SegmentName};
+use crate::segment::{
+    DigestRecord, ENTRY_RECORD_BYTES_MAX, EntryRecord, Record, RecordReader, SeenRecord, SegmentName,
+};
 use crate::version::{FileOrigin, SnapshotNumber};
 
 use super::Catalog;
@@ -28,11 +30,13 @@ pub(super) struct Limits {
     pub(super) batch_bytes: usize,
     /// So many records are looked up together.
     pub(super) lookup_records: usize,
+    /// No record of an entry is written that is longer.
+    pub(super) record_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_bytes: 4 << 20, lookup_records: 2048 }
+        Self { batch_bytes: 4 << 20, lookup_records: 2048, record_bytes: ENTRY_RECORD_BYTES_MAX }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::pack::CONTENTS_BYTES_MAX;
 use crate::segment::{
     CommitRecord, DigestRecord, Head, ListCutter, ListNode, LogEnd, NewSegment, PIECE_INDEX_BYTES,
     PIECE_VERSIONS_BYTES, PackContents, PieceFlags, RecordWriter, RunRecord, SeenRecord, SegmentObject,
+    commit_record_bytes, entry_record_bytes,
 };
 use crate::version::{Contents, FileOrigin, Marks, Snapshot, SnapshotNumber, SnapshotStats, Timeline};
 
@@ -258,9 +259,16 @@ impl RunWriter {
     /// A new or changed entry. Each key at most once in a run, of `entry`, `seen` and `gone` together; ascending keys take the least room.
     ///
     /// # Errors
-    /// Invalid argument, if the metadata break a rule, or the File is to be that of a predecessor and there is none; local.
+    /// Source, if more is to be kept of it than a record can be long: it is then not in the run; invalid argument, if the metadata break a rule, or the
+    /// File is to be that of a predecessor and there is none; local.
     pub fn entry(&mut self, entry: &NewEntry<'_>) -> Result<VersionId> {
         entry.metadata.check().map_err(|error| error.with_kind(ErrorKind::InvalidArgument).at(entry.key))?;
+        let (bytes, bytes_max) =
+            (entry_record_bytes(entry.key, entry.metadata), self.catalog.inner.limits.record_bytes);
+        if bytes > bytes_max {
+            let what = format!("attributes, holes and the like take {bytes} bytes: {bytes_max} are the most");
+            return Err(Error::new(ErrorKind::Source, what));
+        }
         let before = self.predecessor(entry.key)?;
         if before.is_none() && entry.file == FileOrigin::SameAsPredecessor {
             return Err(Error::new(
@@ -268,6 +276,7 @@ impl RunWriter {
                 format!("{}: there is no Version that it could follow", entry.key),
             ));
         }
+        self.roll_before(bytes)?;
         let digest_key = &self.catalog.inner.digest_key;
         if let Some(before) = &before {
             self.digest.subtract(digest_key, entry.key, &before.metadata, &before.contents);
@@ -363,6 +372,11 @@ impl RunWriter {
         if self.records.len() >= PIECE_FORCED_BYTES { self.roll() } else { Ok(()) }
     }
 
+    /// Makes a piece if it has no room for so many more bytes of records: a part is never longer than that, or than its one record.
+    fn roll_before(&mut self, bytes: usize) -> Result<()> {
+        if self.has_news && self.records.len() + bytes > PIECE_FORCED_BYTES { self.roll() } else { Ok(()) }
+    }
+
     fn roll(&mut self) -> Result<()> {
         let piece = self.piece(false)?;
         self.ready.push_back(piece);
@@ -412,6 +426,7 @@ impl RunWriter {
             record_count: self.record_count,
             digest: if same { DigestRecord::SameAsParent } else { lanes() },
         };
+        self.roll_before(commit_record_bytes(&commit))?;
         self.records.commit(&commit);
         let segment = self.piece(true)?;
         let row = SnapshotRow {

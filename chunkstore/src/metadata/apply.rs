@@ -11,7 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::unix::{Place, Stat, read_xattrs};
+use super::unix::{Place, Stat};
+use super::xattrs::read_xattrs;
 use super::{Kind, Metadata, Timestamp};
 
 /// Whose numbers an entry gets.
@@ -134,7 +135,8 @@ impl<'a> Opened<'a> {
             // An absolute path makes the directory count for nothing.
             Self::ByPath(_) => Place::Path(&path),
         };
-        Ok(read_xattrs(place)?.attributes)
+        // All of them: what the snapshot has not must go, however much it is.
+        Ok(read_xattrs(place, usize::MAX)?.attributes)
     }
 
     fn set_xattr(self, name: &CStr, value: &[u8]) -> rustix::io::Result<()> {

@@ -7,10 +7,14 @@ pub mod apply;
 mod encode;
 mod extents;
 pub mod unix;
+mod xattrs;
 
 #[cfg(test)]
 pub(crate) use encode::tests::any_metadata;
 pub use extents::{Extent, Extents};
+
+/// The most extended attributes of one entry; a kernel gives 64 KiB of names, so at most some thirty thousand.
+pub(crate) const XATTRS_MAX: usize = 1 << 16;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +143,12 @@ impl Metadata {
     pub fn data_bytes(&self) -> u64 {
         let holes: u64 = self.holes.iter().map(|hole| hole.length).fold(0, u64::saturating_add);
         if self.kind == Kind::File { self.size.saturating_sub(holes) } else { 0 }
+    }
+
+    /// What attributes and holes take in memory: of most entries nothing, of some megabytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+        xattrs + self.holes.len() * size_of::<Hole>()
     }
 
     /// Whether a restore of both gives the same entry: all but `ctime`, `inode` and `device`.

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
 
+use super::xattrs::{XATTRS_BYTES_MAX, read_xattrs};
 use super::{Kind, Metadata, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -184,7 +185,7 @@ fn cached(
 pub struct Captured {
     /// What was found.
     pub metadata: Metadata,
-    /// One error of kind `Source` for each attribute that could not be read: the entry is kept without it.
+    /// Errors of kind `Source`: one for each attribute that could not be read, one for all that are too much. The entry is kept without them.
     pub faults: Vec<Error>,
 }
 
@@ -226,7 +227,7 @@ pub fn capture(place: Place<'_>, stat: &Stat, owners: &Owners) -> Result<Capture
         metadata.link_target = Some(target);
     }
     let mut faults = Vec::new();
-    match read_xattrs(place) {
+    match read_xattrs(place, XATTRS_BYTES_MAX) {
         Ok(found) => {
             metadata.xattrs = found.attributes;
             faults.extend(found.faults);
@@ -244,95 +245,4 @@ pub(crate) fn source_error(what: impl Into<String>, errno: Errno) -> Error {
         _ => ErrorKind::Source,
     };
     Error::caused(kind, what, std::io::Error::from(errno))
-}
-
-/// Extended attributes, and those that could be listed but not read.
-#[derive(Debug, Default)]
-pub(crate) struct Xattrs {
-    /// Names ascending.
-    pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// One for each that could not be read.
-    pub(crate) faults: Vec<Error>,
-}
-
-/// Every extended attribute of an entry; none where the file system has no such thing.
-pub(crate) fn read_xattrs(place: Place<'_>) -> rustix::io::Result<Xattrs> {
-    let calls = XattrCalls::new(place);
-    let mut found = Xattrs::default();
-    let names = match grown(|buffer| calls.list(buffer)) {
-        Ok(names) => names,
-        Err(Errno::OPNOTSUPP) => return Ok(found),
-        Err(errno) => return Err(errno),
-    };
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if name.is_empty() {
-            continue;
-        }
-        match grown(|buffer| calls.get(name, buffer)) {
-            Ok(value) => found.attributes.push((name.to_bytes().to_vec(), value)),
-            // It went between the two calls, or is shown to all and given to none.
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => found.faults.push(source_error(
-                format!("its extended attribute {:?} cannot be read", name.to_string_lossy()),
-                errno,
-            )),
-        }
-    }
-    found.attributes.sort_unstable();
-    found.attributes.dedup_by(|later, earlier| later.0 == earlier.0);
-    Ok(found)
-}
-
-/// Calls with a small buffer first, with larger ones while the answer does not fit.
-fn grown(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    // Nothing that Linux lets through is larger: XATTR_LIST_MAX and XATTR_SIZE_MAX are 64 KiB; some file systems go on to a few MiB.
-    for capacity in [512usize, 64 << 10, 1 << 20, 16 << 20] {
-        buffer.clear();
-        buffer.reserve(capacity);
-        match call(&mut buffer) {
-            Ok(_) => return Ok(buffer),
-            Err(Errno::RANGE) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::TOOBIG)
-}
-
-/// The calls for extended attributes, by whatever leads to the entry.
-#[derive(Debug)]
-pub(crate) enum XattrCalls<'a> {
-    Open(BorrowedFd<'a>),
-    Named(CString),
-    Followed(CString),
-}
-
-impl<'a> XattrCalls<'a> {
-    pub(crate) fn new(place: Place<'a>) -> Self {
-        match place {
-            Place::Open(file) => Self::Open(file),
-            Place::Named(directory, name) => Self::Named(proc_path(directory, name)),
-            Place::Followed(directory, name) => Self::Followed(proc_path(directory, name)),
-            Place::Path(path) => Self::Followed(path.to_owned()),
-        }
-    }
-
-    fn list(&self, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
-        let room = rustix::buffer::spare_capacity(buffer);
-        match self {
-            Self::Open(file) => rustix::fs::flistxattr(file, room),
-            Self::Named(path) => rustix::fs::llistxattr(path, room),
-            Self::Followed(path) => rustix::fs::listxattr(path, room),
-        }
-    }
-
-    pub(crate) fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> rustix::io::Result<usize> {
-        let room = rustix::buffer::spare_capacity(buffer);
-        match self {
-            Self::Open(file) => rustix::fs::fgetxattr(file, name, room),
-            Self::Named(path) => rustix::fs::lgetxattr(path, name, room),
-            Self::Followed(path) => rustix::fs::getxattr(path, name, room),
-        }
-    }
 }

@@ -54,12 +54,14 @@ pub(crate) struct BatchWriter<'a, E> {
     hasher: &'a Hasher,
     out: &'a Sender<Batch<E>>,
     batch: Batch<E>,
+    /// What the entries in the batch take besides their bytes.
+    weight: usize,
 }
 
 impl<'a, E> BatchWriter<'a, E> {
     /// A writer whose batches go to `out`.
     pub(crate) fn new(cutter: &'a Cutter, hasher: &'a Hasher, out: &'a Sender<Batch<E>>) -> Self {
-        Self { cutter, hasher, out, batch: Batch::default() }
+        Self { cutter, hasher, out, batch: Batch::default(), weight: 0 }
     }
 
     /// Reads a file to its end. Returns its bytes.
@@ -114,13 +116,14 @@ impl<'a, E> BatchWriter<'a, E> {
         }
     }
 
-    /// Ends an entry.
+    /// Ends an entry that takes `weight` bytes of memory besides its contents: some have megabytes of attributes.
     ///
     /// # Errors
     /// Cancelled if nobody takes the batches any more.
-    pub(crate) fn end(&mut self, entry: E) -> Result<()> {
+    pub(crate) fn end(&mut self, entry: E, weight: usize) -> Result<()> {
         self.batch.events.push(Event::End(entry));
-        if self.batch.data.len() >= BATCH_BYTES {
+        self.weight += weight;
+        if self.batch.data.len() + self.weight >= BATCH_BYTES {
             self.send()?;
         }
         Ok(())
@@ -135,6 +138,7 @@ impl<'a, E> BatchWriter<'a, E> {
     }
 
     fn send(&mut self) -> Result<()> {
+        self.weight = 0;
         self.out.send(std::mem::take(&mut self.batch)).map_err(|_| stopped())
     }
 }

@@ -83,7 +83,7 @@ fn store(
                     for index in job {
                         let total = writer.contents(&mut Slice(&files[index])).unwrap();
                         assert_eq!(total, files[index].len() as u64);
-                        writer.end(index).unwrap();
+                        writer.end(index, 0).unwrap();
                     }
                     writer.finish().unwrap();
                 }

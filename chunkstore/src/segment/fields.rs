@@ -2,10 +2,8 @@
 
 use crate::codec::{Decoder, put_slice, put_varint};
 use crate::error::{Error, Result};
-use crate::metadata::{Hole, Timestamp};
+use crate::metadata::{Hole, Timestamp, XATTRS_MAX};
 
-/// The most extended attributes of one entry; a kernel gives 64 KiB of names, so at most some thirty thousand.
-pub(crate) const XATTRS_MAX: usize = 1 << 16;
 /// The most holes of one file; each is a block apart from the next, so a file of a terabyte may have many.
 pub(crate) const HOLES_MAX: usize = 1 << 28;
 

@@ -11,6 +11,7 @@
 //!
 //! Bytes: FORMAT.md, segments.
 
+mod bounds;
 pub(crate) mod fields;
 pub(crate) mod fuzz;
 mod header;
@@ -26,6 +27,7 @@ pub(crate) mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use bounds::{ENTRY_RECORD_BYTES_MAX, commit_record_bytes, entry_record_bytes};
 #[cfg(test)]
 pub(crate) use header::SEGMENT_HEADER_FIELDS;
 pub use header::{Header, PieceFlags, SEGMENT_HEADER_BYTES};

@@ -96,7 +96,15 @@ pub(crate) fn frame_header(frame: &CompressedFrame, pieces: usize) -> FrameHeade
 
 /// The catalog of a repository on this machine, caught up with every target that can be reached.
 pub(crate) fn caught_up_catalog(repository: &Repository) -> Result<Catalog> {
-    let catalog = Catalog::open(&CatalogOptions {
+    catalog_of(repository, Catalog::open)
+}
+
+/// As [`caught_up_catalog`], opened in another way.
+pub(crate) fn catalog_of(
+    repository: &Repository,
+    open: impl FnOnce(&CatalogOptions) -> Result<Catalog>,
+) -> Result<Catalog> {
+    let catalog = open(&CatalogOptions {
         dir: repository.state().path().to_owned(),
         repository: repository.id(),
         secrets: repository.secrets()?.clone(),

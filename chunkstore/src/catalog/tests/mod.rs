@@ -1,6 +1,7 @@
 //! The catalog as a whole, against a plain model: a list of snapshots, each a map from paths to what is there.
 
 mod faults;
+mod large;
 mod long;
 mod model;
 mod packs;
@@ -22,7 +23,7 @@ use crate::metadata::{Kind, Metadata, Timestamp};
 use crate::monitor::Collector;
 use crate::seal::Cipher;
 use crate::secret::Epoch;
-use crate::segment::SegmentObject;
+use crate::segment::{ENTRY_RECORD_BYTES_MAX, SegmentObject};
 use crate::target::Target;
 use crate::target::mem::MemTarget;
 use crate::testing;
@@ -92,7 +93,14 @@ pub(super) fn options(dir: &Path) -> CatalogOptions {
 }
 
 /// Batches of a few rows, so that each run takes several.
-const TINY: Limits = Limits { batch_bytes: 512, lookup_records: 3 };
+const TINY: Limits = Limits { batch_bytes: 512, lookup_records: 3, record_bytes: ENTRY_RECORD_BYTES_MAX };
+
+impl Catalog {
+    /// A catalog whose runs take no record of an entry that is longer.
+    pub(crate) fn open_with_records_of(options: &CatalogOptions, record_bytes: usize) -> Result<Self> {
+        Self::open_with(options, Limits { record_bytes, ..Limits::default() })
+    }
+}
 
 /// A machine: its local state and its catalog.
 pub(super) struct Machine {
