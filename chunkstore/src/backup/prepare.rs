@@ -16,6 +16,7 @@ use crate::frame::Decompressor;
 use crate::id::{IntentId, ObjectHash};
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::pack::{ReadRanges, Reader};
+use crate::repository::blame::blame;
 use crate::repository::complete::Complete;
 use crate::repository::intent::Intent;
 use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
@@ -331,10 +332,15 @@ pub(super) fn announce(
 fn left_by(intent: &Intent, target: &dyn Target) -> Result<Vec<IntentId>> {
     let mut left = Vec::new();
     for id in Intent::ids(target)?.into_iter().filter(|id| *id != intent.id) {
-        match target.get(&ObjectName::Intent(id).key()).and_then(|bytes| Intent::decode(&bytes)) {
+        let read = target.get(&ObjectName::Intent(id).key()).map_err(|error| blame(target, error));
+        match read.and_then(|bytes| Intent::decode(&bytes)) {
             Ok(found) if found.writer == intent.writer && found.id == id => left.push(id),
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damage) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Damage | ErrorKind::NewerFormat
+                ) => {}
             Err(error) => return Err(error),
         }
     }

@@ -5,6 +5,7 @@
 mod absent;
 mod afresh;
 mod damage;
+mod intents;
 mod interrupted;
 mod limits;
 mod snapshots;
