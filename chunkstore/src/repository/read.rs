@@ -1,9 +1,13 @@
 //! Reading with fall-over: an object, or a range of one, from the first target that has it good.
 
+use std::sync::Arc;
+
+use super::blame::blame;
 use super::layout::ObjectName;
 use super::{Repository, RepositoryTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::{Fault, FaultSide, Monitor};
+use crate::target::Target;
 
 impl Repository {
     /// All bytes of an object, from the first target whose bytes are what its name says; targets that turn out bad are reported.
@@ -12,7 +16,7 @@ impl Repository {
     /// Not found if no target has it; damage if none has it good; else what kept the last target from answering.
     pub fn read(&self, name: &ObjectName, monitor: &dyn Monitor) -> Result<Vec<u8>> {
         self.read_from_any(name, monitor, |target| {
-            let bytes = target.get()?.get(&name.key())?;
+            let bytes = target.get(&name.key())?;
             self.inspector().check(name, &bytes)?;
             Ok(bytes)
         })
@@ -31,33 +35,33 @@ impl Repository {
         monitor: &dyn Monitor,
         check: impl Fn(Vec<u8>) -> Result<T>,
     ) -> Result<T> {
-        self.read_from_any(name, monitor, |target| {
-            check(target.get()?.get_range(&name.key(), offset, length)?)
-        })
+        self.read_from_any(name, monitor, |target| check(target.get_range(&name.key(), offset, length)?))
     }
 
-    /// Asks the targets one after the other until one answers; those that failed before are asked last.
+    /// Asks the targets one after the other until one answers; those that failed before are asked last. What one target cannot read
+    /// of itself is passed over as damage of this object, and the target goes on being asked.
     pub(crate) fn read_from_any<T>(
         &self,
         name: &ObjectName,
         monitor: &dyn Monitor,
-        ask: impl Fn(&RepositoryTarget) -> Result<T>,
+        ask: impl Fn(&dyn Target) -> Result<T>,
     ) -> Result<T> {
         let mut worst: Option<Error> = None;
-        for target in self.targets() {
-            let error = match ask(target) {
+        for Asked { target, open, failed } in self.order() {
+            let error = match ask(&**open) {
                 Ok(answer) => return Ok(answer),
-                Err(error) => error,
+                // Whether it is there again is not asked for each object: it was given up, and that was told.
+                Err(error) if failed => error,
+                Err(error) => blame(&**open, error),
             };
             let side = match error.kind() {
                 ErrorKind::NotFound => None,
                 // One that calls itself newer may be damaged, or forged: another target may have it as this version wrote it.
                 ErrorKind::Damage | ErrorKind::NewerFormat => Some(FaultSide::Damage),
                 ErrorKind::Target | ErrorKind::TargetFull => {
-                    // Told once: from now on it is passed over, and every object would tell the same.
+                    // Told once: every object would tell the same.
                     target.fail(error.clone()).then_some(FaultSide::Target)
                 }
-                ErrorKind::NotTheSame if target.error().is_some() => None,
                 // What another repository's secrets sealed is not what was looked for.
                 ErrorKind::NotTheSame => Some(FaultSide::Damage),
                 _ => return Err(error),
@@ -77,7 +81,7 @@ impl Repository {
                 worst = Some(error);
             }
         }
-        Err(match worst {
+        Err(match worst.or_else(|| self.targets().iter().find_map(|target| target.error())) {
             None => Error::new(ErrorKind::Target, format!("{name}: there is no target to read it from")),
             Some(error) if error.kind() == ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotFound, format!("{name}: no target has it"))
@@ -85,4 +89,29 @@ impl Repository {
             Some(error) => error.at(format!("{name}: no target has it whole")),
         })
     }
+
+    /// The targets in the order in which they are asked: first those that have not failed, then those that did not answer once and may by now. One
+    /// that is another repository's, or of another kind, is not asked at all.
+    fn order(&self) -> Vec<Asked<'_>> {
+        let mut order: Vec<_> = self
+            .targets()
+            .iter()
+            .filter_map(|target| {
+                let error = target.error();
+                let silent =
+                    |error: &Error| matches!(error.kind(), ErrorKind::Target | ErrorKind::TargetFull);
+                let open = target.target.as_ref().filter(|_| error.as_ref().is_none_or(silent))?;
+                Some(Asked { target, open, failed: error.is_some() })
+            })
+            .collect();
+        order.sort_by_key(|asked| asked.failed);
+        order
+    }
+}
+
+/// A target that is asked.
+struct Asked<'a> {
+    target: &'a RepositoryTarget,
+    open: &'a Arc<dyn Target>,
+    failed: bool,
 }

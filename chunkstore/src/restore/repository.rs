@@ -14,9 +14,10 @@ use crate::frame::{DecodedFrame, Decompressor};
 use crate::id::ObjectHash;
 use crate::monitor::Monitor;
 use crate::pack::{FramePlace, PACK_HEADER_BYTES, Reader};
+use crate::repository::Repository;
 use crate::repository::layout::ObjectName;
-use crate::repository::{Repository, RepositoryTarget};
 use crate::secret::Secrets;
+use crate::target::Target;
 use crate::version::{Contents, Snapshot, Version};
 
 /// How many packs' headers are remembered.
@@ -111,8 +112,7 @@ impl<'a> RepositorySource<'a> {
         Ok(bytes)
     }
 
-    fn header_at_end(&self, target: &RepositoryTarget, name: &ObjectName) -> Result<Vec<u8>> {
-        let target = target.get()?;
+    fn header_at_end(&self, target: &dyn Target, name: &ObjectName) -> Result<Vec<u8>> {
         let length = target.length(&name.key())?;
         let length = length.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{name} is not there")))?;
         let offset = length.saturating_sub(PACK_HEADER_BYTES as u64);
@@ -120,10 +120,13 @@ impl<'a> RepositorySource<'a> {
     }
 
     /// The header of a pack as one target has it.
-    fn own_header(&self, target: &RepositoryTarget, name: &ObjectName) -> Result<Vec<u8>> {
-        let front = target.get()?.get_range(&name.key(), 0, PACK_HEADER_BYTES)?;
+    fn own_header(&self, target: &dyn Target, name: &ObjectName) -> Result<Vec<u8>> {
+        let front = target.get_range(&name.key(), 0, PACK_HEADER_BYTES)?;
         match self.check_header(front) {
-            Err(error) if error.kind() == ErrorKind::Damage => self.header_at_end(target, name),
+            // Bytes that are wrong, or that cannot be read: the copy at the end has its own.
+            Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::Target) => {
+                self.header_at_end(target, name)
+            }
             other => other,
         }
     }
@@ -186,7 +189,7 @@ impl RestoreSource for RepositorySource<'_> {
                     if own == *header {
                         return Err(error.clone());
                     }
-                    let frame = decode(&own, &target.get()?.get_range(&name.key(), frame.offset, length)?)?;
+                    let frame = decode(&own, &target.get_range(&name.key(), frame.offset, length)?)?;
                     Ok((own, frame))
                 });
                 let Ok((header, frame)) = found else { return Err(error) };

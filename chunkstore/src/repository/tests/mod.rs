@@ -3,6 +3,7 @@
 mod keys;
 mod making;
 mod opening;
+mod reading;
 mod targets;
 
 use std::collections::BTreeSet;
