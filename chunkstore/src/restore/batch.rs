@@ -134,10 +134,12 @@ impl Shared<'_> {
             Some(extent) => extent.file_offset,
             None => piece.contents_offset,
         };
-        let what = format!(
-            "bytes {place} to {} are lost; the file is not restored",
-            place + u64::from(piece.length)
-        );
+        let lost = match error.kind() {
+            ErrorKind::Target | ErrorKind::TargetFull => "cannot be had now",
+            _ => "are lost",
+        };
+        let end = place + u64::from(piece.length);
+        let what = format!("bytes {place} to {end} {lost}; the file is not restored");
         self.or_stop(piece.job.fail(Failure::Entry(error.clone().at(what)), self.report));
     }
 }

@@ -97,12 +97,14 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Something could not be done.
+    /// Something could not be done. Never of side `Target`: that costs a reader nothing, and here something is missing that was asked for, whoever is
+    /// to blame.
     pub(super) fn fault(&self, key: &EntryKey, during: &'static str, error: Error) {
         self.faults.fetch_add(1, Ordering::Relaxed);
         let side = match error.kind() {
-            ErrorKind::Damage | ErrorKind::NotFound => FaultSide::Damage,
-            ErrorKind::Target => FaultSide::Target,
+            // What is sealed by another repository is not what was stored.
+            ErrorKind::Damage | ErrorKind::NotFound | ErrorKind::NotTheSame => FaultSide::Damage,
+            // Of a target that does not answer nobody knows that its bytes are lost.
             _ => FaultSide::Destination,
         };
         self.monitor.fault(Fault { side, item: key.to_string(), during, error });

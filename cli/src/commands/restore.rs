@@ -41,7 +41,12 @@ pub(super) fn run(session: &Session, args: &args::Restore) -> Result<Exit, Failu
     } else {
         session.output.summary(&text(&summary, &options, &reporter));
     }
-    Ok(reporter.exit_of_reading())
+    Ok(exit(&summary, reporter.exit_of_reading()))
+}
+
+/// The exit code: never that of success while something is not as the snapshot has it, on whichever side the faults were counted.
+fn exit(summary: &RestoreSummary, told: Exit) -> Exit {
+    if told == Exit::Success && summary.is_partial() { Exit::Partial } else { told }
 }
 
 /// What is restored, and what of its path goes to the target's top.
@@ -154,5 +159,19 @@ impl Json {
             error_count: summary.faults,
             dry_run,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_with_faults_is_no_success() {
+        let mut summary = RestoreSummary::default();
+        assert_eq!(exit(&summary, Exit::Success), Exit::Success);
+        summary.faults = 1;
+        assert_eq!(exit(&summary, Exit::Success), Exit::Partial);
+        assert_eq!(exit(&summary, Exit::Damage), Exit::Damage);
     }
 }

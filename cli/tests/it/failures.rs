@@ -381,3 +381,57 @@ fn a_target_of_another_repository_or_an_older_state_is_noticed() {
     assert!(!output.status.success(), "{output:?}");
     assert!(files(&sandbox.target("a")).len() < 10);
 }
+
+/// A restore from a repository whose packs cannot be had says so, by this code too; and `cat` fails.
+#[track_caller]
+fn restores_nothing(sandbox: &Sandbox, expected: i32) {
+    let file = sandbox.tree().join("kept");
+    for more in [&[][..], &["--verify"]] {
+        let out = sandbox.path("out");
+        let _ = fs::remove_dir_all(&out);
+        // Without what leads there, whose owner nobody could restore.
+        let what = format!("latest:{}", sandbox.tree().display());
+        let mut args: Vec<_> = vec!["restore".into(), what.into(), "--target".into(), out.clone().into()];
+        args.extend(more.iter().map(Into::into));
+        let output = expect(expected, as_nobody(sandbox, args));
+        let said = text(&output.stderr);
+        assert!(said.contains("error: restore:") && said.contains("/kept"), "{said}");
+        assert!(!out.join("kept").exists());
+    }
+    for verb in ["cat", "dump"] {
+        let mut command = as_nobody(sandbox, vec![verb.into(), "latest".into(), file.clone().into()]);
+        let output = command.output().unwrap();
+        assert!(matches!(code(&output), 1 | 20), "{output:?}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_restore_that_restores_nothing_does_not_end_well() {
+    let sandbox = Sandbox::new();
+    let kept = sandbox.tree().join("kept");
+    fs::write(&kept, Random::new(3).noise(20_000)).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(&kept, Some(65_534), Some(65_534)).unwrap();
+    }
+    let mirror = sandbox.target("b").into_os_string();
+    expect(0, as_nobody(&sandbox, vec!["init".into(), "--mirror".into(), mirror]));
+    expect(0, as_nobody(&sandbox, vec!["backup".into(), sandbox.tree().into_os_string()]));
+    let packs = |target: &str| sandbox.target(target).join("packs");
+    let close = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    // They are not there.
+    for target in ["a", "b"] {
+        fs::rename(packs(target), sandbox.path(format!("packs-{target}"))).unwrap();
+    }
+    restores_nothing(&sandbox, 20);
+    // They are there and cannot be read.
+    for target in ["a", "b"] {
+        fs::rename(sandbox.path(format!("packs-{target}")), packs(target)).unwrap();
+        close(&packs(target));
+    }
+    restores_nothing(&sandbox, 20);
+    // One target does not answer at all, the other has none: nothing says that bytes are lost.
+    close(&sandbox.target("a").join("config"));
+    fs::remove_dir_all(packs("b")).unwrap();
+    restores_nothing(&sandbox, 3);
+}

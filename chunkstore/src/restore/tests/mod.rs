@@ -2,6 +2,7 @@
 
 mod archive;
 mod store;
+mod targets;
 mod zoo;
 
 use std::collections::BTreeMap;
