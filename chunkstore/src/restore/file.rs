@@ -111,11 +111,6 @@ impl FileJob {
         self.state.lock().end == Some(End::Whole)
     }
 
-    /// Whether it is neither whole nor given up yet.
-    pub(super) fn is_pending(&self) -> bool {
-        self.state.lock().end.is_none()
-    }
-
     /// The file, open for writing; made if it is not there yet.
     fn open(self: &Arc<Self>, pool: &OpenFiles) -> Result<Arc<OwnedFd>, Failure> {
         let mut state = self.state.lock();

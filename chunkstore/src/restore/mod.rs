@@ -21,6 +21,7 @@ mod archive;
 mod batch;
 mod cat;
 mod file;
+mod names;
 mod plan;
 mod report;
 mod repository;

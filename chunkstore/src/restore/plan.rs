@@ -3,15 +3,16 @@
 //! Directories, links and the like are made at once, files are gathered. A batch is bounded by what it holds in memory, not by the files' bytes: one
 //! large file may take many batches, a batch may hold many thousands of small ones.
 //!
-//! Names of one inode: the first that comes is restored, the others are made names of it when the batch is done. If that cannot be, they are
-//! restored as files of their own, and it is said.
+//! Names of one inode ([`names`](super::names)): the first that comes is restored, the others are made names of it when the batch is done. If that
+//! cannot be, they are restored as files of their own, and it is said.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::CString;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use super::batch::{self, Batch, Piece};
 use super::file::{FileJob, InPlace, OpenFiles, look};
+use super::names::{Leader, Leaders, Moment};
 use super::report::{Count, Failure, Report, destination};
 use super::select::{Decision, Selection};
 use super::special::{self, c_name};
@@ -22,34 +23,19 @@ use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::unix::Stat;
 use crate::metadata::{Extents, Kind, Metadata};
-use crate::version::{SnapshotNumber, Version};
+use crate::version::Version;
 
 /// A batch is done when it has this many pieces: some 15 MB of memory, some GB of files.
 const PIECES_MAX: usize = 1 << 16;
 /// A batch is done when it has this many files.
 const FILES_MAX: usize = 1 << 13;
 
-/// Names of one inode: on which file system, which one, and the snapshot that bore the Version, for inodes are used again.
-type Group = (u64, u64, SnapshotNumber);
-
-/// The name of a group that was restored first.
-#[derive(Clone)]
-struct Leader {
-    key: EntryKey,
-    directory: Arc<Directory>,
-    name: CString,
-    /// The file that it becomes, unless it is whole already.
-    job: Option<Arc<FileJob>>,
-    /// How many more names may come.
-    left: u64,
-}
-
 /// A further name, to be made when the first is there.
 struct Link {
     key: EntryKey,
     directory: Arc<Directory>,
     name: CString,
-    group: Group,
+    moment: Moment,
     version: Version,
 }
 
@@ -63,7 +49,7 @@ pub(super) struct Planner<'a> {
     batch: Batch,
     files: usize,
     links: Vec<Link>,
-    leaders: HashMap<Group, Leader>,
+    leaders: Leaders,
     open_files: OpenFiles,
     /// Files that are not what the snapshot has, which was told or is as it should be.
     unlike: HashSet<EntryKey>,
@@ -96,7 +82,7 @@ impl<'a> Planner<'a> {
             batch: Batch::default(),
             files: 0,
             links: Vec::new(),
-            leaders: HashMap::new(),
+            leaders: Leaders::default(),
             open_files: OpenFiles::default(),
             unlike: HashSet::new(),
             jobs: Vec::new(),
@@ -235,29 +221,30 @@ impl<'a> Planner<'a> {
             self.would(key, &version, there.as_ref());
             return Ok(());
         }
-        let group = (version.metadata.device, version.metadata.inode, version.birth);
-        let is_grouped = version.metadata.links > 1;
-        if is_grouped && self.leaders.contains_key(&group) {
-            self.links.push(Link { key: key.clone(), directory, name, group, version });
-            return Ok(());
+        let moment = self.leaders.moment(&version);
+        if let Some(moment) = moment {
+            if self.leaders.get(&moment).is_some() {
+                self.links.push(Link { key: key.clone(), directory, name, moment, version });
+                return Ok(());
+            }
+            if let Some(other) = self.leaders.of_another_moment(&moment) {
+                let what = format!(
+                    "restored as a file of its own and not as another name of {other}, which the snapshot has as it was at another moment"
+                );
+                self.report.fault(key, "restore", Error::new(ErrorKind::Destination, what));
+            }
         }
-        let left = version.metadata.links.saturating_sub(1);
-        let mut leader = Leader { key: key.clone(), directory, name, job: None, left };
+        let mut job = None;
         if version.metadata.kind == Kind::File {
-            leader.job = self.file(key, &leader, &version, there.as_ref())?;
+            job = self.file(key, &directory, &name, &version, there.as_ref())?;
         } else {
-            let made = special::make(
-                &open,
-                &leader.name,
-                &version.metadata,
-                there.as_ref(),
-                self.options.ownership,
-            )?;
+            let made =
+                special::make(&open, &name, &version.metadata, there.as_ref(), self.options.ownership)?;
             self.report.shortfalls(key, made);
             self.report.done(Count::Other, key, 0);
         }
-        if is_grouped {
-            self.leaders.insert(group, leader);
+        if let Some(moment) = moment {
+            self.leaders.lead(moment, Leader::new(key.clone(), directory, job, &version));
         }
         Ok(())
     }
@@ -266,20 +253,21 @@ impl<'a> Planner<'a> {
     fn file(
         &mut self,
         key: &EntryKey,
-        at: &Leader,
+        directory: &Arc<Directory>,
+        name: &CStr,
         version: &Version,
         there: Option<&Stat>,
     ) -> Result<Option<Arc<FileJob>>, Failure> {
         if let Some(there) = there
             && self.is_unchanged(&version.metadata, there)
         {
-            self.put_right(key, at, version)?;
+            self.put_right(key, directory, name, version)?;
             return Ok(None);
         }
         let job = FileJob::new(
             key.clone(),
-            Arc::clone(&at.directory),
-            at.name.clone(),
+            Arc::clone(directory),
+            name.to_owned(),
             version.metadata.clone(),
             there.is_some(),
         );
@@ -344,16 +332,21 @@ impl<'a> Planner<'a> {
     }
 
     /// Puts the metadata of a file right that is there and the same.
-    fn put_right(&mut self, key: &EntryKey, at: &Leader, version: &Version) -> Result<(), Failure> {
+    fn put_right(
+        &mut self,
+        key: &EntryKey,
+        directory: &Arc<Directory>,
+        name: &CStr,
+        version: &Version,
+    ) -> Result<(), Failure> {
         use crate::metadata::apply::{Opened, apply};
         use rustix::fs::{Mode, OFlags};
         use std::os::fd::AsFd;
-        let open = at
-            .directory
+        let open = directory
             .open()
             .map_err(|errno| Failure::of("the directory it is in is not there any more", errno))?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&open, &*at.name, flags, Mode::empty())
+        let file = rustix::fs::openat(&open, name, flags, Mode::empty())
             .map_err(|errno| Failure::of("the file that is there cannot be opened", errno))?;
         let result = apply(Opened::ByPath(file.as_fd()), &version.metadata, self.options.ownership);
         self.report.shortfalls(key, result);
@@ -378,6 +371,7 @@ impl<'a> Planner<'a> {
                     self.unlike.insert(job.key.clone());
                 }
             }
+            self.leaders.settle();
             let links = std::mem::take(&mut self.links);
             if links.is_empty() {
                 break;
@@ -391,15 +385,13 @@ impl<'a> Planner<'a> {
     }
 
     fn link(&mut self, link: Link) -> Result<()> {
-        let first = self.leaders.get(&link.group).and_then(|leader| leader.job.as_ref());
-        if first.is_some_and(|job| job.is_pending()) {
+        if self.leaders.get(&link.moment).is_some_and(|leader| leader.job.is_some()) {
             // The first name failed a moment ago, and another took its place that is yet to be written.
             self.links.push(link);
             return Ok(());
         }
-        let Link { key, directory, name, group, version } = link;
-        let result = self.try_link(&directory, &name, group);
-        match result {
+        let Link { key, directory, name, moment, version } = link;
+        match self.try_link(&directory, &name, &moment) {
             Ok(true) => {
                 self.report.done(Count::HardLink, &key, 0);
                 self.report.spared(if version.metadata.kind == Kind::File {
@@ -407,25 +399,21 @@ impl<'a> Planner<'a> {
                 } else {
                     0
                 });
-                if let Some(leader) = self.leaders.get_mut(&group) {
-                    leader.left = leader.left.saturating_sub(1);
-                    if leader.left == 0 {
-                        self.leaders.remove(&group);
-                    }
-                }
+                self.leaders.linked(&moment, &version);
                 return Ok(());
             }
             // The first name failed, which was told: this one may be luckier, for instance if it lies in another directory.
             Ok(false) => {}
             Err(Failure::Entry(error)) => {
-                let first = self.leaders.get(&group).map(|leader| leader.key.to_string()).unwrap_or_default();
+                let first =
+                    self.leaders.get(&moment).map(|leader| leader.key.to_string()).unwrap_or_default();
                 let error =
                     error.at(format!("restored as a file of its own and not as another name of {first}"));
                 self.report.fault(&key, "restore", error);
             }
             Err(Failure::Everything(error)) => return Err(error.at(key)),
         }
-        self.leaders.remove(&group);
+        self.leaders.forget(&moment);
         match self.other(&key, directory, name, version) {
             Ok(()) => Ok(()),
             Err(failure) => self.fail(&key, failure),
@@ -436,13 +424,10 @@ impl<'a> Planner<'a> {
     fn try_link(
         &mut self,
         directory: &Arc<Directory>,
-        name: &CString,
-        group: Group,
+        name: &CStr,
+        moment: &Moment,
     ) -> Result<bool, Failure> {
-        let Some(leader) = self.leaders.get(&group) else { return Ok(false) };
-        if leader.job.as_ref().is_some_and(|job| !job.is_whole()) {
-            return Ok(false);
-        }
+        let Some(leader) = self.leaders.get(moment) else { return Ok(false) };
         let gone = |errno| Failure::of("the directory it is in is not there any more", errno);
         let from = leader.directory.open().map_err(gone)?;
         let to = directory.open().map_err(gone)?;
@@ -450,7 +435,7 @@ impl<'a> Planner<'a> {
             InPlace::Nothing => None,
             InPlace::Something(stat) => Some(stat),
         };
-        special::link((&from, &leader.name), (&to, name), there.as_ref())?;
+        special::link((&from, &c_name(leader.key.name())), (&to, name), there.as_ref())?;
         Ok(true)
     }
 }

@@ -20,6 +20,7 @@ use crate::error::ErrorKind;
 use crate::metadata::Kind;
 use crate::monitor::{Collector, FaultSide};
 use crate::testing::{scratch, unprivileged};
+use crate::version::Version;
 
 /// Options that put what is in `source` directly into `target`, made to be what `source` is.
 fn into(source: &Path, target: &Path) -> RestoreOptions {
@@ -520,6 +521,80 @@ fn hard_links_that_cannot_be_made_become_files() {
         fs::metadata(target.join("b/two")).unwrap().ino(),
         fs::metadata(target.join("b/three")).unwrap().ino()
     );
+}
+
+/// Five names of one inode; it changed while the backup was at the third, and was as before when the backup came to the fifth.
+fn changed_between_its_names(source: &Path, change: impl Fn(&mut Version, &Version)) -> Store {
+    fs::create_dir_all(source).unwrap();
+    fs::write(source.join("1"), crate::testing::noise(1, 3000)).unwrap();
+    for name in ["2", "3", "4", "5"] {
+        fs::hard_link(source.join("1"), source.join(name)).unwrap();
+    }
+    fs::write(source.join("later"), crate::testing::noise(2, 3000)).unwrap();
+    fs::File::open(source.join("later")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    let mut store = Store::of(source);
+    let later = store.version(&source.join("later")).clone();
+    for (key, version) in &mut store.entries {
+        if [&b"3"[..], b"4"].contains(&key.name()) {
+            change(version, &later);
+        }
+    }
+    store
+}
+
+#[test]
+fn names_of_one_inode_get_the_bytes_that_the_snapshot_has_of_each() {
+    type Change = fn(&mut Version, &Version);
+    let changes: [Change; 4] = [
+        |version, later| {
+            version.contents = later.contents.clone();
+            version.metadata.mtime = later.metadata.mtime;
+        },
+        // In the clock's own tick.
+        |version, later| version.contents = later.contents.clone(),
+        |version, later| version.metadata.mtime = later.metadata.mtime,
+        |version, _| version.metadata.mode = 0o600,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let (_guard, base) = scratch();
+        let (source, target) = (base.join("source"), base.join("target"));
+        let store = changed_between_its_names(&source, change);
+        let (summary, faults) = run(&store, &RestoreOptions { verify: true, ..into(&source, &target) });
+        assert_eq!(summary.files_verified, 6, "{number}: {faults:?}");
+        for (key, version) in &store.entries {
+            if version.metadata.kind != Kind::File {
+                continue;
+            }
+            let path = target.join(key.path().file_name().unwrap());
+            let mut expected = Vec::new();
+            write_contents(&store, version, &mut expected).unwrap();
+            assert!(fs::read(&path).unwrap() == expected, "{number}: {path:?}");
+            let there = fs::metadata(&path).unwrap();
+            assert_eq!(there.mtime(), version.metadata.mtime.seconds, "{number}: {path:?}");
+            assert_eq!(there.mode() & 0o7777, u32::from(version.metadata.mode), "{number}: {path:?}");
+        }
+        let inode = |name: &str| fs::metadata(target.join(name)).unwrap().ino();
+        assert_eq!((inode("1"), inode("1"), inode("3")), (inode("2"), inode("5"), inode("4")), "{number}");
+        assert_ne!(inode("1"), inode("3"));
+        assert_eq!((summary.files_restored, summary.hard_links), (3, 3), "{number}");
+        assert_eq!(faults.len(), 1, "{number}: {faults:?}");
+        assert!(faults[0].contains("/source/3: restored as a file of its own"), "{faults:?}");
+        assert!(faults[0].contains("/source/1"), "{faults:?}");
+    }
+}
+
+#[test]
+fn names_that_came_while_the_backup_ran_are_linked_too() {
+    let (_guard, base) = scratch();
+    let (source, target) = (base.join("source"), base.join("target"));
+    // The inode had two names when the first was read, and three from then on.
+    let mut store = changed_between_its_names(&source, |_, _| {});
+    for (key, version) in &mut store.entries {
+        version.metadata.links = if key.name() == b"1" { 2 } else { version.metadata.links };
+    }
+    run_well(&store, &into(&source, &target));
+    let inodes = ["1", "2", "3", "4", "5"].map(|name| fs::metadata(target.join(name)).unwrap().ino());
+    assert_eq!(inodes, [inodes[0]; 5]);
 }
 
 #[test]
