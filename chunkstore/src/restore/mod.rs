@@ -31,6 +31,7 @@ mod tar;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unlike;
 mod verify;
 
 pub use archive::write_archive;

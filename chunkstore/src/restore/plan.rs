@@ -6,7 +6,6 @@
 //! Names of one inode ([`names`](super::names)): the first that comes is restored, the others are made names of it when the batch is done. If that
 //! cannot be, they are restored as files of their own, and it is said.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::report::{Count, Failure, Report, destination};
 use super::select::{Decision, Selection};
 use super::special::{self, c_name};
 use super::tree::{Place, Tree};
+use super::unlike::Unlike;
 use super::{Overwrite, RestoreOptions, RestoreSource};
 use crate::directory::Directory;
 use crate::entry_key::EntryKey;
@@ -27,8 +27,8 @@ use crate::version::Version;
 
 /// A batch is done when it has this many pieces: some 15 MB of memory, some GB of files.
 const PIECES_MAX: usize = 1 << 16;
-/// A batch is done when it has this many files.
-const FILES_MAX: usize = 1 << 13;
+/// A batch is done when it has this many files, further names, and directories to be put right. Few for the tests, whose trees are small.
+const ENTRIES_MAX: usize = if cfg!(test) { 1 << 9 } else { 1 << 13 };
 
 /// A further name, to be made when the first is there.
 struct Link {
@@ -47,12 +47,10 @@ pub(super) struct Planner<'a> {
     report: &'a Report<'a>,
     tree: Tree<'a>,
     batch: Batch,
-    files: usize,
     links: Vec<Link>,
     leaders: Leaders,
     open_files: OpenFiles,
-    /// Files that are not what the snapshot has, which was told or is as it should be.
-    unlike: HashSet<EntryKey>,
+    unlike: Unlike,
     /// Those of the batch, until it is known whether they came out whole.
     jobs: Vec<Arc<FileJob>>,
 }
@@ -80,11 +78,10 @@ impl<'a> Planner<'a> {
             report,
             tree: Tree::new(options, report)?,
             batch: Batch::default(),
-            files: 0,
             links: Vec::new(),
             leaders: Leaders::default(),
             open_files: OpenFiles::default(),
-            unlike: HashSet::new(),
+            unlike: Unlike::new(options.verify && !options.dry_run),
             jobs: Vec::new(),
         })
     }
@@ -95,15 +92,16 @@ impl<'a> Planner<'a> {
     /// What ends the restore.
     pub(super) fn entry(&mut self, key: EntryKey, version: Version) -> Result<()> {
         self.place(key, version)?;
-        let full = self.batch.pieces.len() >= PIECES_MAX || self.files + self.links.len() >= FILES_MAX;
+        let entries = self.jobs.len() + self.links.len() + self.tree.finished();
+        let full = self.batch.pieces.len() >= PIECES_MAX || entries >= ENTRIES_MAX;
         if full { self.flush() } else { Ok(()) }
     }
 
-    /// Ends the restore. Returns the files that are not what the snapshot has.
+    /// Ends the restore. Returns what need not be compared.
     ///
     /// # Errors
     /// What ends the restore.
-    pub(super) fn finish(mut self) -> Result<HashSet<EntryKey>> {
+    pub(super) fn finish(mut self) -> Result<Unlike> {
         self.tree.close();
         self.flush()?;
         if self.options.sync && !self.options.dry_run {
@@ -162,7 +160,7 @@ impl<'a> Planner<'a> {
                     Ok(())
                 }
                 None => {
-                    self.unlike.insert(key);
+                    self.unlike.note(&key);
                     Ok(())
                 }
             },
@@ -170,7 +168,7 @@ impl<'a> Planner<'a> {
     }
 
     fn fail(&mut self, key: &EntryKey, failure: Failure) -> Result<()> {
-        self.unlike.insert(key.clone());
+        self.unlike.note(key);
         failure.report(self.report, key)
     }
 
@@ -214,7 +212,7 @@ impl<'a> Planner<'a> {
         };
         if there.is_some() && self.options.overwrite == Overwrite::Never {
             self.report.done(Count::Skipped, key, 0);
-            self.unlike.insert(key.clone());
+            self.unlike.note(key);
             return Ok(());
         }
         if self.options.dry_run {
@@ -271,7 +269,6 @@ impl<'a> Planner<'a> {
             version.metadata.clone(),
             there.is_some(),
         );
-        self.files += 1;
         self.jobs.push(Arc::clone(&job));
         match self.pieces(&job, version) {
             Ok(0) => self.batch.bare.push(Arc::clone(&job)),
@@ -357,7 +354,6 @@ impl<'a> Planner<'a> {
 
     fn run_batch(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        self.files = 0;
         batch::run(batch, self.source, self.options, self.report, &self.open_files)
     }
 
@@ -368,7 +364,7 @@ impl<'a> Planner<'a> {
             self.run_batch()?;
             for job in std::mem::take(&mut self.jobs) {
                 if !job.is_whole() {
-                    self.unlike.insert(job.key.clone());
+                    self.unlike.note(&job.key);
                 }
             }
             self.leaders.settle();

@@ -225,6 +225,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// How many directories wait for [`Tree::put_right`].
+    pub(super) fn finished(&self) -> usize {
+        self.finished.len()
+    }
+
     /// Leaves everything.
     pub(super) fn close(&mut self) {
         while !self.levels.is_empty() {

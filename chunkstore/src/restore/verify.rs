@@ -1,6 +1,5 @@
 //! `--verify`: every restored file is read again and compared with the snapshot, chunk by chunk.
 
-use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +12,7 @@ use super::report::{Count, Report, destination};
 use super::select::{Decision, Selection};
 use super::special::c_name;
 use super::tree::open_top;
+use super::unlike::Unlike;
 use super::{RestoreOptions, RestoreSource, cancelled};
 use crate::directory::{Directory, Opening};
 use crate::entry_key::EntryKey;
@@ -38,7 +38,7 @@ pub(super) fn verify(
     source: &dyn RestoreSource,
     options: &RestoreOptions,
     selection: &Selection,
-    unlike: &HashSet<EntryKey>,
+    unlike: &Unlike,
     report: &Report<'_>,
 ) -> Result<()> {
     let top = open_top(&options.target)

@@ -18,7 +18,7 @@ use super::{Overwrite, RestoreOptions, RestoreSummary, restore, verify, write_co
 use crate::entry_key::EntryKey;
 use crate::error::ErrorKind;
 use crate::metadata::Kind;
-use crate::monitor::{Collector, FaultSide};
+use crate::monitor::{Collector, Event, Fault, FaultSide, Monitor};
 use crate::testing::{scratch, unprivileged};
 use crate::version::Version;
 
@@ -609,6 +609,43 @@ fn a_first_name_that_is_left_out_passes_its_place_on() {
     run_well(&store, &RestoreOptions { exclude: vec!["a".into()], ..into(&source, &target) });
     assert!(!target.join("a").exists());
     assert_eq!(fs::metadata(target.join("b")).unwrap().ino(), fs::metadata(target.join("c")).unwrap().ino());
+}
+
+/// A monitor that remembers whether a path was there when the first entry was told.
+struct AtFirst {
+    path: PathBuf,
+    was_there: std::sync::OnceLock<bool>,
+}
+
+impl Monitor for AtFirst {
+    fn fault(&self, fault: Fault) {
+        panic!("{fault:?}");
+    }
+
+    fn event(&self, event: Event<'_>) {
+        if let Event::Item { .. } = event {
+            self.was_there.get_or_init(|| self.path.exists());
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn directories_are_put_right_as_the_restore_goes_on() {
+    let (_guard, base) = scratch();
+    let (source, target) = (base.join("source"), base.join("target"));
+    for number in 0..600 {
+        fs::create_dir_all(source.join(format!("{}/{}", number / 60, number % 60))).unwrap();
+    }
+    let store = Store::of(&source);
+    let monitor = AtFirst { path: target.join("9/59"), was_there: Default::default() };
+    let summary = restore(&store, &into(&source, &target), &monitor).unwrap();
+    assert_eq!(summary.directories, 611);
+    assert_eq!(monitor.was_there.get(), Some(&false), "all of them waited for the end");
+    assert_same(&source, &target);
 }
 
 #[test]

@@ -7,7 +7,6 @@ use super::*;
 use crate::backup::{BackupOptions, backup};
 use crate::catalog::Catalog;
 use crate::entry_key::KeyRange;
-use crate::monitor::Fault;
 use crate::repository::tests::World;
 use crate::repository::{InitOptions, Protection, Repository};
 use crate::restore::RepositorySource;
