@@ -377,6 +377,9 @@ impl<'a> Planner<'a> {
             }
         }
         self.tree.put_right();
+        for key in self.tree.lost() {
+            self.unlike.note(&key);
+        }
         Ok(())
     }
 
@@ -389,12 +392,12 @@ impl<'a> Planner<'a> {
         let Link { key, directory, name, moment, version } = link;
         match self.try_link(&directory, &name, &moment) {
             Ok(true) => {
-                self.report.done(Count::HardLink, &key, 0);
-                self.report.spared(if version.metadata.kind == Kind::File {
-                    version.metadata.size
+                if version.metadata.kind == Kind::File {
+                    self.report.done(Count::FileLink, &key, 0);
+                    self.report.spared(version.metadata.size);
                 } else {
-                    0
-                });
+                    self.report.done(Count::OtherLink, &key, 0);
+                }
                 self.leaders.linked(&moment, &version);
                 return Ok(());
             }

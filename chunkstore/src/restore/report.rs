@@ -20,7 +20,10 @@ pub(super) enum Count {
     FileUpdated,
     FileUnchanged,
     Skipped,
-    HardLink,
+    /// A further name of a file.
+    FileLink,
+    /// A further name of something else.
+    OtherLink,
     Other,
     Verified,
 }
@@ -29,7 +32,9 @@ impl Count {
     /// The word for it in events.
     fn action(self) -> &'static str {
         match self {
-            Self::Directory | Self::FileRestored | Self::HardLink | Self::Other => "restored",
+            Self::Directory | Self::FileRestored | Self::FileLink | Self::OtherLink | Self::Other => {
+                "restored"
+            }
             Self::FileUpdated => "updated",
             Self::FileUnchanged => "unchanged",
             Self::Skipped => "skipped",
@@ -50,6 +55,8 @@ pub(super) struct Report<'a> {
     pub(super) monitor: &'a dyn Monitor,
     summary: Mutex<RestoreSummary>,
     faults: AtomicU64,
+    /// Names of files that are there now as the snapshot has them.
+    files: AtomicU64,
     /// What only root could have done, by what it is.
     privileges: Mutex<BTreeMap<&'static str, Repeated>>,
     privileged: bool,
@@ -61,6 +68,7 @@ impl<'a> Report<'a> {
             monitor,
             summary: Mutex::default(),
             faults: AtomicU64::new(0),
+            files: AtomicU64::new(0),
             privileges: Mutex::default(),
             privileged: rustix::process::geteuid().is_root(),
         }
@@ -76,7 +84,7 @@ impl<'a> Report<'a> {
                 Count::FileUpdated => &mut summary.files_updated,
                 Count::FileUnchanged => &mut summary.files_unchanged,
                 Count::Skipped => &mut summary.skipped,
-                Count::HardLink => &mut summary.hard_links,
+                Count::FileLink | Count::OtherLink => &mut summary.hard_links,
                 Count::Other => &mut summary.others,
                 Count::Verified => &mut summary.files_verified,
             };
@@ -85,9 +93,18 @@ impl<'a> Report<'a> {
                 summary.bytes_restored += bytes;
             }
         }
+        if matches!(count, Count::FileRestored | Count::FileUpdated | Count::FileUnchanged | Count::FileLink)
+        {
+            self.files.fetch_add(1, Ordering::Relaxed);
+        }
         let path = key.to_string();
         self.monitor.event(Event::Item { action: count.action(), item: &path, bytes });
         self.monitor.event(Event::Advance { bytes, items: 1 });
+    }
+
+    /// How many names of files are there now as the snapshot has them.
+    pub(super) fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
     }
 
     /// Bytes that had not to be written: holes, what was there already, a file under a further name.

@@ -71,6 +71,8 @@ pub(super) struct Tree<'a> {
     report: &'a Report<'a>,
     levels: Vec<Level>,
     finished: Vec<(EntryKey, Node)>,
+    /// Those that cannot be made, which was told.
+    lost: Vec<EntryKey>,
 }
 
 /// Where the restore is, after [`Tree::enter`].
@@ -101,7 +103,7 @@ impl<'a> Tree<'a> {
         };
         let node = Node { state, ending: Ending::Nothing, taken: false };
         let top = Level { key: options.base.clone(), node, children: BTreeMap::new() };
-        Ok(Self { options, report, levels: vec![top], finished: Vec::new() })
+        Ok(Self { options, report, levels: vec![top], finished: Vec::new(), lost: Vec::new() })
     }
 
     /// Gives the top the metadata of the base.
@@ -176,6 +178,9 @@ impl<'a> Tree<'a> {
                     )?,
                     None => State::Imagined,
                 };
+                if matches!(level.node.state, State::Lost) {
+                    self.lost.push(level.key.clone());
+                }
             }
             match &level.node.state {
                 State::Made(directory) => parent = Some(Arc::clone(directory)),
@@ -200,6 +205,9 @@ impl<'a> Tree<'a> {
                 Some(parent) => {
                     node.state =
                         make_or_report(self.options, self.report, &parent, &name, key, &mut node.ending)?;
+                    if matches!(node.state, State::Lost) {
+                        self.lost.push(key.clone());
+                    }
                 }
                 None if self.options.dry_run => node.state = State::Imagined,
                 None => node.state = State::Lost,
@@ -223,6 +231,11 @@ impl<'a> Tree<'a> {
         if let Some(last) = self.levels.last_mut() {
             last.children.insert(key.name().to_vec(), node);
         }
+    }
+
+    /// The directories that could not be made, since this was asked last.
+    pub(super) fn lost(&mut self) -> impl Iterator<Item = EntryKey> {
+        self.lost.drain(..)
     }
 
     /// How many directories wait for [`Tree::put_right`].

@@ -43,62 +43,87 @@ pub(super) fn verify(
 ) -> Result<()> {
     let top = open_top(&options.target)
         .map_err(|errno| destination("the target directory is not there any more", errno))?;
-    let mut way = Way { base: options.base.clone(), levels: vec![(options.base.clone(), top, false, false)] };
+    let mut way = Way::new(options.base.clone(), top, selection, unlike);
     let mut jobs = Vec::new();
+    let mut seen = 0u64;
     for entry in source.entries()? {
         let (key, version) = entry?;
         if report.monitor.cancelled() {
             return Err(cancelled());
         }
-        let kind = version.metadata.kind;
         let Some(parent) = key.parent().filter(|parent| parent.is_within(&options.base)) else { continue };
-        if !matches!(kind, Kind::File | Kind::Directory) {
+        if version.metadata.kind != Kind::File || unlike.contains(&key) {
             continue;
         }
-        // Directories are asked too: what is below one that was left out was not restored.
-        let Some((directory, parent_is_taken)) = way.enter(&parent, selection) else { continue };
-        if kind == Kind::File
-            && !unlike.contains(&key)
-            && selection.decide(&key.path(), false, parent_is_taken) == Decision::Take
-        {
-            jobs.push(Job { key, directory, version });
-            if jobs.len() >= FILES_AT_ONCE {
-                compare_all(source, options, report, &std::mem::take(&mut jobs))?;
-            }
+        let Some(level) = way.enter(&parent) else { continue };
+        if selection.decide(&key.path(), false, level.taken) != Decision::Take {
+            continue;
+        }
+        seen += 1;
+        match &level.directory {
+            Ok(directory) => jobs.push(Job { key, directory: Arc::clone(directory), version }),
+            Err(error) => report.fault(&key, "verify", error.clone()),
+        }
+        if jobs.len() >= FILES_AT_ONCE {
+            compare_all(source, options, report, &std::mem::take(&mut jobs))?;
         }
     }
-    compare_all(source, options, report, &jobs)
+    compare_all(source, options, report, &jobs)?;
+    // Whatever the reason: nobody is to believe that all was compared.
+    if seen < report.files() {
+        let what = format!("{seen} of {} restored files were compared", report.files());
+        report.fault(&options.base, "verify", Error::new(ErrorKind::Destination, what));
+    }
+    Ok(())
 }
 
-/// The directories from the target to where the comparison is: key, directory, whether it was taken, whether it was left out.
-struct Way {
-    base: EntryKey,
-    levels: Vec<(EntryKey, Arc<Directory>, bool, bool)>,
+/// A directory on the way from the target to where the comparison is.
+struct Level {
+    key: EntryKey,
+    /// The directory, or why nothing in it can be read.
+    directory: Result<Arc<Directory>>,
+    /// Whether it was taken for its own sake.
+    taken: bool,
 }
 
-impl Way {
-    /// Goes to `parent`; `None` if it was left out or is not there.
-    fn enter(&mut self, parent: &EntryKey, selection: &Selection) -> Option<(Arc<Directory>, bool)> {
-        while self.levels.len() > 1 && self.levels.last().is_some_and(|(key, ..)| !parent.is_within(key)) {
+struct Way<'a> {
+    selection: &'a Selection,
+    unlike: &'a Unlike,
+    levels: Vec<Level>,
+}
+
+impl<'a> Way<'a> {
+    fn new(base: EntryKey, top: Arc<Directory>, selection: &'a Selection, unlike: &'a Unlike) -> Self {
+        Self { selection, unlike, levels: vec![Level { key: base, directory: Ok(top), taken: false }] }
+    }
+
+    /// Goes to `parent`; `None` if it was left out, or could not be made, which was told.
+    fn enter(&mut self, parent: &EntryKey) -> Option<&Level> {
+        while self.levels.len() > 1 && self.levels.last().is_some_and(|level| !parent.is_within(&level.key)) {
             self.levels.pop();
         }
-        let depth = self.levels.last()?.0.depth();
+        let depth = self.levels.last()?.key.depth();
         for name in parent.components().skip(depth) {
-            let (key, directory, taken, left_out) = self.levels.last()?;
+            let Level { key, directory, taken } = self.levels.last()?;
             let key = key.child(name).ok()?;
-            let decision = selection.decide(&key.path(), true, *taken);
-            let left_out = *left_out || decision == Decision::Leave;
-            if left_out {
+            let decision = self.selection.decide(&key.path(), true, *taken);
+            if decision == Decision::Leave || self.unlike.contains(&key) {
                 return None;
             }
-            let name = c_name(name);
-            let seen = Stat::at(directory.open().ok()?, &name).ok()?;
-            let child = directory.child(&name, seen, Opening::Fill);
-            self.levels.push((key, child, decision == Decision::Take, left_out));
+            let directory = directory.clone().and_then(|directory| below(&directory, name));
+            self.levels.push(Level { key, directory, taken: decision == Decision::Take });
         }
-        debug_assert!(parent.is_within(&self.base), "only what is below the base is restored");
-        self.levels.last().map(|(_, directory, taken, _)| (Arc::clone(directory), *taken))
+        self.levels.last()
     }
+}
+
+/// The directory `name` in another.
+fn below(directory: &Arc<Directory>, name: &[u8]) -> Result<Arc<Directory>> {
+    let name = c_name(name);
+    let seen = directory.open().and_then(|open| Stat::at(open, &name));
+    let seen =
+        seen.map_err(|errno| destination("cannot be read again: a directory on the way to it", errno))?;
+    Ok(directory.child(&name, seen, Opening::Fill))
 }
 
 fn compare_all(

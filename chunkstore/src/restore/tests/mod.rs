@@ -436,6 +436,72 @@ fn a_restored_file_that_changed_is_noticed() {
     assert_eq!(named, expected);
 }
 
+/// What `verify` says of a restored tree: the items and their faults.
+fn verified(store: &Store, options: &RestoreOptions, report_files: u64) -> Vec<String> {
+    let monitor = Collector::default();
+    let report = super::report::Report::new(&monitor);
+    for _ in 0..report_files {
+        report.done(super::report::Count::FileRestored, &EntryKey::root(), 0);
+    }
+    let selection = super::select::Selection::new(&options.include, &options.exclude, &options.base).unwrap();
+    verify::verify(store, options, &selection, &super::unlike::Unlike::new(true), &report).unwrap();
+    assert!(monitor.faults().iter().all(|fault| fault.during == "verify"));
+    monitor.faults().iter().map(|fault| format!("{}: {}", fault.item, fault.error)).collect()
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_again_costs_each_file_below_it() {
+    let (_guard, base) = scratch();
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
+    let (source, target) = (base.join("source"), base.join("target"));
+    unprivileged(|| {
+        fs::create_dir_all(source.join("a/b")).unwrap();
+        for name in ["a/1", "a/b/2", "3"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+        let store = Store::of(&source);
+        let options = into(&source, &target);
+        run_well(&store, &options);
+        fs::set_permissions(target.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        let mut told = verified(&store, &options, 3);
+        told.sort();
+        fs::set_permissions(target.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(told[0].contains("/a/1: ") && told[1].contains("/a/b/2: "), "{told:#?}");
+        assert!(told.iter().all(|told| told.contains("cannot be read again")), "{told:#?}");
+        // What was left out is not missed.
+        let options = RestoreOptions { exclude: vec!["a".into()], ..options };
+        assert!(verified(&store, &options, 1).is_empty());
+        fs::remove_dir_all(target.join("a")).unwrap();
+        assert!(verified(&store, &options, 1).is_empty());
+        let options = RestoreOptions { exclude: Vec::new(), include: vec!["3".into()], ..options };
+        assert!(verified(&store, &options, 1).is_empty());
+        // And if fewer files were compared than were restored, whatever the reason, that is said.
+        let told = verified(&store, &options, 2);
+        assert!(told.len() == 1 && told[0].contains("1 of 2"), "{told:#?}");
+    });
+}
+
+#[test]
+fn what_is_told_to_be_missing_is_not_missed_again() {
+    let (_guard, base) = scratch();
+    let (source, target) = (base.join("source"), base.join("target"));
+    fs::create_dir_all(source.join("a/b")).unwrap();
+    fs::write(source.join("a/b/1"), "1").unwrap();
+    fs::write(source.join("a/2"), "2").unwrap();
+    fs::write(source.join("3"), "3").unwrap();
+    let store = Store::of(&source);
+    fs::create_dir_all(&target).unwrap();
+    fs::write(target.join("a"), "no directory").unwrap();
+    let options = RestoreOptions { overwrite: Overwrite::Never, verify: true, ..into(&source, &target) };
+    let (summary, faults) = run(&store, &options);
+    assert_eq!((faults.len(), summary.files_verified), (1, 1), "{faults:?}");
+    // Without the directory for its own sake it is the same.
+    let options = RestoreOptions { include: vec!["1".into(), "2".into(), "3".into()], ..options };
+    let (_, faults) = run(&store, &options);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+}
+
 fn flip(path: &Path, offset: u64) {
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
