@@ -18,6 +18,7 @@ use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::pack::{ReadRanges, Reader};
 use crate::repository::blame::blame;
 use crate::repository::complete::Complete;
+use crate::repository::fetch::fetch;
 use crate::repository::intent::Intent;
 use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
 use crate::repository::{Repository, RepositoryTarget};
@@ -332,7 +333,7 @@ pub(super) fn announce(
 fn left_by(intent: &Intent, target: &dyn Target) -> Result<Vec<IntentId>> {
     let mut left = Vec::new();
     for id in Intent::ids(target)?.into_iter().filter(|id| *id != intent.id) {
-        let read = target.get(&ObjectName::Intent(id).key()).map_err(|error| blame(target, error));
+        let read = fetch(target, &ObjectName::Intent(id)).map_err(|error| blame(target, error));
         match read.and_then(|bytes| Intent::decode(&bytes)) {
             Ok(found) if found.writer == intent.writer && found.id == id => left.push(id),
             Ok(_) => {}

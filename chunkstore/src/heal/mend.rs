@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ObjectHash;
 use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::complete::Complete;
+use crate::repository::fetch::fetch;
 use crate::repository::intent::Intent;
 use crate::repository::key::KeyRemoval;
 use crate::repository::layout::{ObjectKind, ObjectName};
@@ -249,7 +250,7 @@ impl Mender<'_, '_> {
         }
         for target in &survey.targets {
             for key in target.aside.iter().filter(|key| ObjectName::parse_aside(key) == Some(*name)) {
-                if let Some(bytes) = get(target, key).filter(|bytes| good(bytes)) {
+                if let Some(bytes) = get(target, key, name.kind().bytes_max()).filter(|bytes| good(bytes)) {
                     return Ok(Some((bytes, format!("{}/{key}", target.url()))));
                 }
             }
@@ -351,7 +352,7 @@ impl Mender<'_, '_> {
         let mut put = || -> Result<()> {
             if matches!(copy, Copy::Bad(_)) {
                 // Read once more: a cable or a memory cell may have been at fault, and nothing must be replaced then.
-                if open.get(&key).and_then(|bytes| inspector.check(name, &bytes)).is_ok() {
+                if fetch(&**open, name).and_then(|bytes| inspector.check(name, &bytes)).is_ok() {
                     return Ok(());
                 }
                 aside = set_aside(target, &key)?;
@@ -360,7 +361,7 @@ impl Mender<'_, '_> {
                 Ok(()) => {}
                 // Someone else was faster, or a folder or a link stands in its place, which no listing shows.
                 Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Target) => {
-                    let there = open.get(&key).and_then(|bytes| inspector.check(name, &bytes));
+                    let there = fetch(&**open, name).and_then(|bytes| inspector.check(name, &bytes));
                     if there.is_err() {
                         if aside.is_some() || self.how == Mend::Missing {
                             return Err(error);
@@ -371,7 +372,7 @@ impl Mender<'_, '_> {
                 }
                 Err(error) => return Err(error),
             }
-            let back = open.get(&key)?;
+            let back = fetch(&**open, name)?;
             inspector.check(name, &back).map_err(|error| {
                 error.at(format!("target {}: {name}: what was put does not come back", target.url()))
             })
@@ -434,20 +435,21 @@ fn set_aside(target: &Surveyed, key: &ObjectKey) -> Result<Option<ObjectKey>> {
     }
 }
 
-fn get(target: &Surveyed, key: &ObjectKey) -> Option<Vec<u8>> {
-    target.handle.get().and_then(|open| open.get(key)).ok()
+fn get(target: &Surveyed, key: &ObjectKey, limit: u64) -> Option<Vec<u8>> {
+    target.handle.get().and_then(|open| open.get_at_most(key, limit)).ok()
 }
 
 /// The bytes of every damaged copy, those set aside too.
 pub(super) fn damaged_copies(survey: &Survey<'_>, name: &ObjectName) -> Vec<Vec<u8>> {
     let mut copies = Vec::new();
+    let limit = name.kind().bytes_max();
     for (index, target) in survey.targets.iter().enumerate() {
         let copy = survey.objects.get(name).and_then(|object| object.copies.get(index));
         if matches!(copy, Some(Copy::Bad(_))) {
-            copies.extend(get(target, &name.key()));
+            copies.extend(get(target, &name.key(), limit));
         }
         let aside = target.aside.iter().filter(|key| ObjectName::parse_aside(key) == Some(*name));
-        copies.extend(aside.filter_map(|key| get(target, key)));
+        copies.extend(aside.filter_map(|key| get(target, key, limit)));
     }
     copies
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::RepositoryTarget;
 use super::config::{Config, ConfigObject, Mode};
 use super::connect::Connect;
+use super::fetch::fetch;
 use super::layout::{KEYS, ObjectName, SEGMENTS};
 use super::state::Remembered;
 use crate::error::{Error, ErrorKind, Result};
@@ -47,8 +48,7 @@ impl Found {
 }
 
 fn read_config(target: &dyn Target) -> Result<(Vec<u8>, ConfigObject)> {
-    let key = ObjectName::Config.key();
-    let bytes = target.get(&key)?;
+    let bytes = fetch(target, &ObjectName::Config)?;
     let object = Config::decode(&bytes).map_err(|error| error.at(format!("target {}", target.url())))?;
     Ok((bytes, object))
 }

@@ -3,6 +3,7 @@
 //! A mark is put when the last of it is durable on that target, and never before: so whoever reads it may conclude that something
 //! it speaks of was lost if it is not there. FORMAT.md, marks of completeness.
 
+use super::fetch::fetch;
 use super::layout::{ObjectName, complete_of};
 use crate::envelope::{Envelope, EnvelopeKind, EnvelopeWriter, FieldNumber, Known, Unknown};
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ impl Complete {
     pub fn newest(target: &dyn Target, writer: WriterId) -> Result<Option<Self>> {
         for object in target.list(&complete_of(writer))?.into_iter().rev() {
             let Some(name @ ObjectName::Complete { .. }) = ObjectName::parse(&object.key) else { continue };
-            match target.get(&object.key).and_then(|bytes| Self::decode(&bytes)) {
+            match fetch(target, &name).and_then(|bytes| Self::decode(&bytes)) {
                 Ok(mark) if mark.name() == name => return Ok(Some(mark)),
                 Ok(_) => {}
                 Err(error)

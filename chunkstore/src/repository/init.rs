@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::config::{Config, Mode};
+use super::fetch::fetch;
 use super::inspect::Inspector;
 use super::key::{KeyObject, PasswordCost};
 use super::layout::{COMPLETE, ObjectName, PACKS, SEGMENTS};
@@ -169,15 +170,17 @@ fn make(target: &dyn Target, config: &[u8], key: Option<&KeyObject>) -> Result<(
 /// Takes back what [`make`] did. Only what is ours to the byte: the key has a name of its own, the config is compared.
 fn unmake(target: &dyn Target, config: &[u8], key: Option<&KeyObject>) {
     let name = ObjectName::Config.key();
-    let ours = match target.get(&name) {
+    let read = || fetch(target, &ObjectName::Config);
+    let ours = match read() {
         Ok(found) => found == config,
-        Err(error) => error.kind() != ErrorKind::NotFound,
+        // One that is longer than any is not ours.
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damage),
     };
     // What cannot be read may be ours and needs its key; nothing that fails here can be mended here.
-    if matches!(target.get(&name), Ok(found) if found == config) && target.delete(&name).is_err() {
+    if matches!(read(), Ok(found) if found == config) && target.delete(&name).is_err() {
         return;
     }
-    let gone = matches!(target.get(&name), Err(error) if error.kind() == ErrorKind::NotFound);
+    let gone = matches!(read(), Err(error) if error.kind() == ErrorKind::NotFound);
     if (gone || !ours)
         && let Some(key) = key
     {

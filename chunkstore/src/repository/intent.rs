@@ -3,6 +3,7 @@
 //! Whoever is about to put packs puts an intent first, on each target that it will write to, and takes it away after its last
 //! segment is acknowledged. An intent that stays behind (a crash) delays pruning and endangers nothing. FORMAT.md, intents.
 
+use super::fetch::fetch;
 use super::layout::{INTENTS, ObjectName};
 use crate::envelope::{Envelope, EnvelopeKind, EnvelopeWriter, FieldNumber, Known, Unknown};
 use crate::error::{Error, ErrorKind, Result};
@@ -129,7 +130,7 @@ impl Intent {
     pub fn list(target: &dyn Target) -> Result<Vec<Self>> {
         let mut intents = Vec::new();
         for id in Self::ids(target)? {
-            match target.get(&ObjectName::Intent(id).key()).and_then(|bytes| Self::decode(&bytes)) {
+            match fetch(target, &ObjectName::Intent(id)).and_then(|bytes| Self::decode(&bytes)) {
                 Ok(intent) if intent.id == id => intents.push(intent),
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damage) => {}

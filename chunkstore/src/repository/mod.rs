@@ -8,6 +8,7 @@ pub mod blame;
 pub mod complete;
 pub mod config;
 pub mod connect;
+pub mod fetch;
 pub mod inspect;
 pub mod intent;
 pub mod key;

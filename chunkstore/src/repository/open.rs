@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::choose::{Chosen, Found, check_mode, choose_config, choose_memory, report};
 use super::config::{Config, Mode};
 use super::connect::{Connect, UrlConnect};
+use super::fetch::fetch;
 use super::inspect::Inspector;
 use super::key::{KeyObject, KeyRemoval};
 use super::layout::{KEYS, ObjectName};
@@ -246,7 +247,7 @@ impl Keys {
             if matches!(name, ObjectName::Key(hash) if self.keys.contains_key(&hash)) {
                 continue;
             }
-            let read = open.get(&object.key).and_then(|bytes| match name {
+            let read = fetch(open, &name).and_then(|bytes| match name {
                 ObjectName::Key(hash) => {
                     let key = KeyObject::decode(bytes)?;
                     if *key.name() != hash {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::complete::Complete;
+use super::fetch::fetch;
 use super::layout::{ObjectName, PACKS, SEGMENTS};
 use super::open::Keys;
 use super::{Repository, RepositoryTarget};
@@ -151,7 +152,7 @@ impl Repository {
     /// Makes sure that a target belongs to this repository, or to none: then it is made to.
     fn adopt(&self, target: &dyn Target, monitor: &dyn Monitor) -> Result<Adopted> {
         let name = ObjectName::Config;
-        let found = target.get(&name.key()).and_then(|bytes| self.inspector.check(&name, &bytes));
+        let found = fetch(target, &name).and_then(|bytes| self.inspector.check(&name, &bytes));
         match found {
             Ok(()) => Ok(Adopted::AsItIs),
             Err(error) if error.kind() == ErrorKind::NotFound => {

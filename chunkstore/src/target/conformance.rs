@@ -18,6 +18,7 @@ fn listed(target: &dyn Target, prefix: &str) -> Vec<(String, u64)> {
 
 pub(crate) fn check(make: Make<'_>) {
     objects_come_back(make);
+    no_more_is_read_than_is_allowed(make);
     existing_objects_stay(make);
     ranges_end_where_the_object_ends(make);
     listings_are_sorted_and_by_segments(make);
@@ -40,6 +41,22 @@ fn objects_come_back(make: Make<'_>) {
     target.delete(&key("a/b/c")).unwrap();
     target.delete(&key("never/was")).unwrap();
     assert_eq!(listed(&*target, ""), [("empty".to_owned(), 0)]);
+}
+
+fn no_more_is_read_than_is_allowed(make: Make<'_>) {
+    let (_keep, target) = make();
+    let name = key("complete/ab/01");
+    assert_eq!(target.get_at_most(&name, 10).unwrap_err().kind(), ErrorKind::NotFound);
+    target.put(&name, &[b"0123456789"]).unwrap();
+    for limit in [10, 11, u64::MAX] {
+        assert_eq!(target.get_at_most(&name, limit).unwrap(), b"0123456789");
+    }
+    for limit in [0, 9] {
+        let error = target.get_at_most(&name, limit).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damage);
+        let said = error.to_string();
+        assert!(said.contains("complete/ab/01") && said.contains(&format!("{limit} bytes")), "{said}");
+    }
 }
 
 fn existing_objects_stay(make: Make<'_>) {

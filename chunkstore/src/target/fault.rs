@@ -176,6 +176,10 @@ impl Target for FaultTarget {
         self.call(Operation::Get, key.as_str(), || self.inner.get(key), lie_bytes)
     }
 
+    fn get_at_most(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>> {
+        self.call(Operation::Get, key.as_str(), || self.inner.get_at_most(key, limit), lie_bytes)
+    }
+
     fn get_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>> {
         self.call(Operation::GetRange, key.as_str(), || self.inner.get_range(key, offset, length), lie_bytes)
     }

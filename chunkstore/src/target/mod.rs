@@ -100,7 +100,7 @@ pub enum Operation {
     Put,
     /// [`Target::put_new`].
     PutNew,
-    /// [`Target::get`].
+    /// [`Target::get`], [`Target::get_at_most`].
     Get,
     /// [`Target::get_range`].
     GetRange,
@@ -129,6 +129,13 @@ pub trait Target: Send + Sync + fmt::Debug {
     fn put_new(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()>;
     /// All bytes of an object.
     fn get(&self, key: &ObjectKey) -> Result<Vec<u8>>;
+    /// All bytes of an object that is no longer than `limit`; `Damage` if it is longer, and no more of it than that is ever in memory. For whatever has a
+    /// limit of its own: who can write to a target must not make its readers reserve a gigabyte for a mark of some hundred bytes.
+    fn get_at_most(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>> {
+        let length = usize::try_from(limit.saturating_add(1)).unwrap_or(usize::MAX);
+        let bytes = self.get_range(key, 0, length)?;
+        if bytes.len() as u64 > limit { Err(too_long(self.url(), key, limit)) } else { Ok(bytes) }
+    }
     /// `length` bytes from `offset`; a `NotFound` error if the object is missing, a shorter answer where it ends early.
     fn get_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>>;
     /// An object's length, or `None` if it is missing.
@@ -142,6 +149,11 @@ pub trait Target: Send + Sync + fmt::Debug {
     fn set_aside(&self, key: &ObjectKey) -> Result<ObjectKey>;
     /// Moves what was set aside back to `key`, durably, if nothing has its name; else an `AlreadyExists` error.
     fn put_back(&self, aside: &ObjectKey, key: &ObjectKey) -> Result<()>;
+}
+
+/// The error of an object that is longer than it can be.
+fn too_long(url: &str, key: &ObjectKey, limit: u64) -> Error {
+    Error::damage(format!("target {url}: {key}: it is longer than {limit} bytes, which no such object is"))
 }
 
 #[cfg(test)]

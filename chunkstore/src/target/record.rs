@@ -86,6 +86,11 @@ impl Target for RecordTarget {
         self.note(Operation::Get, key.as_str(), got(&result), result)
     }
 
+    fn get_at_most(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>> {
+        let result = self.inner.get_at_most(key, limit);
+        self.note(Operation::Get, key.as_str(), got(&result), result)
+    }
+
     fn get_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>> {
         let result = self.inner.get_range(key, offset, length);
         self.note(Operation::GetRange, key.as_str(), got(&result), result)

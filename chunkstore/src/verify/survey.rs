@@ -15,6 +15,7 @@ use crate::monitor::{Event, Fault, FaultSide, Monitor};
 use crate::repository::blame::blame;
 use crate::repository::complete::Complete;
 use crate::repository::config::Mode;
+use crate::repository::fetch::fetch;
 use crate::repository::inspect::Inspector;
 use crate::repository::key::{KeyObject, KeyRemoval};
 use crate::repository::layout::{ObjectKind, ObjectName};
@@ -518,7 +519,7 @@ pub(crate) fn read(
     if target.handle.error().is_some() {
         return Ok((Copy::Absent, None));
     }
-    let read = target.target.get(&name.key());
+    let read = fetch(&*target.target, name);
     let mut length = 0;
     let checked = read.and_then(|bytes| {
         length = bytes.len() as u64;

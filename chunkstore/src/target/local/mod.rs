@@ -29,7 +29,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::url::TargetUrl;
-use super::{OBJECT_BYTES_MAX, ObjectInfo, ObjectKey, Target, within_prefix};
+use super::{OBJECT_BYTES_MAX, ObjectInfo, ObjectKey, Target, too_long, within_prefix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where unfinished objects are written: it starts with a dot, so that it can be no object's key.
@@ -287,18 +287,19 @@ impl Target for LocalTarget {
     }
 
     fn get(&self, key: &ObjectKey) -> Result<Vec<u8>> {
+        self.get_at_most(key, OBJECT_BYTES_MAX)
+    }
+
+    fn get_at_most(&self, key: &ObjectKey, limit: u64) -> Result<Vec<u8>> {
         let (file, length) = self.open_object(key)?;
-        if length > OBJECT_BYTES_MAX {
-            return Err(Error::damage(format!(
-                "target {}: {key}: it has {length} bytes, no object has more than {OBJECT_BYTES_MAX}",
-                self.url
-            )));
+        if length > limit {
+            return Err(too_long(&self.url, key, limit));
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX)).map_err(|error| {
             Error::caused(ErrorKind::Local, format!("{key}: no memory to read {length} bytes"), error)
         })?;
-        file.take(OBJECT_BYTES_MAX)
+        file.take(length)
             .read_to_end(&mut bytes)
             .map_err(|error| io_error(error, format!("target {}: {key}: it cannot be read", self.url)))?;
         Ok(bytes)
