@@ -18,9 +18,9 @@ use crate::pack::{CONTENTS_BYTES_MAX, Reader};
 use crate::repository::layout::ObjectName;
 use crate::seal::Cipher;
 use crate::secret::{Epoch, Secrets};
-use crate::target::Target;
 use crate::target::fault::{FaultTarget, Rule};
 use crate::target::mem::MemTarget;
+use crate::target::{ObjectInfo, ObjectKey, Target};
 use crate::testing::noise;
 
 struct Slice<'a>(&'a [u8]);
@@ -259,51 +259,88 @@ fn a_target_that_dies_does_not_stop_the_other() {
     assert_eq!(chunks_of(&*good, &secrets).len() as u64, stored.gathered.chunks);
 }
 
+/// Does nothing but put, and that as it is told.
+struct OnlyPuts<F>(F);
+
+impl<F> std::fmt::Debug for OnlyPuts<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnlyPuts")
+    }
+}
+
+fn refused<T>() -> Result<T> {
+    Err(Error::new(ErrorKind::Target, "nothing but put is there"))
+}
+
+impl<F: Fn() + Send + Sync> Target for OnlyPuts<F> {
+    fn url(&self) -> &str {
+        "only puts"
+    }
+    fn put(&self, _: &ObjectKey, _: &[&[u8]]) -> Result<()> {
+        (self.0)();
+        Ok(())
+    }
+    fn put_new(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()> {
+        self.put(key, parts)
+    }
+    fn get(&self, _: &ObjectKey) -> Result<Vec<u8>> {
+        refused()
+    }
+    fn get_range(&self, _: &ObjectKey, _: u64, _: usize) -> Result<Vec<u8>> {
+        refused()
+    }
+    fn length(&self, _: &ObjectKey) -> Result<Option<u64>> {
+        refused()
+    }
+    fn list(&self, _: &str) -> Result<Vec<ObjectInfo>> {
+        refused()
+    }
+    fn delete(&self, _: &ObjectKey) -> Result<()> {
+        refused()
+    }
+    fn set_aside(&self, _: &ObjectKey) -> Result<ObjectKey> {
+        refused()
+    }
+    fn put_back(&self, _: &ObjectKey, _: &ObjectKey) -> Result<()> {
+        refused()
+    }
+}
+
+#[test]
+fn a_target_that_panics_has_failed_and_keeps_nobody_waiting() {
+    let good = MemTarget::new("good");
+    let targets: Vec<Arc<dyn Target>> = vec![Arc::new(OnlyPuts(|| panic!("a bug of this target"))), good];
+    let outcomes = std::thread::scope(|scope| {
+        let (mut uploaders, acknowledgements) = Uploaders::start(scope, &targets, 1);
+        for tag in 0..4u32 {
+            let key = ObjectKey::new(format!("packs/{tag}")).unwrap();
+            uploaders.send(Upload { key, bytes: Arc::new(vec![0; 10]), tag });
+        }
+        drop(uploaders);
+        acknowledgements.into_iter().map(|a| (a.target, a.outcome)).collect::<Vec<_>>()
+    });
+    let of = |index| outcomes.iter().filter(move |(target, _)| *target == index).map(|(_, outcome)| outcome);
+    assert!(of(1).filter(|outcome| matches!(outcome, Outcome::Stored)).count() == 4);
+    assert_eq!(of(0).count(), 4, "each object is acknowledged");
+    let failed: Vec<_> = of(0)
+        .filter_map(|outcome| match outcome {
+            Outcome::Failed(error) => Some(error),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].kind(), ErrorKind::Target);
+    assert!(failed[0].to_string().contains("a bug of this target"), "{}", failed[0]);
+}
+
 #[test]
 fn a_slow_target_falls_behind_and_is_told_of() {
-    use crate::target::ObjectKey;
-    /// Does nothing but put, and that only when it is released.
-    #[derive(Debug)]
-    struct Stuck(crossbeam_channel::Receiver<()>);
-    fn refused<T>() -> Result<T> {
-        Err(Error::new(ErrorKind::Target, "nothing but put is there"))
-    }
-    impl Target for Stuck {
-        fn url(&self) -> &str {
-            "stuck"
-        }
-        fn put(&self, _: &ObjectKey, _: &[&[u8]]) -> Result<()> {
-            let _ = self.0.recv();
-            Ok(())
-        }
-        fn put_new(&self, key: &ObjectKey, parts: &[&[u8]]) -> Result<()> {
-            self.put(key, parts)
-        }
-        fn get(&self, _: &ObjectKey) -> Result<Vec<u8>> {
-            refused()
-        }
-        fn get_range(&self, _: &ObjectKey, _: u64, _: usize) -> Result<Vec<u8>> {
-            refused()
-        }
-        fn length(&self, _: &ObjectKey) -> Result<Option<u64>> {
-            refused()
-        }
-        fn list(&self, _: &str) -> Result<Vec<crate::target::ObjectInfo>> {
-            refused()
-        }
-        fn delete(&self, _: &ObjectKey) -> Result<()> {
-            refused()
-        }
-        fn set_aside(&self, _: &ObjectKey) -> Result<ObjectKey> {
-            refused()
-        }
-        fn put_back(&self, _: &ObjectKey, _: &ObjectKey) -> Result<()> {
-            refused()
-        }
-    }
-    let (release, stuck) = crossbeam_channel::bounded(0);
+    let (release, stuck) = crossbeam_channel::bounded::<()>(0);
     let quick = MemTarget::new("quick");
-    let targets: Vec<Arc<dyn Target>> = vec![Arc::new(Stuck(stuck)), quick.clone()];
+    let put = move || {
+        let _ = stuck.recv();
+    };
+    let targets: Vec<Arc<dyn Target>> = vec![Arc::new(OnlyPuts(put)), quick.clone()];
     std::thread::scope(|scope| {
         let (mut uploaders, acknowledgements) = Uploaders::start(scope, &targets, 1);
         uploaders.set_patience(std::time::Duration::from_millis(20));

@@ -5,13 +5,14 @@
 //! lacks is acknowledged as [`Outcome::Lagging`] and caught up later from a sister. A target whose put failed gets nothing more in this
 //! run. The queue keeps order on each target, which is the order of durability: what a segment names comes before the segment.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded, unbounded};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Result};
 use crate::target::{ObjectKey, Target};
 
 /// How long one target may keep the others waiting, in all, before it is let fall behind: long enough for a disk to write back its
@@ -172,6 +173,18 @@ impl<T: Clone + Send + Sync> Uploaders<T> {
     }
 }
 
+/// Puts an object. A panic is a failure of this target: whoever waits for word of each object would else wait for ever.
+fn put<T>(target: &dyn Target, upload: &Upload<T>) -> Result<()> {
+    // Nothing of the target is used any more after a failure.
+    let put = AssertUnwindSafe(|| target.put(&upload.key, &[&upload.bytes]));
+    catch_unwind(put).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+        let what = format!("target {}: {}: a panic in the program: {said}", target.url(), upload.key);
+        Err(Error::new(ErrorKind::Target, what))
+    })
+}
+
 fn upload_all<T: Clone>(
     index: usize,
     target: &dyn Target,
@@ -183,7 +196,7 @@ fn upload_all<T: Clone>(
         let outcome = if failed.load(Ordering::Acquire) {
             Outcome::Skipped
         } else {
-            match target.put(&upload.key, &[&upload.bytes]) {
+            match put(target, &upload) {
                 Ok(()) => Outcome::Stored,
                 Err(error) => {
                     failed.store(true, Ordering::Release);
