@@ -172,7 +172,7 @@ impl NewSegment {
     /// The segment with these contents: packs, heads of other writers, and records as a [`RecordWriter`] gives them.
     ///
     /// # Errors
-    /// Invalid argument if a part is beyond its limit; not the same if the epoch's secret is missing.
+    /// Invalid argument if a part is beyond its limit, or there are neither packs nor records; not the same if the epoch's secret is missing.
     pub fn encode(
         &self,
         keys: &SegmentKeys,
@@ -191,6 +191,9 @@ impl NewSegment {
         records: &[u8],
         packing: Packing,
     ) -> Result<SegmentObject> {
+        if packs.is_empty() && records.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a segment that says nothing"));
+        }
         let names = Names {
             packs: packs.iter().map(|p| PackName { name: p.name, stored_bytes: p.stored_bytes }).collect(),
             heads: heads.to_vec(),
@@ -357,6 +360,10 @@ impl Segment {
             lengths.iter().fold(SEGMENT_HEADER_BYTES as u64, |sum, length| sum + u64::from(*length));
         if bytes.len() as u64 != expected {
             return Err(Error::damage(format!("{expected} bytes expected, {} found", bytes.len())));
+        }
+        // Without a sealed part anybody could have made it, in any writer's name.
+        if tail.index_bytes == 0 && tail.versions_bytes == 0 {
+            return Err(Error::damage("a segment with neither part"));
         }
         let name =
             SegmentName { writer: header.writer, sequence: header.sequence, hash: ObjectHash::of(&[bytes]) };

@@ -127,10 +127,33 @@ fn a_segment_comes_back() {
         assert_eq!(records[0], Record::Run(run()));
         assert_eq!(records[2], Record::Commit(Box::new(commit())));
         assert!(matches!(&records[1], Record::Entry(entry) if entry.marks == Marks::RACY));
-        let empty = new(cipher).encode(&keys(), &[], &[], &[]).unwrap();
-        assert_eq!(empty.bytes.len(), SEGMENT_HEADER_BYTES + 2);
-        assert_eq!(read_all(&empty).unwrap(), (Vec::new(), Vec::new()));
     }
+}
+
+#[test]
+fn one_part_is_enough() {
+    for cipher in [Cipher::None, Cipher::ChaCha20Poly1305] {
+        let index = new(cipher).encode(&keys(), &packs(), &[], &[]).unwrap();
+        assert_eq!(read_all(&index).unwrap(), (packs(), Vec::new()));
+        let versions = new(cipher).encode(&keys(), &[], &[], &records()).unwrap();
+        let (packs, records) = read_all(&versions).unwrap();
+        assert_eq!((packs.len(), records.len()), (0, 3));
+    }
+}
+
+#[test]
+fn what_no_seal_vouches_for_is_no_segment() {
+    let refused = new(Cipher::ChaCha20Poly1305).encode(&keys(), &[], &[head()], &[]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    // As anybody can make it who has seen one: another writer's name in the header, both parts left out.
+    let whole = golden(Cipher::ChaCha20Poly1305);
+    let names = Segment::open(&whole).unwrap().names_part().to_vec();
+    let mut bytes = [&whole.bytes[..SEGMENT_HEADER_BYTES], &names].concat();
+    bytes[24..40].copy_from_slice(&[0x99; 16]);
+    bytes[232..240].fill(0);
+    let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..240]).to_le_bytes();
+    bytes[240..248].copy_from_slice(&checksum);
+    assert_eq!(Segment::parse(&bytes.into()).unwrap_err().kind(), ErrorKind::Damage);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::chunk::Hasher;
+use crate::entry_key::EntryKey;
 use crate::frame::{Builder, Compressor};
 use crate::id::{ChunkId, IntentId, ObjectHash, WriterId};
 use crate::monitor::Collector;
@@ -14,7 +15,7 @@ use crate::repository::intent::Intent;
 use crate::repository::key::PasswordCost;
 use crate::repository::layout::ObjectKind;
 use crate::repository::tests::{PASSWORD, World};
-use crate::segment::{NewSegment, PackContents, PieceFlags, SegmentKeys, Sequence};
+use crate::segment::{NewSegment, PackContents, PieceFlags, RecordWriter, SegmentKeys, Sequence};
 use crate::target::Operation;
 use crate::target::Target;
 use crate::target::fault::{Fault as Injected, FaultTarget, Rule};
@@ -70,7 +71,9 @@ impl Full {
                 flags: PieceFlags { begins: true, commits: false },
                 salt: NewSegment::fresh_salt().unwrap(),
             };
-            let segment = segment.encode(&keys, &contents[named], &[], &[]).unwrap();
+            let mut records = RecordWriter::new();
+            records.gone(&EntryKey::root());
+            let segment = segment.encode(&keys, &contents[named], &[], &records.take()).unwrap();
             let hash = segment.name.hash;
             target.put(&segment.name.key(), &[&segment.bytes]).unwrap();
             if sequence != 1 || writer == OTHER_WRITER {
