@@ -50,6 +50,11 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::caused(ErrorKind::Local, format!("the outbox: {doing} {}", path.display()), error)
 }
 
+fn sync_dir(path: &Path) -> Result<()> {
+    let dir = File::open(path).map_err(|error| failed("open", path, error))?;
+    dir.sync_all().map_err(|error| failed("sync", path, error))
+}
+
 fn file_name(name: &SegmentName) -> String {
     format!("{}-{}-{}{SUFFIX}", name.writer, name.sequence, name.hash)
 }
@@ -94,12 +99,7 @@ impl Outbox {
         file.sync_all().map_err(|error| failed("sync", &aside, error))?;
         drop(file);
         fs::rename(&aside, &path).map_err(|error| failed("rename", &path, error))?;
-        self.sync_dir()
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        let dir = File::open(&self.dir).map_err(|error| failed("open", &self.dir, error))?;
-        dir.sync_all().map_err(|error| failed("sync", &self.dir, error))
+        sync_dir(&self.dir)
     }
 
     /// Keeps a segment: durable when this returns.
@@ -133,7 +133,7 @@ impl Outbox {
     /// A segment that is here.
     ///
     /// # Errors
-    /// Not found, if it is not; damage, naming it, if its bytes are not those of its name; local.
+    /// Not found, if it is not; damage, naming it, if its bytes are not those of its name, or its place on the disk is bad; local.
     pub fn read(&self, name: &SegmentName) -> Result<SegmentObject> {
         let path = self.dir.join(file_name(name));
         let length = match fs::metadata(&path) {
@@ -146,7 +146,13 @@ impl Outbox {
         if length > SEGMENT_BYTES_MAX as u64 {
             return Err(Error::damage(format!("{}: {length} bytes are too many", path.display())));
         }
-        let bytes = fs::read(&path).map_err(|error| failed("read", &path, error))?;
+        let bytes = fs::read(&path).map_err(|error| match error.raw_os_error() {
+            // A bad sector: it will not be read tomorrow either.
+            Some(errno) if errno == rustix::io::Errno::IO.raw_os_error() => {
+                failed("read", &path, error).with_kind(ErrorKind::Damage)
+            }
+            _ => failed("read", &path, error),
+        })?;
         let object = SegmentObject { name: *name, bytes: Arc::new(bytes) };
         Segment::open(&object).map_err(|error| error.at(path.display()))?;
         Ok(object)
@@ -179,10 +185,13 @@ impl Outbox {
         };
         let Some(writer) = parse_writer_file(&text) else { return Ok(None) };
         let newest = self.segments()?.into_iter().rfind(|name| name.writer == writer);
-        match newest {
-            // The end of the chain must be whole: its hash is what the next segment names.
-            Some(name) if self.read(&name).is_err() => Ok(None),
-            newest => Ok(Some(LogEnd { writer, newest: newest.map(|name| (name.sequence, name.hash)) })),
+        let Some(name) = newest else { return Ok(Some(LogEnd { writer, newest: None })) };
+        // The end of the chain must be whole: its hash is what the next segment names.
+        match self.read(&name) {
+            Ok(_) => Ok(Some(LogEnd { writer, newest: Some((name.sequence, name.hash)) })),
+            Err(error) if matches!(error.kind(), ErrorKind::Damage | ErrorKind::NotFound) => Ok(None),
+            // What cannot be read for another reason may be whole: a log is not given up for that.
+            Err(error) => Err(error),
         }
     }
 
@@ -192,6 +201,10 @@ impl Outbox {
     /// Local.
     pub fn begin_log(&self) -> Result<LogEnd> {
         let writer = WriterId::random()?;
+        // The folder may have been made just now: what is written in it is durable only if its own name is.
+        if let Some(parent) = self.dir.parent() {
+            sync_dir(parent)?;
+        }
         self.write(WRITER_FILE, writer_file(writer).as_bytes())?;
         Ok(LogEnd { writer, newest: None })
     }

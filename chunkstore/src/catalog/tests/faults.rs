@@ -362,6 +362,29 @@ fn the_outbox_keeps_the_end_of_the_log() {
 }
 
 #[test]
+fn a_log_whose_end_cannot_be_read_now_is_not_given_up() {
+    let [first, second, _] = trees();
+    let machine = Machine::new();
+    machine.back_up("host", 1, &first, &[]);
+    let writer = machine.catalog.writer().unwrap();
+    let newest = machine.catalog.outbox_names().unwrap().pop().unwrap();
+    let outbox = std::fs::read_dir(machine.dir.path().join("outbox")).unwrap();
+    let path = outbox
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains(&newest.hash.to_string()))
+        .unwrap();
+    // Something that is neither there nor gone nor damaged: another error of the system.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(machine.catalog.writer().unwrap_err().kind(), ErrorKind::Local);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    machine.back_up("host", 2, &second, &[]);
+    assert_eq!(machine.catalog.writer().unwrap(), writer);
+}
+
+#[test]
 fn a_run_that_was_given_up_counts_for_nothing() {
     let [first, second, third] = trees();
     let target = target("t");
