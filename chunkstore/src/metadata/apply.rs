@@ -23,7 +23,7 @@ pub enum Ownership {
     Numbers,
     /// The numbers that the names which were kept have on this system; where a name is not known here, the numbers.
     Names,
-    /// Whoever makes the entry owns it.
+    /// Whoever makes the entry owns it. Setuid and setgid come back only if it is the owner that was kept.
     Ignore,
 }
 
@@ -204,8 +204,11 @@ pub fn apply(
         }
     };
     apply_xattrs(entry, metadata, &has, Phase::BeforeMode, &mut shortfalls);
+    // With `Names` the numbers may differ and be those that were meant.
+    let is_meant =
+        owned && (ownership != Ownership::Ignore || (now.uid, now.gid) == (metadata.uid, metadata.gid));
     let mut mode = metadata.mode;
-    if !owned && mode & 0o6000 != 0 {
+    if !is_meant {
         // Running as another user or group than it was meant to is worse than not running as either.
         mode &= !0o6000;
     }
@@ -218,7 +221,7 @@ pub fn apply(
     if let Err(errno) = entry.set_mtime(metadata.mtime) {
         shortfalls.push(Shortfall::Time(errno));
     }
-    look_again(entry, metadata, &mut shortfalls)?;
+    look_again(entry, metadata, is_meant, &mut shortfalls)?;
     Ok(shortfalls)
 }
 
@@ -231,14 +234,14 @@ fn chmod_if_needed(entry: Opened<'_>, mode: u16) -> rustix::io::Result<()> {
 fn look_again(
     entry: Opened<'_>,
     metadata: &Metadata,
+    is_owner_meant: bool,
     shortfalls: &mut Vec<Shortfall>,
 ) -> rustix::io::Result<()> {
     let came_out = Stat::of(entry.fd())?;
-    let owner_failed = shortfalls.iter().any(|shortfall| matches!(shortfall, Shortfall::Owner(_)));
     let told = |matches: fn(&Shortfall) -> bool| shortfalls.iter().any(matches);
     let mode_differs = metadata.kind != Kind::Symlink && came_out.mode != metadata.mode;
-    // Without its owner an entry goes without setuid and setgid: said once, by the owner.
-    let only_set_id = owner_failed && (came_out.mode ^ metadata.mode) & !0o6000 == 0;
+    // Without its owner an entry goes without setuid and setgid: said once, by the owner, or asked for.
+    let only_set_id = !is_owner_meant && (came_out.mode ^ metadata.mode) & !0o6000 == 0;
     let mode = mode_differs && !only_set_id && !told(|shortfall| matches!(shortfall, Shortfall::Mode(_)));
     let time = came_out.mtime != metadata.mtime && !told(|shortfall| matches!(shortfall, Shortfall::Time(_)));
     if mode {

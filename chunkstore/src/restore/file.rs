@@ -291,11 +291,11 @@ pub(super) enum InPlace {
     Something(Stat),
 }
 
-/// Looks at the place of an entry that is no directory. A directory that is in the way goes if it is empty.
-pub(super) fn look(directory: &OwnedFd, name: &CStr, dry_run: bool) -> Result<InPlace, Failure> {
+/// Looks at the place of an entry that is no directory. If room is to be made, a directory that is in the way goes if it is empty.
+pub(super) fn look(directory: &OwnedFd, name: &CStr, make_room: bool) -> Result<InPlace, Failure> {
     match Stat::at(directory, name) {
         Ok(stat) if stat.kind == crate::metadata::Kind::Directory => {
-            if dry_run {
+            if !make_room {
                 return Ok(InPlace::Something(stat));
             }
             match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {

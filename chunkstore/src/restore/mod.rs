@@ -5,7 +5,7 @@
 //!   its id and written to wherever it belongs, by several threads ([`batch`]). No byte that does not match its id reaches a file.
 //! - A file appears under its name before it is whole only where nothing was there before; what exists is replaced by a rename. A file that
 //!   cannot be had whole is not left behind.
-//! - Directories get their permissions and times last, the deepest first ([`tree`]).
+//! - Directories get their permissions and times last, the deepest first ([`tree`]); also those that are there when a restore is stopped.
 //!
 //! **Never outside.** Every call goes by an open directory and a name in it, and refuses links; what leads to the target directory is the
 //! only path that is followed. A link, or anything else, in the place of a directory is replaced, or refused with a

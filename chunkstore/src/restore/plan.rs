@@ -56,11 +56,13 @@ pub(super) struct Planner<'a> {
 }
 
 impl Drop for Planner<'_> {
-    /// Removes what was begun and is not whole: nothing, unless the restore was cut short.
+    /// Leaves nothing half done if the restore was cut short: files that are not whole go, directories get what is theirs.
     fn drop(&mut self) {
         for job in &self.jobs {
             job.abandon();
         }
+        self.tree.close();
+        self.tree.put_right();
     }
 }
 
@@ -206,7 +208,8 @@ impl<'a> Planner<'a> {
         let open = directory
             .open()
             .map_err(|errno| Failure::of("the directory it is in is not there any more", errno))?;
-        let there = match look(&open, &name, self.options.dry_run)? {
+        let make_room = !self.options.dry_run && self.options.overwrite != Overwrite::Never;
+        let there = match look(&open, &name, make_room)? {
             InPlace::Nothing => None,
             InPlace::Something(stat) => Some(stat),
         };
@@ -430,7 +433,7 @@ impl<'a> Planner<'a> {
         let gone = |errno| Failure::of("the directory it is in is not there any more", errno);
         let from = leader.directory.open().map_err(gone)?;
         let to = directory.open().map_err(gone)?;
-        let there = match look(&to, name, false)? {
+        let there = match look(&to, name, true)? {
             InPlace::Nothing => None,
             InPlace::Something(stat) => Some(stat),
         };

@@ -418,7 +418,7 @@ fn a_restore_that_restores_nothing_does_not_end_well() {
     expect(0, as_nobody(&sandbox, vec!["init".into(), "--mirror".into(), mirror]));
     expect(0, as_nobody(&sandbox, vec!["backup".into(), sandbox.tree().into_os_string()]));
     let packs = |target: &str| sandbox.target(target).join("packs");
-    let close = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    let close = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     // They are not there.
     for target in ["a", "b"] {
         fs::rename(packs(target), sandbox.path(format!("packs-{target}"))).unwrap();

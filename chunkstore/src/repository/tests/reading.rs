@@ -28,8 +28,11 @@ fn reading_falls_over() {
     assert_eq!(opened.read(&name, &monitor).unwrap_err().kind(), ErrorKind::Damage);
 }
 
+/// A pack's name and bytes.
+type Pack = (ObjectName, &'static [u8]);
+
 /// A repository on two targets behind faults, and two packs on both.
-fn two_packs() -> (World, [Arc<FaultTarget>; 2], [(ObjectName, &'static [u8]); 2]) {
+fn two_packs() -> (World, [Arc<FaultTarget>; 2], [Pack; 2]) {
     let world = World::new(&["a", "b"]);
     let faults = [0, 1].map(|index| FaultTarget::new(world.targets[index].clone()));
     for target in &faults {

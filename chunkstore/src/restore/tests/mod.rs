@@ -18,6 +18,7 @@ use super::{Overwrite, RestoreOptions, RestoreSummary, restore, verify, write_co
 use crate::entry_key::EntryKey;
 use crate::error::ErrorKind;
 use crate::metadata::Kind;
+use crate::metadata::apply::Ownership;
 use crate::monitor::{Collector, Event, Fault, FaultSide, Monitor};
 use crate::testing::{scratch, unprivileged};
 use crate::version::Version;
@@ -130,6 +131,48 @@ fn a_user_hears_once_what_only_root_can_do() {
     assert_eq!(summary.files_restored, 3);
     let mode = fs::metadata(target.join("a")).unwrap().mode();
     assert_eq!(mode & 0o7777, 0o755, "nobody runs as somebody else than was meant");
+}
+
+#[test]
+fn whoever_owns_what_he_restores_runs_nothing_as_somebody_else() {
+    let (_guard, base) = scratch();
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
+    let (source, target) = (base.join("source"), base.join("target"));
+    fs::create_dir(&source).unwrap();
+    for name in ["mine", "another's"] {
+        fs::write(source.join(name), name).unwrap();
+        fs::set_permissions(source.join(name), fs::Permissions::from_mode(0o6755)).unwrap();
+    }
+    let mut store = Store::of(&source);
+    for (key, version) in &mut store.entries {
+        if key.name() == b"another's" {
+            version.metadata.uid += 1;
+        }
+    }
+    let options = RestoreOptions { ownership: Ownership::Ignore, ..into(&source, &target) };
+    run_well(&store, &options);
+    let mode = |name: &str| fs::metadata(target.join(name)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("mine"), mode("another's")), (0o6755, 0o755));
+}
+
+#[test]
+fn an_empty_directory_in_a_files_place_stays_if_nothing_may_be_overwritten() {
+    let (_guard, base) = scratch();
+    let (source, target) = (base.join("source"), base.join("target"));
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "x").unwrap();
+    symlink("x", source.join("link")).unwrap();
+    let store = Store::of(&source);
+    for name in ["file", "link"] {
+        fs::create_dir_all(target.join(name)).unwrap();
+    }
+    let options = into(&source, &target);
+    let summary =
+        run_well(&store, &RestoreOptions { overwrite: Overwrite::Never, verify: true, ..options.clone() });
+    assert_eq!((summary.skipped, summary.files_verified), (2, 0));
+    assert!(target.join("file").is_dir() && target.join("link").is_dir());
+    run_well(&store, &options);
+    assert_same(&source, &target);
 }
 
 #[test]
@@ -462,7 +505,7 @@ fn a_directory_that_cannot_be_read_again_costs_each_file_below_it() {
         let store = Store::of(&source);
         let options = into(&source, &target);
         run_well(&store, &options);
-        fs::set_permissions(target.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(target.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
         let mut told = verified(&store, &options, 3);
         told.sort();
         fs::set_permissions(target.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -523,9 +566,13 @@ fn a_stopped_restore_leaves_only_what_is_whole() {
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         for (path, _) in listing(&target) {
             let relative = path.strip_prefix(&target).unwrap();
-            if path.symlink_metadata().unwrap().is_file() {
+            let made = path.symlink_metadata().unwrap();
+            if made.is_file() {
                 assert_eq!(fs::read(&path).unwrap(), fs::read(source.join(relative)).unwrap(), "{path:?}");
             }
+            let was = source.join(relative).symlink_metadata().unwrap();
+            let seen = |metadata: &fs::Metadata| (metadata.mode(), metadata.mtime(), metadata.mtime_nsec());
+            assert_eq!(seen(&made), seen(&was), "{after}: {path:?}");
         }
     }
 }
