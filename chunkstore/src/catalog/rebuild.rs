@@ -56,7 +56,10 @@ impl PieceSource for TargetPieces<'_> {
         if let Some(segment) = self.kept.borrow().0.get(name) {
             return Ok(segment.clone());
         }
-        let bytes = self.target.get(&name.key()).map_err(|error| blame(self.target, error))?;
+        let bytes = self
+            .target
+            .get_at_most(&name.key(), SEGMENT_BYTES_MAX as u64)
+            .map_err(|error| blame(self.target, error))?;
         let length = bytes.len();
         let segment = Segment::open(&SegmentObject { name: *name, bytes: bytes.into() })?;
         let mut kept = self.kept.borrow_mut();
