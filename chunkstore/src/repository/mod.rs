@@ -25,6 +25,7 @@ mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,7 @@ use crate::target::Target;
 use config::{Config, Mode};
 use connect::Connect;
 use inspect::Inspector;
+use layout::ObjectName;
 use state::RepositoryState;
 
 /// An open repository.
@@ -66,11 +68,16 @@ pub struct RepositoryTarget {
     listed: bool,
     target: Option<Arc<dyn Target>>,
     error: Mutex<Option<Error>>,
+    /// What was found bad there by reading it.
+    bad: Mutex<HashSet<ObjectName>>,
 }
+
+/// How many bad objects of a target are remembered: with more, some are told again.
+const BAD_MAX: usize = 1 << 14;
 
 impl RepositoryTarget {
     pub(crate) fn reachable(url: String, listed: bool, target: Arc<dyn Target>) -> Arc<Self> {
-        Arc::new(Self { url, listed, target: Some(target), error: Mutex::new(None) })
+        Arc::new(Self { url, listed, target: Some(target), error: Mutex::default(), bad: Mutex::default() })
     }
 
     pub(crate) fn failing(
@@ -79,7 +86,7 @@ impl RepositoryTarget {
         target: Option<Arc<dyn Target>>,
         error: Error,
     ) -> Arc<Self> {
-        Arc::new(Self { url, listed, target, error: Mutex::new(Some(error)) })
+        Arc::new(Self { url, listed, target, error: Mutex::new(Some(error)), bad: Mutex::default() })
     }
 
     /// Its URL.
@@ -116,6 +123,19 @@ impl RepositoryTarget {
         let news = kept.is_none();
         kept.get_or_insert(error);
         news
+    }
+
+    /// An object, or a part of it, is bad there. Whether this is news.
+    fn note_bad(&self, name: &ObjectName) -> bool {
+        let mut bad = self.bad.lock();
+        if bad.len() >= BAD_MAX {
+            bad.clear();
+        }
+        bad.insert(*name)
+    }
+
+    fn is_bad(&self, name: &ObjectName) -> bool {
+        self.bad.lock().contains(name)
     }
 }
 

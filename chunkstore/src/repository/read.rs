@@ -39,7 +39,7 @@ impl Repository {
     }
 
     /// Asks the targets one after the other until one answers; those that failed before are asked last. What one target cannot read
-    /// of itself is passed over as damage of this object, and the target goes on being asked.
+    /// of itself is passed over as damage of this object, which is told once, and the target goes on being asked for others.
     pub(crate) fn read_from_any<T>(
         &self,
         name: &ObjectName,
@@ -47,7 +47,7 @@ impl Repository {
         ask: impl Fn(&dyn Target) -> Result<T>,
     ) -> Result<T> {
         let mut worst: Option<Error> = None;
-        for Asked { target, open, failed } in self.order() {
+        for Asked { target, open, failed } in self.order(name) {
             let error = match ask(&**open) {
                 Ok(answer) => return Ok(answer),
                 // Whether it is there again is not asked for each object: it was given up, and that was told.
@@ -57,13 +57,15 @@ impl Repository {
             let side = match error.kind() {
                 ErrorKind::NotFound => None,
                 // One that calls itself newer may be damaged, or forged: another target may have it as this version wrote it.
-                ErrorKind::Damage | ErrorKind::NewerFormat => Some(FaultSide::Damage),
+                // What another repository's secrets sealed is not what was looked for.
+                ErrorKind::Damage | ErrorKind::NewerFormat | ErrorKind::NotTheSame => {
+                    // A pack is read in thousands of parts.
+                    target.note_bad(name).then_some(FaultSide::Damage)
+                }
                 ErrorKind::Target | ErrorKind::TargetFull => {
                     // Told once: every object would tell the same.
                     target.fail(error.clone()).then_some(FaultSide::Target)
                 }
-                // What another repository's secrets sealed is not what was looked for.
-                ErrorKind::NotTheSame => Some(FaultSide::Damage),
                 _ => return Err(error),
             };
             if let Some(side) = side {
@@ -90,9 +92,10 @@ impl Repository {
         })
     }
 
-    /// The targets in the order in which they are asked: first those that have not failed, then those that did not answer once and may by now. One
-    /// that is another repository's, or of another kind, is not asked at all.
-    fn order(&self) -> Vec<Asked<'_>> {
+    /// The targets in the order in which they are asked: first those that have it good as far as is known (a disk may try for many seconds before
+    /// it says that it cannot read); last those that did not answer once and may by now. One that is another repository's, or of another kind, is not
+    /// asked at all.
+    fn order(&self, name: &ObjectName) -> Vec<Asked<'_>> {
         let mut order: Vec<_> = self
             .targets()
             .iter()
@@ -104,7 +107,7 @@ impl Repository {
                 Some(Asked { target, open, failed: error.is_some() })
             })
             .collect();
-        order.sort_by_key(|asked| asked.failed);
+        order.sort_by_cached_key(|asked| (asked.failed, asked.target.is_bad(name)));
         order
     }
 }
