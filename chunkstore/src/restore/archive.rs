@@ -11,19 +11,17 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::cat::{ContentsWriter, failed, zeros};
+use super::names::{Moment, Moments};
 use super::tar::{BLOCK_BYTES, END, Member};
 use super::{RestoreSource, cancelled};
 use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Kind;
 use crate::monitor::{Fault, FaultSide, Monitor};
-use crate::version::{SnapshotNumber, Version};
+use crate::version::Version;
 
 /// Up to this size a file is put together in memory.
 const SMALL_BYTES: u64 = 4 << 20;
-
-/// Names of one inode: on which file system, which one, and the snapshot that bore the Version, for inodes are used again.
-type Group = (u64, u64, SnapshotNumber);
 
 /// Writes the entries of `sources`, one after the other, as one archive. Paths are whole, without the slash in front; `/` itself is not in it.
 ///
@@ -36,7 +34,7 @@ pub fn write_archive(
     out: &mut dyn Write,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let mut archive = Archive { out, monitor, first_names: HashMap::new() };
+    let mut archive = Archive { out, monitor, first_names: HashMap::new(), moments: Moments::default() };
     let mut directories = Directories::default();
     for source in sources {
         let mut contents = ContentsWriter::new(*source);
@@ -104,7 +102,8 @@ struct Archive<'a> {
     out: &'a mut dyn Write,
     monitor: &'a dyn Monitor,
     /// The first name of each inode that has more, and how many more may come.
-    first_names: HashMap<Group, (Vec<u8>, u64)>,
+    first_names: HashMap<Moment, (Vec<u8>, u64)>,
+    moments: Moments,
 }
 
 impl Archive<'_> {
@@ -112,9 +111,8 @@ impl Archive<'_> {
         let metadata = &version.metadata;
         let whole = key.path_bytes();
         let path = whole.strip_prefix(b"/").unwrap_or(&whole);
-        let group = (metadata.device, metadata.inode, version.birth);
-        let is_grouped = metadata.links > 1 && metadata.kind != Kind::Directory;
-        let first = self.first_names.get(&group).filter(|_| is_grouped).map(|(first, _)| first.clone());
+        let moment = self.moments.of(version).filter(|_| metadata.kind != Kind::Directory);
+        let first = moment.and_then(|moment| self.first_names.get(&moment)).map(|(first, _)| first.clone());
         let member = Member { path, hard_link: first.as_deref(), metadata };
         let header = match member.header() {
             Ok(header) => header,
@@ -140,18 +138,18 @@ impl Archive<'_> {
         if member.has_contents() {
             zeros(self.out, (BLOCK_BYTES - metadata.size % BLOCK_BYTES) % BLOCK_BYTES)?;
         }
-        if is_grouped {
-            self.name_was_written(group, path, metadata.links);
+        if let Some(moment) = moment {
+            self.name_was_written(moment, path, metadata.links);
         }
         Ok(())
     }
 
     /// Remembers the first name, until the last one has come.
-    fn name_was_written(&mut self, group: Group, path: &[u8], links: u64) {
-        let (_, left) = self.first_names.entry(group).or_insert_with(|| (path.to_vec(), links));
+    fn name_was_written(&mut self, moment: Moment, path: &[u8], links: u64) {
+        let (_, left) = self.first_names.entry(moment).or_insert_with(|| (path.to_vec(), links));
         *left = left.saturating_sub(1);
         if *left == 0 {
-            self.first_names.remove(&group);
+            self.first_names.remove(&moment);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::entry_key::EntryKey;
 use crate::version::{SnapshotNumber, Version};
 
 /// An inode as it was at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Moment {
     device: u64,
     inode: u64,
@@ -21,6 +21,20 @@ pub(super) struct Moment {
     birth: SnapshotNumber,
     /// Stands for all that is restored of it. It tells apart what one inode was at different moments, of which there are few.
     restored: u64,
+}
+
+/// Tells moments apart.
+#[derive(Default)]
+pub(super) struct Moments(RandomState);
+
+impl Moments {
+    /// Which inode an entry is a name of, and of when; `None` if it has no other name.
+    pub(super) fn of(&self, version: &Version) -> Option<Moment> {
+        let Version { birth, metadata: m, contents, .. } = version;
+        let what = (m.kind, m.size, m.mtime, &m.holes, contents, &m.link_target, m.device_number);
+        let restored = self.0.hash_one((what, m.mode, m.uid, m.gid, &m.xattrs));
+        (m.links > 1).then_some(Moment { device: m.device, inode: m.inode, birth: *birth, restored })
+    }
 }
 
 /// The name that was restored first.
@@ -51,16 +65,13 @@ pub(super) struct Leaders {
     known: BTreeMap<Moment, Leader>,
     /// Those of which it is not known whether they come out whole.
     unsettled: Vec<Moment>,
-    hasher: RandomState,
+    moments: Moments,
 }
 
 impl Leaders {
     /// Which inode an entry is a name of, and of when; `None` if it has no other name.
     pub(super) fn moment(&self, version: &Version) -> Option<Moment> {
-        let Version { birth, metadata: m, contents, .. } = version;
-        let what = (m.kind, m.size, m.mtime, &m.holes, contents, &m.link_target, m.device_number);
-        let restored = self.hasher.hash_one((what, m.mode, m.uid, m.gid, &m.xattrs));
-        (m.links > 1).then_some(Moment { device: m.device, inode: m.inode, birth: *birth, restored })
+        self.moments.of(version)
     }
 
     /// The name that was restored first.

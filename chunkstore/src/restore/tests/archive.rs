@@ -126,3 +126,23 @@ fn who_wants_it_no_more_is_heard() {
     let error = write_archive(&[&store], &mut Vec::new(), &monitor).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
 }
+
+#[test]
+fn names_are_linked_only_where_the_snapshot_has_the_same_of_each() {
+    let (_guard, base) = scratch();
+    let source = base.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("a"), "one inode").unwrap();
+    fs::hard_link(source.join("a"), source.join("b")).unwrap();
+    let mut store = Store::of(&source);
+    let links = |store: &Store| {
+        let mut archive = Vec::new();
+        write_archive(&[store], &mut archive, &Collector::default()).unwrap();
+        archive.chunks(512).filter(|block| block[257..262] == *b"ustar" && block[156] == b'1').count()
+    };
+    assert_eq!(links(&store), 1);
+    // It changed while the backup went from one name to the other.
+    let (_, second) = store.entries.iter_mut().find(|(key, _)| key.path() == source.join("b")).unwrap();
+    second.metadata.mtime.seconds += 1;
+    assert_eq!(links(&store), 0);
+}
