@@ -16,7 +16,7 @@ use crate::key::SequenceNumber;
 use crate::keyspace::Keyspace;
 use crate::levels::{Change, Edit, KEYSPACE_NAME_BYTES_MAX, KeyspaceView};
 use crate::options::{Background, KeyspaceOptions, Options, Tuning};
-use crate::recover::{self, RecoveryReport};
+use crate::recover::{self, Opened, RecoveryReport};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::table::CheckLevel;
@@ -87,11 +87,10 @@ impl Builder {
     /// NewerFormat; InvalidArgument for options that cannot be; Io.
     pub fn open(self) -> Result<Db> {
         let opened = recover::open(&self.directory, &self.options)?;
-        let workers = match (self.options.read_only, self.options.background) {
-            (false, Background::Threads) => Workers::start(&opened.engine)?,
-            _ => Workers::default(),
+        let handle = match (self.options.read_only, self.options.background) {
+            (false, Background::Threads) => Handle::new(opened, Workers::start)?,
+            _ => Handle::new(opened, |_, _| Ok(()))?,
         };
-        let handle = Handle { engine: opened.engine, workers: Mutex::new(workers), report: opened.report };
         Ok(Db { handle: Arc::new(handle) })
     }
 }
@@ -100,23 +99,40 @@ impl Builder {
 #[derive(Debug)]
 pub(crate) struct Handle {
     engine: Arc<Engine>,
-    workers: Mutex<Workers>,
+    session: Mutex<Session>,
     report: RecoveryReport,
 }
 
+#[derive(Debug, Default)]
+struct Session {
+    workers: Workers,
+    /// How it ended.
+    ended: Option<Result<()>>,
+}
+
 impl Handle {
+    /// A handle to what was opened; `start` starts its threads. If that fails, what was started is ended in order, and the next may open.
+    fn new(opened: Opened, start: impl FnOnce(&mut Workers, &Arc<Engine>) -> Result<()>) -> Result<Self> {
+        let handle = Self { engine: opened.engine, session: Mutex::default(), report: opened.report };
+        start(&mut handle.session.lock().workers, &handle.engine)?;
+        Ok(handle)
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Stops the threads, ends the log, lets the next writer in.
+    /// Stops the threads, ends the log, lets the next writer in. Whoever comes second waits for the first, and gets the same answer.
     fn close(&self) -> Result<()> {
-        if !self.engine.set_closed() {
-            return Ok(());
+        let mut session = self.session.lock();
+        if let Some(ended) = &session.ended {
+            return ended.clone();
         }
-        self.workers.lock().join();
+        self.engine.set_closed();
+        session.workers.join();
         let ended = self.engine.finish();
         self.engine.unlock();
+        session.ended = Some(ended.clone());
         ended
     }
 }
@@ -181,8 +197,8 @@ impl Db {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
                 .at(&engine.directory));
         }
-        engine.check_writable()?;
         let mut manifest = engine.manifest.lock();
+        engine.check_writable()?;
         // Another thread may have been quicker.
         if let Some(keyspace) = known(&engine.view()) {
             return Ok(keyspace);
@@ -308,7 +324,7 @@ impl Db {
     /// to it answer with Closed from then on; snapshots and scans live on.
     ///
     /// # Errors
-    /// Those of writing: then the next opening recovers, as after a crash.
+    /// Failed, if a write, a flush or a merge failed before; those of writing: then the next opening recovers, as after a crash.
     pub fn close(self) -> Result<()> {
         self.handle.close()
     }
@@ -387,5 +403,26 @@ impl Batch {
     /// Bytes of the encoded batch: what the journal and the memtables will take for it, about.
     pub fn encoded_bytes(&self) -> usize {
         self.encoder.payload().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MemFs;
+
+    #[test]
+    fn a_database_whose_threads_cannot_be_started_is_closed_again() {
+        let options = Options { fs: Arc::new(MemFs::new()), ..Options::default() };
+        let opened = recover::open(Path::new("/db"), &options).unwrap();
+        let engine = Arc::clone(&opened.engine);
+        let error = Handle::new(opened, |workers, engine| {
+            workers.start(engine)?;
+            Err(Error::new(ErrorKind::Io, "no thread to give"))
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!(Arc::strong_count(&engine), 1, "its threads are gone");
+        recover::open(Path::new("/db"), &options).unwrap();
     }
 }

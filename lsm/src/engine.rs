@@ -2,12 +2,15 @@
 //!
 //! In this order, a thread that holds one takes only later ones:
 //!
-//! 1. `flush_job`, `compaction_job`: the right to run a step. Held across I/O.
+//! 1. `compaction_job`, `flush_job`: the right to run a step. Held across I/O.
 //! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
 //!    of its log. Never across the sync of a commit.
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
 //! 4. `view`: the one pointer that readers load. Held to read, clone or swap a pointer, never across I/O: so no reader ever waits for a sync.
 //! 5. `snapshots`, `failure`, `obsolete`, `progress`: moments.
+//!
+//! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
+//! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -85,8 +88,8 @@ pub(crate) struct Engine {
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
     closed: AtomicBool,
-    /// Files that no edit names any more, to be removed when no reader is opening.
-    obsolete: Mutex<Vec<FileName>>,
+    /// Files that no edit names any more, to be removed when no reader is opening. `None`: the session has ended, and they are the next one's.
+    obsolete: Mutex<Option<Vec<FileName>>>,
     /// Something happened that somebody may wait for.
     progress: Mutex<()>,
     happened: Condvar,
@@ -133,7 +136,7 @@ impl Engine {
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            obsolete: Mutex::new(Vec::new()),
+            obsolete: Mutex::new(Some(Vec::new())),
             progress: Mutex::new(()),
             happened: Condvar::new(),
             lock: Mutex::new(parts.lock),
@@ -266,11 +269,10 @@ impl Engine {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Takes no more calls; whether this is the first time.
-    pub(crate) fn set_closed(&self) -> bool {
-        let first = !self.closed.swap(true, Ordering::AcqRel);
+    /// Takes no more calls.
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Release);
         self.notify();
-        first
     }
 
     /// Lets the next writer in.
@@ -302,16 +304,16 @@ impl Engine {
 
     /// Files that no durable edit names any more.
     pub(crate) fn add_obsolete(&self, files: impl IntoIterator<Item = FileName>) {
-        self.obsolete.lock().extend(files);
+        if let Some(obsolete) = &mut *self.obsolete.lock() {
+            obsolete.extend(files);
+        }
     }
 
     /// Removes files that nobody needs, unless a reader is opening: then another time. Whoever has one open can go on reading it. A
     /// file that cannot be removed costs space and no more; the next opening tries again.
     pub(crate) fn remove_obsolete(&self) {
         let mut obsolete = self.obsolete.lock();
-        if obsolete.is_empty() {
-            return;
-        }
+        let Some(obsolete) = obsolete.as_mut().filter(|files| !files.is_empty()) else { return };
         let readers = FileName::Readers.path(&self.directory);
         let Ok(Some(_alone)) = self.fs.try_lock(&readers, LockMode::Exclusive) else { return };
         obsolete.retain(|name| match self.fs.remove_file(&name.path(&self.directory)) {
@@ -322,7 +324,12 @@ impl Engine {
 
     /// How many files wait to be removed.
     pub(crate) fn obsolete_count(&self) -> usize {
-        self.obsolete.lock().len()
+        self.obsolete.lock().as_ref().map_or(0, Vec::len)
+    }
+
+    /// From now on nothing is removed: the files are the next session's.
+    pub(crate) fn forget_obsolete(&self) {
+        self.obsolete.lock().take();
     }
 }
 

@@ -41,11 +41,23 @@ impl Engine {
     /// Runs one step of the oldest generation's flush.
     ///
     /// # Errors
-    /// Those of writing: the database has failed then.
+    /// Closed; ReadOnly; Failed and those of writing: the database has failed then.
     pub(crate) fn flush_step(&self) -> Result<Progress> {
         let mut job = self.flush_job.lock();
-        self.check_healthy()?;
-        let current = match &mut *job {
+        self.check_writable()?;
+        let had_job = job.is_some();
+        let progress = self.step_flush(&mut job)?;
+        let is_done = job.is_none();
+        drop(job);
+        if had_job && is_done {
+            self.notify();
+        }
+        Ok(progress)
+    }
+
+    /// As [`Self::flush_step`], for whoever holds the lock.
+    pub(crate) fn step_flush(&self, job: &mut Option<FlushJob>) -> Result<Progress> {
+        let current = match job {
             Some(current) => current,
             None => match self.view().frozen.first() {
                 Some(oldest) => job.insert(FlushJob::new(Arc::clone(oldest), self)),
@@ -55,8 +67,6 @@ impl Engine {
         let stepped = current.step(self).map_err(|error| self.fail(error))?;
         if stepped == Progress::Idle {
             *job = None;
-            drop(job);
-            self.notify();
         }
         Ok(Progress::Working)
     }

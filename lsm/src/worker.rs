@@ -20,15 +20,13 @@ impl Workers {
     /// Starts them.
     ///
     /// # Errors
-    /// Io if the system has no thread to give.
-    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
-        let mut workers = Self::default();
-        workers.spawn("lsm-flush", engine, flush)?;
-        workers.spawn("lsm-compact", engine, compact)?;
-        Ok(workers)
+    /// Io if the system has no thread to give: one may run then, until the engine is closed.
+    pub(crate) fn start(&mut self, engine: &Arc<Engine>) -> Result<()> {
+        self.spawn("lsm-flush", engine, flush)?;
+        self.spawn("lsm-compact", engine, compact)
     }
 
-    fn spawn(&mut self, name: &str, engine: &Arc<Engine>, run: fn(&Engine)) -> Result<()> {
+    pub(crate) fn spawn(&mut self, name: &str, engine: &Arc<Engine>, run: fn(&Engine)) -> Result<()> {
         let engine = Arc::clone(engine);
         let thread = std::thread::Builder::new().name(name.to_owned());
         let handle = thread

@@ -20,6 +20,7 @@ use crate::compaction::pace;
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
+use crate::flush::FlushJob;
 use crate::journal::{BatchRecord, Durability, Journal, LogEnd, Start, random_identity};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::levels::{Change, Edit, Generation, KeyspaceView, View};
@@ -245,6 +246,7 @@ impl Engine {
         self.check_writable()?;
         {
             let mut state = self.commit.lock();
+            self.check_writable()?;
             self.rotate(&mut state)?;
         }
         match self.background {
@@ -304,20 +306,41 @@ pub(crate) fn apply_to(
 }
 
 impl Engine {
-    /// Before closing: much is flushed, little stays in the log, which ends in order.
+    /// Ends the session, after [`Engine::set_closed`]: much is flushed, little stays in the log, which ends in order. Goes through every lock under
+    /// which something changes: whoever waits for one finds the database closed, and when this returns nothing of this session will touch the
+    /// directory.
+    ///
+    /// # Errors
+    /// Failed, if something failed before, and those of writing: the next opening recovers, as after a crash.
     pub(crate) fn finish(&self) -> Result<()> {
-        if self.read_only || self.check_healthy().is_err() {
-            return Ok(());
-        }
+        let mut merge = self.compaction_job.lock();
+        let mut flush = self.flush_job.lock();
         let mut state = self.commit.lock();
-        let view = self.view();
-        let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);
-        if active_bytes(&view) > bytes_max || state.logs.len() >= REPLAYED_LOGS_MAX {
-            self.rotate(&mut state)?;
-        } else {
-            self.end_log(&mut state)?;
+        self.drop_merge(&mut merge);
+        let ended = match self.read_only {
+            true => Ok(()),
+            false => self.end_session(&mut flush, &mut state),
+        };
+        *flush = None;
+        self.manifest.lock().close();
+        self.forget_obsolete();
+        ended
+    }
+
+    fn end_session(&self, flush: &mut Option<FlushJob>, state: &mut CommitState) -> Result<()> {
+        if let Some(first) = self.failure() {
+            // What failed may have been a flush or a merge. The log then still holds all that was acknowledged, some of it not yet
+            // written: it ends in order, if it can.
+            let _ = self.end_log(state);
+            return Err(Error::failed(&first));
         }
-        while self.flush_step()? == Progress::Working {}
+        let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);
+        if active_bytes(&self.view()) > bytes_max || state.logs.len() >= REPLAYED_LOGS_MAX {
+            self.rotate(state)?;
+        } else {
+            self.end_log(state)?;
+        }
+        while self.step_flush(flush)? == Progress::Working {}
         self.remove_obsolete();
         Ok(())
     }

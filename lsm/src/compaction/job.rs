@@ -69,10 +69,10 @@ impl Engine {
     /// Runs one step of a merge, starting one where one is wanted.
     ///
     /// # Errors
-    /// Those of writing: the database has failed then.
+    /// Closed; ReadOnly; Failed and those of writing: the database has failed then.
     pub(crate) fn compaction_step(&self) -> Result<Progress> {
         let mut state = self.compaction_job.lock();
-        self.check_healthy()?;
+        self.check_writable()?;
         let CompactionState { job, given_up } = &mut *state;
         if job.is_none() {
             let view = self.view();
@@ -106,16 +106,18 @@ impl Engine {
     /// Merges all tables of each keyspace into one run each.
     ///
     /// # Errors
-    /// Those of reading and writing.
+    /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of reading and writing.
     pub(crate) fn compact_all(&self) -> Result<()> {
         let mut state = self.compaction_job.lock();
-        self.check_healthy()?;
+        self.check_writable()?;
         let CompactionState { job, given_up } = &mut *state;
         while job.is_some() {
+            self.check_writable()?;
             self.step_job(job, given_up)?;
         }
         let keyspaces: Vec<KeyspaceId> = self.view().keyspaces.keys().copied().collect();
         for id in keyspaces {
+            self.check_writable()?;
             let view = self.view();
             let Some(keyspace) = view.keyspaces.get(&id) else { continue };
             let Some(pick) = pick_all(&keyspace.tables.tree) else { continue };
@@ -125,6 +127,7 @@ impl Engine {
             let known = given_up.len();
             *job = self.begin_job(id, &keyspace.tables, pick, given_up)?;
             while job.is_some() {
+                self.check_writable()?;
                 self.step_job(job, given_up)?;
             }
             if given_up.len() > known
@@ -136,6 +139,13 @@ impl Engine {
         drop(state);
         self.notify();
         Ok(())
+    }
+
+    /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.
+    pub(crate) fn drop_merge(&self, state: &mut CompactionState) {
+        if let Some(job) = state.job.take() {
+            self.add_obsolete(job.files().map(FileName::Table));
+        }
     }
 
     /// A table goes one level down as it is.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::sites;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::fs::FileSystem;
 use crate::journal::{LogKind, RecordKind, RecordWriter, random_identity};
@@ -32,6 +32,7 @@ pub(crate) struct Manifest {
     journal_durable: SequenceNumber,
     bytes_max: u64,
     failed: Option<Error>,
+    closed: bool,
 }
 
 impl Manifest {
@@ -54,6 +55,7 @@ impl Manifest {
             journal_durable: 0,
             bytes_max,
             failed: None,
+            closed: false,
         }
     }
 
@@ -72,11 +74,25 @@ impl Manifest {
         self.journal_durable = self.journal_durable.max(through);
     }
 
+    /// Ends the session: no edit is made any more, no number given out. The next session writes a manifest of its own in the place of this
+    /// one, and knows of nothing that would still be said here.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            true => Err(Error::new(ErrorKind::Closed, "the manifest was closed")),
+            false => Ok(()),
+        }
+    }
+
     /// A number for a new file.
     ///
     /// # Errors
     /// As [`Self::commit`]: now and then an edit is needed.
     pub(crate) fn next_file(&mut self) -> Result<FileNumber> {
+        self.check_open()?;
         if self.next_file >= self.levels.next_file {
             self.commit(Edit::default())?;
         }
@@ -88,12 +104,13 @@ impl Manifest {
     /// Makes an edit durable. When it returns, the state is the new one.
     ///
     /// # Errors
-    /// Corruption if the edit does not fit, or file numbers are used up: nothing happened. Otherwise those of writing: it is unknown whether
-    /// the edit is there, and no other will be written.
+    /// Closed; Corruption if the edit does not fit, or file numbers are used up: nothing happened. Otherwise those of writing: it is unknown
+    /// whether the edit is there, and no other will be written.
     ///
     /// # Panics
     /// If the edit makes a write visible that the journal might lose: a batch over two keyspaces would survive by half.
     pub(crate) fn commit(&mut self, mut edit: Edit) -> Result<Arc<Levels>> {
+        self.check_open()?;
         if let Some(first) = &self.failed {
             return Err(Error::failed(first));
         }
@@ -271,6 +288,19 @@ mod tests {
                 Ok(report) => assert_eq!(report.unwrap().edits, 2),
             }
         }
+    }
+
+    #[test]
+    fn a_closed_manifest_says_nothing_more() {
+        let fs = MemFs::new();
+        let mut manifest = start(&fs, 1 << 20);
+        manifest.commit(Edit { changes: vec![keyspace(1)] }).unwrap();
+        manifest.close();
+        let calls = fs.calls();
+        let error = manifest.commit(Edit { changes: vec![keyspace(2)] }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        assert_eq!(manifest.next_file().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(fs.calls(), calls);
     }
 
     #[test]

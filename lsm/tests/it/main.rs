@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod basics;
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod faults;
