@@ -311,7 +311,13 @@ impl Engine {
 
     /// Removes files that nobody needs, unless a reader is opening: then another time. Whoever has one open can go on reading it. A
     /// file that cannot be removed costs space and no more; the next opening tries again.
+    ///
+    /// Before this session's manifest has taken over nothing is removed: what opening read may have been written and never synced, and a power
+    /// cut would bring back a manifest that needs the files. The caller holds neither `manifest` nor what comes after it.
     pub(crate) fn remove_obsolete(&self) {
+        if !self.manifest.lock().has_written() {
+            return;
+        }
         let mut obsolete = self.obsolete.lock();
         let Some(obsolete) = obsolete.as_mut().filter(|files| !files.is_empty()) else { return };
         let readers = FileName::Readers.path(&self.directory);

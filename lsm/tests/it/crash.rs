@@ -284,3 +284,29 @@ fn a_crash_while_the_first_manifest_is_made_leaves_nothing_or_a_database() {
         }
     }
 }
+
+#[test]
+fn a_session_that_writes_nothing_removes_nothing() {
+    let mem = MemFs::new();
+    let (db, keyspaces) = open_on(&with_skipped(&mem, None), &tiny(400)).unwrap();
+    commit(&db, &keyspaces, &[Op::Put(0, b"k".to_vec(), b"v".to_vec())], Durability::Synced).unwrap();
+    mem.record_snapshots();
+    db.flush().unwrap();
+    // Killed between the write of the flush's edit and its sync: the edit is there to be read, and not on the disk.
+    let snapshots = mem.take_snapshots();
+    let wrote_edit = |snapshot: &&lsm::fs::Snapshot| {
+        snapshot.call.what.starts_with("write")
+            && snapshot.call.path.to_string_lossy().starts_with("/db/MANIFEST")
+    };
+    let killed = &snapshots.iter().rev().find(wrote_edit).unwrap().fs;
+    let (db, keyspaces) = open_on(&with_skipped(killed, None), &tiny(400)).unwrap();
+    assert_eq!(dump(&keyspaces).unwrap()[0].len(), 1);
+    drop(keyspaces);
+    db.close().unwrap();
+    for policy in CrashPolicy::ALL {
+        let fs: Arc<dyn FileSystem> = Arc::new(killed.crash(policy, 1));
+        let (_db, keyspaces) =
+            support::open(&fs, &tiny(400)).unwrap_or_else(|error| panic!("{policy:?}: {error}"));
+        assert_eq!(dump(&keyspaces).unwrap()[0].len(), 1, "{policy:?}: what was synced is there");
+    }
+}
