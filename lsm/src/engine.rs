@@ -7,7 +7,7 @@
 //!    of its log. Never across the sync of a commit.
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
 //! 4. `view`: the one pointer that readers load. Held to read, clone or swap a pointer, never across I/O: so no reader ever waits for a sync.
-//! 5. `snapshots`, `failure`, `obsolete`, `progress`: moments.
+//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `progress`: moments.
 //!
 //! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::budget::Budget;
 use crate::checksum::Identity;
 use crate::clock::Clock;
-use crate::compaction::CompactionState;
+use crate::compaction::{Avoided, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::flush::FlushJob;
@@ -78,9 +78,11 @@ pub(crate) struct Engine {
     pub(crate) read_only: bool,
     pub(crate) counters: Counters,
     pub(crate) flush_job: Mutex<Option<FlushJob>>,
-    pub(crate) compaction_job: Mutex<CompactionState>,
+    pub(crate) compaction_job: Mutex<Option<Job>>,
     pub(crate) commit: Mutex<CommitState>,
     pub(crate) manifest: Mutex<Manifest>,
+    /// What merges keep away from.
+    pub(crate) avoided: Mutex<Avoided>,
     view: RwLock<Arc<View>>,
     /// The last sequence number that readers see. Changed under `commit` alone.
     visible: AtomicU64,
@@ -127,7 +129,8 @@ impl Engine {
             read_only: parts.read_only,
             counters: Counters::default(),
             flush_job: Mutex::new(None),
-            compaction_job: Mutex::new(CompactionState::default()),
+            compaction_job: Mutex::new(None),
+            avoided: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
             view: RwLock::new(Arc::new(parts.view)),

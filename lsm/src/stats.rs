@@ -79,7 +79,8 @@ pub struct Stats {
     pub visible: SequenceNumber,
     /// The failure after which nothing is acknowledged, if there was one.
     pub failure: Option<Error>,
-    /// Why a merge was given up, if one was: some table cannot be read.
+    /// Why the last merge was given up that was, as long as there is a table that could not be read. Merges keep away from it: for a
+    /// while, or from a damaged one for good.
     pub compaction_error: Option<Error>,
 }
 
@@ -136,8 +137,9 @@ impl Counters {
         add(&self.stalls, 1);
     }
 
-    pub(crate) fn compaction_failed(&self, error: Error) {
-        *self.compaction_error.lock() = Some(error);
+    /// Remembers why a merge was given up; `None`: there is nothing any more that could not be read.
+    pub(crate) fn compaction_failed(&self, error: Option<Error>) {
+        *self.compaction_error.lock() = error;
     }
 
     pub(crate) fn compaction_error(&self) -> Option<Error> {

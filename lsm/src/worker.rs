@@ -97,9 +97,9 @@ fn compact(engine: &Engine) {
             Err(_) => return,
             Ok(Progress::Working) => {}
             Ok(Progress::Idle) => {
-                // Whatever happens may have changed what is wanted: a flush, a merge given up.
                 let view = engine.view();
-                engine.wait_until(|| may_stop(engine) || !Arc::ptr_eq(&view, &engine.view()), None);
+                let next_try = engine.avoided.lock().next_try(engine.clock.now());
+                engine.wait_until(|| may_stop(engine) || !Arc::ptr_eq(&view, &engine.view()), next_try);
             }
         }
     }

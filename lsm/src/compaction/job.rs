@@ -4,51 +4,44 @@
 //! answers for the keys from its cut to the next; range tombstones are cut there too, so that the tables of a level never overlap. One edit takes
 //! the inputs out and puts the outputs in; nothing in it is new to any reader.
 //!
-//! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are
-//! not touched, and the database works on: readers of other keys must not suffer. It is tried again by the next session. A merge that cannot *write*
-//! fails the database, as every failed write does.
+//! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are not touched, and the
+//! database works on: readers of other keys must not suffer. Merges keep away from the table that failed, for a while or for good
+//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
 use crate::compaction::drop::{Filter, Retention};
+use crate::compaction::input::Input;
 use crate::compaction::pick::{Pick, pick, pick_all, urgency};
 use crate::engine::{Engine, Progress, sites};
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
-use crate::iter::InternalIterator;
 use crate::journal::random_identity;
 use crate::key::split;
-use crate::levels::{Change, Edit, LEVEL_COUNT, OpenTable, OpenTree, RunIter, TableReference, View};
-use crate::merge::MergingIterator;
+use crate::levels::{Change, Edit, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View};
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
-use crate::table::{ReadMode, TableSummary, TableWriter};
+use crate::table::{TableSummary, TableWriter};
 
 /// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
 const OVERLAP_MAX: u64 = 10;
 
-/// The right to merge, and the merge under way.
-#[derive(Debug, Default)]
-pub(crate) struct CompactionState {
-    job: Option<Job>,
-    /// Merges that were given up in this session: their inputs are not picked again.
-    given_up: Vec<FileNumber>,
-}
-
+/// The merge under way.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     keyspace: KeyspaceId,
     pick: Pick,
-    merge: MergingIterator<RunIter>,
+    input: Input,
     filter: Filter,
     /// Those of the inputs that stay.
     tombstones: RangeTombstones,
     /// The tree as it was; only level 0 and the levels not touched can change meanwhile, and they don't get older entries.
     tables: Arc<OpenTree>,
-    /// Deepest first within each level that might hold older entries: where the scan for "is there anything deeper" stands.
+    /// The bounds of what stays in level 0 below an output that stays there too: it is older.
+    older: Vec<KeyRange>,
     output: Option<Output>,
     /// Where the next output begins.
     lower: Vec<u8>,
@@ -65,85 +58,96 @@ struct Output {
     below_bytes: u64,
 }
 
+/// How a step of a merge went.
+enum Stepped {
+    Working,
+    Done,
+    /// It could not read.
+    GivenUp(Error),
+}
+
 impl Engine {
     /// Runs one step of a merge, starting one where one is wanted.
     ///
     /// # Errors
     /// Closed; ReadOnly; Failed and those of writing: the database has failed then.
     pub(crate) fn compaction_step(&self) -> Result<Progress> {
-        let mut state = self.compaction_job.lock();
-        self.check_writable()?;
-        let CompactionState { job, given_up } = &mut *state;
-        if job.is_none() {
-            let view = self.view();
-            let wanted = view
-                .keyspaces
-                .iter()
-                .map(|(id, keyspace)| (urgency(&keyspace.tables.tree, &self.tuning), *id, keyspace))
-                .filter(|(urgency, ..)| *urgency >= 1000)
-                .filter_map(|(urgency, id, keyspace)| {
-                    let pick = pick(&keyspace.tables.tree, &self.tuning)?;
-                    let is_given_up = pick.inputs.iter().any(|(_, table)| given_up.contains(&table.file));
-                    (!is_given_up).then_some((urgency, id, keyspace, pick))
-                })
-                .max_by_key(|(urgency, ..)| *urgency);
-            let Some((_, id, keyspace, pick)) = wanted else { return Ok(Progress::Idle) };
-            if pick.is_move() {
-                self.move_down(id, &pick)?;
-                drop(state);
-                self.notify();
-                return Ok(Progress::Working);
-            }
-            *job = self.begin_job(id, &keyspace.tables, pick, given_up)?;
+        let mut job = self.compaction_job.lock();
+        let stepped = self.check_writable().and_then(|()| self.compaction_step_with(&mut job));
+        drop(job);
+        // Whoever waits may wait for the right to run a step, too.
+        self.notify();
+        stepped
+    }
+
+    fn compaction_step_with(&self, job: &mut Option<Job>) -> Result<Progress> {
+        if job.is_some() {
+            self.step_job(job)?;
             return Ok(Progress::Working);
         }
-        self.step_job(job, given_up)?;
-        drop(state);
-        self.notify();
+        let view = self.view();
+        let wanted = {
+            let avoided = self.avoided.lock();
+            let now = self.clock.now();
+            let keyspaces = view.keyspaces.iter();
+            let picks = keyspaces.filter_map(|(id, keyspace)| {
+                let tree = &keyspace.tables.tree;
+                let pick = pick(tree, &self.tuning, |file| avoided.contains(file, now))?;
+                Some((urgency(tree, &self.tuning), *id, keyspace, pick))
+            });
+            picks.max_by_key(|(urgency, ..)| *urgency)
+        };
+        let Some((_, id, keyspace, pick)) = wanted else { return Ok(Progress::Idle) };
+        if pick.is_move() {
+            self.move_down(id, &pick)?;
+        } else {
+            // One that cannot be read is given up, and that is remembered: there may be others.
+            *job = self.begin_job(id, &keyspace.tables, pick).ok();
+        }
         Ok(Progress::Working)
     }
 
-    /// Merges all tables of each keyspace into one run each.
+    /// Merges all tables of each keyspace into one run each, those too that merges keep away from.
     ///
     /// # Errors
-    /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of reading and writing.
+    /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of writing; the first one of reading, after
+    /// the other keyspaces are done.
     pub(crate) fn compact_all(&self) -> Result<()> {
-        let mut state = self.compaction_job.lock();
+        let mut job = self.compaction_job.lock();
         self.check_writable()?;
-        let CompactionState { job, given_up } = &mut *state;
         while job.is_some() {
             self.check_writable()?;
-            self.step_job(job, given_up)?;
+            self.step_job(&mut job)?;
         }
+        let mut unread = Ok(());
         let keyspaces: Vec<KeyspaceId> = self.view().keyspaces.keys().copied().collect();
         for id in keyspaces {
-            self.check_writable()?;
             let view = self.view();
             let Some(keyspace) = view.keyspaces.get(&id) else { continue };
             let Some(pick) = pick_all(&keyspace.tables.tree) else { continue };
             if pick.is_move() {
                 continue;
             }
-            let known = given_up.len();
-            *job = self.begin_job(id, &keyspace.tables, pick, given_up)?;
+            self.check_writable()?;
+            match self.begin_job(id, &keyspace.tables, pick) {
+                Ok(begun) => *job = Some(begun),
+                Err(error) => unread = unread.and(Err(error)),
+            }
             while job.is_some() {
                 self.check_writable()?;
-                self.step_job(job, given_up)?;
-            }
-            if given_up.len() > known
-                && let Some(error) = self.counters.compaction_error()
-            {
-                return Err(error);
+                if let Stepped::GivenUp(error) = self.step_job(&mut job)? {
+                    unread = unread.and(Err(error));
+                }
             }
         }
-        drop(state);
+        drop(job);
         self.notify();
-        Ok(())
+        unread
     }
 
     /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.
-    pub(crate) fn drop_merge(&self, state: &mut CompactionState) {
-        if let Some(job) = state.job.take() {
+    pub(crate) fn drop_merge(&self, job: &mut Option<Job>) {
+        if let Some(job) = job.take() {
             self.add_obsolete(job.files().map(FileName::Table));
         }
     }
@@ -162,45 +166,57 @@ impl Engine {
         Ok(())
     }
 
-    fn begin_job(
-        &self,
-        keyspace: KeyspaceId,
-        tables: &Arc<OpenTree>,
-        pick: Pick,
-        given_up: &mut Vec<FileNumber>,
-    ) -> Result<Option<Job>> {
-        let files: Vec<FileNumber> = pick.inputs.iter().map(|(_, table)| table.file).collect();
-        match Job::new(self, keyspace, Arc::clone(tables), pick) {
-            Ok(job) => Ok(Some(job)),
-            Err(error) => {
-                self.counters.compaction_failed(error);
-                given_up.extend(files);
-                Ok(None)
-            }
-        }
+    fn begin_job(&self, keyspace: KeyspaceId, tables: &Arc<OpenTree>, pick: Pick) -> Result<Job> {
+        let inputs = pick.inputs.clone();
+        Job::new(self, keyspace, Arc::clone(tables), pick)
+            .inspect_err(|error| self.merge_failed(&inputs, error))
     }
 
-    fn step_job(&self, job: &mut Option<Job>, given_up: &mut Vec<FileNumber>) -> Result<()> {
-        let Some(current) = job else { return Ok(()) };
+    fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
+        let Some(current) = job else { return Ok(Stepped::Done) };
         match current.step(self) {
-            Ok(Progress::Working) => Ok(()),
+            Ok(Progress::Working) => Ok(Stepped::Working),
             Ok(Progress::Idle) => {
+                self.merge_succeeded(&current.pick.inputs);
                 *job = None;
-                Ok(())
+                Ok(Stepped::Done)
             }
             Err(Fault::Read(error)) => {
+                self.merge_failed(&current.pick.inputs, &error);
                 // What was written of it lies under numbers that the manifest has given out, and goes.
-                self.add_obsolete(current.files().map(FileName::Table));
-                given_up.extend(current.pick.inputs.iter().map(|(_, table)| table.file));
-                self.counters.compaction_failed(error);
-                *job = None;
+                self.drop_merge(job);
                 self.remove_obsolete();
-                Ok(())
+                Ok(Stepped::GivenUp(error))
             }
             Err(Fault::Write(error)) => {
                 *job = None;
                 Err(self.fail(error))
             }
+        }
+    }
+
+    /// Remembers which of its inputs a merge could not read.
+    fn merge_failed(&self, inputs: &[(usize, Arc<TableReference>)], error: &Error) {
+        let is_damage = error.kind() == ErrorKind::Corruption;
+        let now = self.clock.now();
+        let is_named = |file: FileNumber| error.path() == Some(&FileName::Table(file).path(&self.directory));
+        let files = || inputs.iter().map(|(_, table)| table.file);
+        let mut avoided = self.avoided.lock();
+        match files().find(|file| is_named(*file)) {
+            Some(file) => avoided.failed(file, is_damage, now),
+            None => files().for_each(|file| avoided.failed(file, is_damage, now)),
+        }
+        self.counters.compaction_failed(Some(error.clone()));
+    }
+
+    fn merge_succeeded(&self, inputs: &[(usize, Arc<TableReference>)]) {
+        let mut avoided = self.avoided.lock();
+        if avoided.is_empty() {
+            return;
+        }
+        inputs.iter().for_each(|(_, table)| avoided.merged(table.file));
+        if avoided.is_empty() {
+            self.counters.compaction_failed(None);
         }
     }
 }
@@ -217,8 +233,9 @@ enum Fault {
 
 impl Job {
     fn new(engine: &Engine, keyspace: KeyspaceId, tables: Arc<OpenTree>, pick: Pick) -> Result<Self> {
-        let mut sources = Vec::new();
+        let mut runs: Vec<Arc<[OpenTable]>> = Vec::new();
         let mut tombstones: Vec<RangeTombstone> = Vec::new();
+        let mut older = Vec::new();
         for (level, open_tables) in tables.levels().iter().enumerate() {
             let inputs: HashSet<(FileNumber, &[u8])> = pick
                 .inputs
@@ -229,34 +246,38 @@ impl Job {
             let is_input = |open: &&OpenTable| {
                 inputs.contains(&(open.reference.file, open.reference.bounds.lower.as_slice()))
             };
-            let inputs: Vec<OpenTable> = open_tables.iter().filter(is_input).cloned().collect();
-            for set in inputs.iter().filter_map(|open| open.tombstones.as_ref()) {
-                tombstones.extend(set.iter().map(|tombstone| tombstone.to_owned()));
+            let (inputs, others): (Vec<&OpenTable>, Vec<&OpenTable>) = open_tables.iter().partition(is_input);
+            if level == 0 && pick.output_level == 0 {
+                older.extend(others.iter().map(|open| open.reference.bounds.clone()));
+            }
+            for open in &inputs {
+                tombstones.extend(super::input::tombstones(open)?);
             }
             // One source for a run: each source reads far ahead, so their number is memory.
             if level == 0 {
-                let alone = inputs.into_iter().map(|open| Arc::from([open]));
-                sources.extend(alone.map(|open| RunIter::new(open, ReadMode::Bypass, KeyRange::all())));
+                runs.extend(inputs.into_iter().map(|open| Arc::from([open.clone()])));
             } else if !inputs.is_empty() {
-                sources.push(RunIter::new(inputs.into(), ReadMode::Bypass, KeyRange::all()));
+                runs.push(inputs.into_iter().cloned().collect());
             }
         }
-        let mut merge = MergingIterator::new(sources);
-        merge.seek_to_first()?;
+        let input = Input::new(runs)?;
         let retention = Retention::new(engine.read_sequences());
         let all = Arc::new(RangeTombstones::new(tombstones.iter().cloned()));
         let output_level = pick.output_level;
         let staying = tombstones.into_iter().filter(|tombstone| {
             let range = KeyRange::until(tombstone.start.clone(), tombstone.end.clone());
-            retention.stripe(tombstone.sequence) > 0 || is_deeper(&tables, output_level, &range)
+            retention.stripe(tombstone.sequence) > 0
+                || older.iter().any(|bounds| bounds.overlaps(&range))
+                || is_deeper(&tables, output_level, &range)
         });
         Ok(Self {
             keyspace,
             pick,
-            merge,
+            input,
             tombstones: RangeTombstones::new(staying),
             filter: Filter::new(retention, all),
             tables,
+            older,
             output: None,
             lower: Vec::new(),
             last_user: Vec::new(),
@@ -271,17 +292,18 @@ impl Job {
     /// Idle when the merge is done and in the View.
     fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
         for _ in 0..engine.tuning.step_entries {
-            if !self.merge.valid() {
+            if !self.input.valid() {
                 self.close_output(engine, None).map_err(Fault::Write)?;
                 self.install(engine).map_err(Fault::Write)?;
                 return Ok(Progress::Idle);
             }
-            let (user, _) = split(self.merge.key()).map_err(Fault::Read)?;
-            let (tables, output_level) = (&self.tables, self.pick.output_level);
-            let keeps = self
-                .filter
-                .keeps(self.merge.key(), |user| !may_be_deeper(tables, output_level, user))
-                .map_err(Fault::Read)?;
+            let (user, _) = split(self.input.key()).map_err(Fault::Read)?;
+            let (tables, older, output_level) = (&self.tables, &self.older, self.pick.output_level);
+            let is_base = |user: &[u8]| {
+                !may_be_deeper(tables, output_level, user)
+                    && !older.iter().any(|bounds| bounds.contains(user))
+            };
+            let keeps = self.filter.keeps(self.input.key(), is_base).map_err(Fault::Read)?;
             if keeps {
                 if user != self.last_user {
                     self.last_user.clear();
@@ -295,9 +317,9 @@ impl Job {
                     Some(output) => output,
                     None => self.output.insert(Output::create(engine, output_level).map_err(Fault::Write)?),
                 };
-                output.writer.add(self.merge.key(), self.merge.value()).map_err(Fault::Write)?;
+                output.writer.add(self.input.key(), self.input.value()).map_err(Fault::Write)?;
             }
-            self.merge.next().map_err(Fault::Read)?;
+            self.input.next().map_err(Fault::Read)?;
         }
         Ok(Progress::Working)
     }
@@ -319,7 +341,7 @@ impl Job {
             }
         }
         output.writer.estimated_bytes() >= engine.tuning.table_bytes
-            || output.below_bytes > OVERLAP_MAX * engine.tuning.table_bytes
+            || output.below_bytes > engine.tuning.table_bytes.saturating_mul(OVERLAP_MAX)
     }
 
     /// Ends the output before the user key `cut`, or behind everything.

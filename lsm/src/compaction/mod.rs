@@ -1,9 +1,12 @@
-//! Merging tables downward: what to merge ([`pick`], a pure function), doing it ([`job`]), what may vanish on the way ([`drop`]), and
-//! slowing writers while it lags ([`pace`]).
+//! Merging tables downward: what to merge ([`pick`], a pure function), doing it ([`job`], [`input`]), what may vanish on the way ([`drop`]),
+//! what to keep away from ([`avoid`]), and slowing writers while it lags ([`pace`]).
 
+pub(crate) mod avoid;
 pub mod drop;
+mod input;
 pub(crate) mod job;
 pub mod pace;
 pub mod pick;
 
-pub(crate) use job::CompactionState;
+pub(crate) use avoid::Avoided;
+pub(crate) use job::Job;

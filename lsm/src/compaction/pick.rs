@@ -4,9 +4,14 @@
 //! all below); into one table of level 0 while it is so little that level 1 would be written anew for nothing. A level below is merged when
 //! it has too many bytes, one table at a time: the one that costs least, by the bytes that it overlaps in the next level for each of its own. A
 //! table that overlaps nothing moves down by an edit alone.
+//!
+//! Some tables are to be kept away from, because they cannot be read. Then the most urgent merge that does without them is picked; and what stands in
+//! level 0 above such a table, or above one in level 1, is merged in its place, lest level 0 grow without end.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
+use crate::filename::FileNumber;
 use crate::levels::{LEVEL_COUNT, TableReference, Tree};
 use crate::options::Tuning;
 use crate::range::KeyRange;
@@ -67,37 +72,66 @@ pub fn urgency(tree: &Tree, tuning: &Tuning) -> u64 {
     (0..LEVEL_COUNT - 1).map(|level| score(tree, level, tuning)).max().unwrap_or(0)
 }
 
-/// The next merge of a tree, if it wants one.
-pub fn pick(tree: &Tree, tuning: &Tuning) -> Option<Pick> {
+/// The next merge of a tree, if it wants one, without the tables that are `avoided`.
+pub fn pick(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    let scores = (0..LEVEL_COUNT - 1).map(|level| (score(tree, level, tuning), level));
+    let mut wanted: Vec<(u64, usize)> = scores.filter(|(score, _)| *score >= 1000).collect();
     // The upper level of two equally urgent: it is the one that slows readers and writers.
-    let (score, level) = (0..LEVEL_COUNT - 1)
-        .rev()
-        .map(|level| (score(tree, level, tuning), level))
-        .max_by_key(|(score, _)| *score)?;
-    if score < 1000 {
-        return None;
-    }
-    if level == 0 {
-        return Some(pick_level0(tree, tuning));
-    }
-    let cost = |table: &TableReference| {
-        let below: u64 = tree.overlapping(level + 1, &table.bounds).map(|below| below.file_bytes).sum();
-        u128::from(below) * 1000 / u128::from(table.file_bytes.max(1))
+    wanted.sort_by_key(|(score, level)| (Reverse(*score), *level));
+    wanted.into_iter().find_map(|(_, level)| match level {
+        0 => pick_level0(tree, tuning, &avoided),
+        _ => pick_below(tree, level, &avoided),
+    })
+}
+
+/// The cheapest table of a level, into the next.
+fn pick_below(tree: &Tree, level: usize, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    let below = |table: &'_ Arc<TableReference>| -> Vec<Arc<TableReference>> {
+        tree.overlapping(level + 1, &table.bounds).cloned().collect()
     };
-    let cheapest = tree.level(level).iter().min_by_key(|table| cost(table))?;
+    let picks = tree.level(level).iter().filter_map(|table| {
+        let below = below(table);
+        if avoided(table.file) || below.iter().any(|below| avoided(below.file)) {
+            return None;
+        }
+        let bytes: u64 = below.iter().map(|below| below.file_bytes).sum();
+        Some((u128::from(bytes) * 1000 / u128::from(table.file_bytes.max(1)), table))
+    });
+    let (_, cheapest) = picks.min_by_key(|(cost, _)| *cost)?;
     Some(with_overlapping(tree, vec![(level, Arc::clone(cheapest))], level + 1))
 }
 
-/// All of level 0: into level 1, or into one table in its own place.
-fn pick_level0(tree: &Tree, tuning: &Tuning) -> Pick {
-    let inputs: Vec<_> = tree.level(0).iter().map(|table| (0, Arc::clone(table))).collect();
+/// All of level 0: into level 1, or into one table in its own place. Only in its own place, and only what is newer, where a table is avoided.
+fn pick_level0(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    let newest = tree.level(0).iter().take_while(|table| !avoided(table.file));
+    let inputs: Vec<_> = newest.map(|table| (0, Arc::clone(table))).collect();
     let own = Pick { inputs, output_level: 0 };
+    if own.inputs.len() < tree.level(0).len() {
+        return pick_newest(own, tuning);
+    }
     let own_bytes = own.bytes();
     let down = with_overlapping(tree, own.inputs.clone(), 1);
+    if down.inputs.iter().any(|(_, table)| avoided(table.file)) {
+        return pick_newest(own, tuning);
+    }
     let below_bytes = down.bytes() - own_bytes;
     // Its output must be one table: two in level 0 could not be told which is newer.
     let is_small = own_bytes < tuning.table_bytes / 2 && own_bytes.saturating_mul(LEVEL0_RATIO) < below_bytes;
-    if is_small && own.inputs.len() > 1 { own } else { down }
+    Some(if is_small && own.inputs.len() > 1 { own } else { down })
+}
+
+/// Of tables of level 0 that cannot go down, the newest few that are of one size, into one: so that a table is written anew only when it is doubled, and
+/// few are left.
+fn pick_newest(mut own: Pick, tuning: &Tuning) -> Option<Pick> {
+    let mut bytes = 0u64;
+    let of_one_size = own.inputs.iter().take_while(|(_, table)| {
+        let fits = bytes == 0 || table.file_bytes <= bytes.saturating_mul(2);
+        bytes = bytes.saturating_add(table.file_bytes);
+        fits
+    });
+    let count = of_one_size.count();
+    own.inputs.truncate(count);
+    (count >= tuning.level0_tables.max(2)).then_some(own)
 }
 
 /// A merge of everything, into the deepest level that holds anything (level 1 at least). `None` if there is nothing to gain: all is in one run
@@ -146,6 +180,10 @@ mod tests {
         crate::levels::tests_tree(tables)
     }
 
+    fn nothing(_: FileNumber) -> bool {
+        false
+    }
+
     fn files(pick: &Pick) -> Vec<u64> {
         pick.inputs.iter().map(|(_, table)| table.file).collect()
     }
@@ -158,7 +196,7 @@ mod tests {
             (1, table(3, "b", "d", 1, 10)),
             (1, table(4, "e", "f", 1, 10)),
         ]);
-        let pick = pick(&tree, &tuning()).unwrap();
+        let pick = pick(&tree, &tuning(), nothing).unwrap();
         assert_eq!((files(&pick), pick.output_level), (vec![2, 1, 3, 4], 1));
         assert!(!pick.is_move());
     }
@@ -172,12 +210,12 @@ mod tests {
                 (1, table(3, "b", "d", 1, below_bytes)),
             ])
         };
-        let own = pick(&with_below(161), &tuning()).unwrap();
+        let own = pick(&with_below(161), &tuning(), nothing).unwrap();
         assert_eq!((files(&own), own.output_level, own.is_move()), (vec![2, 1], 0, false));
-        assert_eq!(pick(&with_below(160), &tuning()).unwrap().output_level, 1);
+        assert_eq!(pick(&with_below(160), &tuning(), nothing).unwrap().output_level, 1);
         let tight = Tuning { table_bytes: 40, ..tuning() };
         assert_eq!(
-            pick(&with_below(1000), &tight).unwrap().output_level,
+            pick(&with_below(1000), &tight, nothing).unwrap().output_level,
             1,
             "its output would be two tables"
         );
@@ -190,7 +228,7 @@ mod tests {
             (1, table(2, "d", "f", 1, 600)),
             (2, table(3, "a", "b", 1, 900)),
         ]);
-        let pick = pick(&tree, &tuning()).unwrap();
+        let pick = pick(&tree, &tuning(), nothing).unwrap();
         assert_eq!(files(&pick), [2]);
         assert!(pick.is_move());
     }
@@ -198,8 +236,81 @@ mod tests {
     #[test]
     fn a_tree_within_its_limits_is_left_alone() {
         let tree = tree(&[(0, table(1, "a", "c", 5, 10)), (1, table(3, "b", "d", 1, 999))]);
-        assert_eq!(pick(&tree, &tuning()), None);
+        assert_eq!(pick(&tree, &tuning(), nothing), None);
         assert!(urgency(&tree, &tuning()) < 1000);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_gone_round() {
+        // The cheapest cannot be read, nor what the next one overlaps: the third.
+        let below = tree(&[
+            (1, table(1, "a", "c", 1, 600)),
+            (1, table(2, "d", "f", 1, 600)),
+            (1, table(3, "g", "k", 1, 600)),
+            (2, table(4, "d", "e", 1, 300)),
+            (2, table(5, "g", "h", 1, 900)),
+        ]);
+        let pick_without =
+            |tree: &Tree, avoided: &[u64]| pick(tree, &tuning(), |file| avoided.contains(&file));
+        assert_eq!(files(&pick_without(&below, &[]).unwrap()), [1]);
+        assert_eq!(files(&pick_without(&below, &[1]).unwrap()), [2, 4]);
+        assert_eq!(files(&pick_without(&below, &[1, 4]).unwrap()), [3, 5]);
+        assert_eq!(pick_without(&below, &[1, 4, 5]), None);
+    }
+
+    #[test]
+    fn what_stands_above_an_unreadable_table_is_merged_in_place() {
+        let bad_below = tree(&[
+            (0, table(1, "a", "c", 5, 10)),
+            (0, table(2, "b", "d", 6, 10)),
+            (1, table(3, "b", "d", 1, 10)),
+        ]);
+        let pick_without = |tree: &Tree, avoided: u64| pick(tree, &tuning(), |file| file == avoided);
+        let own = pick_without(&bad_below, 3).unwrap();
+        assert_eq!((files(&own), own.output_level), (vec![2, 1], 0));
+        let bad_between = tree(&[
+            (0, table(1, "a", "c", 5, 10)),
+            (0, table(2, "a", "c", 6, 10)),
+            (0, table(3, "a", "c", 7, 10)),
+            (0, table(4, "a", "c", 8, 10)),
+        ]);
+        let own = pick_without(&bad_between, 2).unwrap();
+        assert_eq!((files(&own), own.output_level), (vec![4, 3], 0));
+        assert_eq!(pick_without(&bad_between, 3), None, "one alone gains nothing");
+        let large = tree(&[
+            (0, table(1, "a", "c", 5, 1000)),
+            (0, table(2, "a", "c", 6, 10)),
+            (0, table(3, "a", "c", 7, 10)),
+            (1, table(4, "a", "c", 1, 10)),
+        ]);
+        assert_eq!(files(&pick_without(&large, 4).unwrap()), [3, 2], "what is large is left");
+    }
+
+    /// However long it goes on, few tables are left, and each byte is not written all too often.
+    #[test]
+    fn level_0_stays_bounded_above_an_unreadable_table() {
+        let tuning = Tuning { level0_tables: 4, ..tuning() };
+        let mut sizes: Vec<u64> = Vec::new();
+        let mut written = 0;
+        for sequence in 1..2000 {
+            sizes.insert(0, 10);
+            let newest = sizes.iter().zip(0..);
+            let tables: Vec<_> = newest
+                .map(|(bytes, age)| (0, table(sequence * 100 - age, "a", "c", 10_000 - age, *bytes)))
+                .collect();
+            let mut all = tables.clone();
+            all.push((1, table(1, "a", "c", 1, 10)));
+            if let Some(pick) = pick(&tree(&all), &tuning, |file| file == 1) {
+                assert_eq!(
+                    files(&pick),
+                    tables.iter().take(pick.inputs.len()).map(|(_, table)| table.file).collect::<Vec<_>>()
+                );
+                written += pick.bytes();
+                sizes.splice(..pick.inputs.len(), [pick.bytes()]);
+            }
+            assert!(sizes.len() < 12, "{sizes:?}");
+        }
+        assert!(written < 2000 * 10 * 12, "{written}");
     }
 
     #[test]
@@ -215,6 +326,6 @@ mod tests {
     fn the_last_level_has_no_limit() {
         assert!(level_bytes_max(LEVEL_COUNT, &tuning()) > 1000);
         let tree = tree(&[(LEVEL_COUNT - 1, table(1, "a", "c", 1, u64::MAX / 2000))]);
-        assert_eq!(pick(&tree, &tuning()), None);
+        assert_eq!(pick(&tree, &tuning(), nothing), None);
     }
 }

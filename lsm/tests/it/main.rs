@@ -3,11 +3,15 @@
 //! The modules say `cfg(test)` so that their helpers too may unwrap and index: a panic is how a test fails.
 
 #[cfg(test)]
+mod background;
+#[cfg(test)]
 mod basics;
 #[cfg(test)]
 mod closing;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]

@@ -1,0 +1,97 @@
+//! What goes on behind the callers: merges that cannot read, wake-ups that must not be missed, and writers who are not to run away from it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lsm::clock::{Clock, ManualClock};
+use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
+use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress};
+
+fn keyspace(db: &Db) -> Keyspace {
+    db.keyspace("a", KeyspaceOptions::sorted()).unwrap()
+}
+
+fn run_until_idle(db: &Db) {
+    while db.step().unwrap() == Progress::Working {}
+}
+
+fn level0(db: &Db) -> usize {
+    db.stats().keyspaces[0].level_tables[0]
+}
+
+/// A file system that fails, and a database on it whose time stands still.
+fn faulty() -> (FaultFs, Arc<ManualClock>, Db) {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let clock = Arc::new(ManualClock::default());
+    let db = Db::builder("/db")
+        .file_system(Arc::new(fs.clone()))
+        .clock(Arc::<ManualClock>::clone(&clock))
+        .background(Background::Manual)
+        .memory_bytes(1 << 20)
+        .open()
+        .unwrap();
+    (fs, clock, db)
+}
+
+#[test]
+fn a_read_error_that_passes_costs_a_pause_and_no_more() {
+    let (fs, clock, db) = faulty();
+    let a = keyspace(&db);
+    let round = |round: usize| {
+        for number in 0..50 {
+            a.put(format!("k{round} {number}"), "v").unwrap();
+        }
+        db.flush().unwrap();
+    };
+    (0..4).for_each(round);
+    fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(".table"));
+    run_until_idle(&db);
+    assert!(db.stats().compaction_error.is_some());
+    fs.clear();
+    // It is not tried again at once; what comes after it is merged meanwhile.
+    for number in 4..40 {
+        round(number);
+        run_until_idle(&db);
+        assert!(level0(&db) < 12, "round {number}: {:?}", db.stats().keyspaces);
+    }
+    assert!(db.stats().compaction_error.is_some());
+    clock.sleep(Duration::from_secs(1));
+    run_until_idle(&db);
+    assert!(level0(&db) < 4, "{:?}", db.stats().keyspaces);
+    assert!(db.stats().compaction_error.is_none());
+    assert_eq!(a.iter().count(), 40 * 50);
+    assert!(db.check().unwrap().is_clean());
+}
+
+#[test]
+fn what_is_deleted_above_a_table_that_cannot_be_read_stays_deleted() {
+    let (fs, clock, db) = faulty();
+    let a = keyspace(&db);
+    for key in ["one", "two", "three", "four"] {
+        a.put(key, "old").unwrap();
+    }
+    db.flush().unwrap();
+    let names = fs.read_dir(Path::new("/db")).unwrap();
+    let table = names.iter().find(|name| name.extension().is_some_and(|end| end == "table")).unwrap();
+    let name = table.file_name().unwrap().to_str().unwrap();
+    fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(name));
+    a.delete("one").unwrap();
+    db.flush().unwrap();
+    a.delete_range("th".."tz").unwrap();
+    db.flush().unwrap();
+    for round in 0..6 {
+        a.put("x", format!("{round}")).unwrap();
+        db.flush().unwrap();
+        run_until_idle(&db);
+    }
+    assert!(level0(&db) < 5, "the newer ones are one table: {:?}", db.stats().keyspaces);
+    fs.clear();
+    let keys = || -> Vec<Vec<u8>> { a.iter().map(|item| item.unwrap().0.to_vec()).collect() };
+    assert_eq!(keys(), [b"four".to_vec(), b"x".to_vec()]);
+    assert!(db.check().unwrap().is_clean());
+    clock.sleep(Duration::from_secs(100));
+    run_until_idle(&db);
+    db.compact().unwrap();
+    assert_eq!(keys(), [b"four".to_vec(), b"x".to_vec()]);
+}
