@@ -93,11 +93,12 @@ fn flush(engine: &Engine) {
 /// Compacts while there is something to compact.
 fn compact(engine: &Engine) {
     while !may_stop(engine) {
+        // Before the step: what changes while it looks for something to do is a change too.
+        let view = engine.view();
         match engine.compaction_step() {
             Err(_) => return,
             Ok(Progress::Working) => {}
             Ok(Progress::Idle) => {
-                let view = engine.view();
                 let next_try = engine.avoided.lock().next_try(engine.clock.now());
                 engine.wait_until(|| may_stop(engine) || !Arc::ptr_eq(&view, &engine.view()), next_try);
             }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lsm::clock::{Clock, ManualClock};
 use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
-use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress};
+use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress, Tuning};
 
 fn keyspace(db: &Db) -> Keyspace {
     db.keyspace("a", KeyspaceOptions::sorted()).unwrap()
@@ -94,4 +94,29 @@ fn what_is_deleted_above_a_table_that_cannot_be_read_stays_deleted() {
     run_until_idle(&db);
     db.compact().unwrap();
     assert_eq!(keys(), [b"four".to_vec(), b"x".to_vec()]);
+}
+
+#[test]
+fn the_thread_that_merges_misses_no_wake_up() {
+    let mut tuning = Tuning::for_memory(1 << 20);
+    tuning.level0_tables = 2;
+    let db = Db::builder("/db")
+        .file_system(Arc::new(MemFs::new()))
+        .memory_bytes(1 << 20)
+        .tuning(tuning)
+        .open()
+        .unwrap();
+    let a = keyspace(&db);
+    for round in 0..300 {
+        for key in ["one", "two"] {
+            a.put(key, format!("{round}")).unwrap();
+            db.flush().unwrap();
+        }
+        // Nothing else will wake it.
+        let begun = Instant::now();
+        while level0(&db) >= 2 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "round {round}: nobody merges");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
 }
