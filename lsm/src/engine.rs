@@ -2,6 +2,7 @@
 //!
 //! In this order, a thread that holds one takes only later ones:
 //!
+//! 0. `bucket`: whose turn it is to pay for merging that lags. Held while its holder waits, or merges; by writers alone.
 //! 1. `compaction_job`, `flush_job`: the right to run a step. Held across I/O.
 //! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
 //!    of its log. Never across the sync of a commit.
@@ -23,6 +24,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::budget::Budget;
 use crate::checksum::Identity;
 use crate::clock::Clock;
+use crate::compaction::pace::Bucket;
 use crate::compaction::{Avoided, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
@@ -81,6 +83,8 @@ pub(crate) struct Engine {
     pub(crate) compaction_job: Mutex<Option<Job>>,
     pub(crate) commit: Mutex<CommitState>,
     pub(crate) manifest: Mutex<Manifest>,
+    /// What writers have paid for merging that lags.
+    pub(crate) bucket: Mutex<Bucket>,
     /// What merges keep away from.
     pub(crate) avoided: Mutex<Avoided>,
     view: RwLock<Arc<View>>,
@@ -130,6 +134,7 @@ impl Engine {
             counters: Counters::default(),
             flush_job: Mutex::new(None),
             compaction_job: Mutex::new(None),
+            bucket: Mutex::default(),
             avoided: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
@@ -283,13 +288,13 @@ impl Engine {
         self.lock.lock().take();
     }
 
-    /// Wakes whoever waits for something to happen. Called without other locks.
+    /// Wakes whoever waits for something to happen. What they ask meanwhile takes none but the last locks.
     pub(crate) fn notify(&self) {
         let _progress = self.progress.lock();
         self.happened.notify_all();
     }
 
-    /// Waits until `is_done`, which takes no lock but `view`. Returns `false` if `limit` passed before.
+    /// Waits until `is_done`, which waits for no lock but `view` and moments. Returns `false` if `limit` passed before.
     pub(crate) fn wait_until(&self, mut is_done: impl FnMut() -> bool, limit: Option<Duration>) -> bool {
         let mut progress = self.progress.lock();
         while !is_done() {

@@ -57,11 +57,12 @@
 //! | which tables there are | [`levels`], [`manifest`] |
 //! | in memory | [`batch`], [`memtable`] |
 //! | reading | [`merge`], [`visible`], [`iterator`] |
-//! | writing, in the background too | [`compaction`]; `write.rs`, `flush.rs`, `worker.rs` |
+//! | writing, in the background too | [`compaction`]; `write.rs`, `admit.rs`, `flush.rs`, `worker.rs` |
 //! | opening, proving, counting | [`recover`], [`check`], [`stats`] |
 //!
 //! Every byte on disk is specified in `docs/FORMAT.md`. `engine.rs` says who locks what.
 
+mod admit;
 pub mod batch;
 pub mod block;
 mod budget;

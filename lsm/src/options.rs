@@ -49,7 +49,7 @@ pub struct Tuning {
     pub frozen_max: usize,
     /// Tables in level 0 from which on they are merged. More: less merging, slower reads. Default: 4.
     pub level0_tables: usize,
-    /// Tables in level 0 from which on writers are slowed. Default: 12.
+    /// Tables in level 0 from which on writers are slowed; from twice as many on they wait. Default: 12.
     pub level0_tables_slow: usize,
     /// Bytes of level 1; each further level has ten times more. Default: four write buffers.
     pub level1_bytes: u64,
@@ -125,7 +125,7 @@ impl Tuning {
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {
         let deep = level >= 2;
         TableOptions {
-            block_bytes: if deep { self.block_bytes * 4 } else { self.block_bytes },
+            block_bytes: if deep { self.block_bytes.saturating_mul(4) } else { self.block_bytes },
             restart_interval: self.restart_interval,
             compression: match self.compression {
                 Some(zstd_level) if deep => Compression::Zstd(zstd_level),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::batch::KeyspaceId;
-use crate::compaction::pace::Debt;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::filename::FileNumber;
@@ -65,11 +64,11 @@ pub struct Stats {
     pub compaction_read_bytes: u64,
     /// Bytes written by merges.
     pub compaction_written_bytes: u64,
-    /// How often a writer had to wait for a flush.
+    /// How often a writer had to wait for a flush or a merge.
     pub stalls: u64,
     /// How long writers were slowed, in total.
     pub delay: Duration,
-    /// How far merging lags: 0 not at all, 1 as far as is planned for.
+    /// How far merging lags: 0 not at all, 1 so far that writers wait.
     pub write_pressure: f64,
     /// Snapshots that are held.
     pub snapshots: usize,
@@ -203,7 +202,7 @@ impl Engine {
             compaction_written_bytes: count(&self.counters.compaction_written_bytes),
             stalls: count(&self.counters.stalls),
             delay: Duration::from_nanos(count(&self.counters.delay_nanoseconds)),
-            write_pressure: Debt::of(&view, &self.tuning).as_f64(),
+            write_pressure: self.debt().as_f64(),
             snapshots: self.snapshot_count(),
             obsolete_files: self.obsolete_count(),
             visible: self.visible(),

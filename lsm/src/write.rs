@@ -16,7 +16,6 @@
 use std::sync::Arc;
 
 use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
-use crate::compaction::pace;
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
@@ -47,7 +46,7 @@ const REPLAYED_BYTES_MAX: usize = 1 << 20;
 const REPLAYED_LOGS_MAX: usize = 8;
 
 /// Bytes of all active memtables.
-fn active_bytes(view: &View) -> usize {
+pub(crate) fn active_bytes(view: &View) -> usize {
     view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum()
 }
 
@@ -113,45 +112,6 @@ impl Engine {
             Some(journal) => journal.sync_through(journal.position()).map_err(|error| self.fail(error)),
             None => Ok(()),
         }
-    }
-
-    /// Before a commit: slows the writer as the debt demands, and waits while as many generations wait as may.
-    fn admit(&self, batch_bytes: usize) -> Result<()> {
-        let view = self.view();
-        let debt = pace::Debt::of(&view, &self.tuning);
-        match self.background {
-            Background::Threads => {
-                let delay = debt.delay(batch_bytes);
-                if !delay.is_zero() {
-                    self.counters.delayed(delay);
-                    self.clock.sleep(delay);
-                }
-            }
-            Background::Manual => {
-                if debt.is_felt() {
-                    self.compaction_step()?;
-                }
-            }
-        }
-        let must_wait = |engine: &Self| {
-            let view = engine.view();
-            view.frozen.len() >= engine.tuning.frozen_max
-                && active_bytes(&view) >= engine.tuning.write_buffer_bytes
-        };
-        while must_wait(self) {
-            match self.background {
-                Background::Manual => {
-                    self.flush_step()?;
-                }
-                Background::Threads => {
-                    self.counters.stalled();
-                    let done = || !must_wait(self) || self.check_writable().is_err();
-                    self.wait_until(done, None);
-                }
-            }
-            self.check_writable()?;
-        }
-        Ok(())
     }
 
     /// Rotates when the memtables are full and there is room for one more generation.

@@ -80,6 +80,15 @@ impl Engine {
         stepped
     }
 
+    /// As [`Self::compaction_step`]; `None` if somebody else is running one.
+    pub(crate) fn try_compaction_step(&self) -> Result<Option<Progress>> {
+        let Some(mut job) = self.compaction_job.try_lock() else { return Ok(None) };
+        let stepped = self.check_writable().and_then(|()| self.compaction_step_with(&mut job));
+        drop(job);
+        self.notify();
+        stepped.map(Some)
+    }
+
     fn compaction_step_with(&self, job: &mut Option<Job>) -> Result<Progress> {
         if job.is_some() {
             self.step_job(job)?;
@@ -139,6 +148,8 @@ impl Engine {
                     unread = unread.and(Err(error));
                 }
             }
+            // There may be fewer tables now, and writers who wait for that.
+            self.notify();
         }
         drop(job);
         self.notify();

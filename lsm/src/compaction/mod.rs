@@ -1,5 +1,5 @@
-//! Merging tables downward: what to merge ([`pick`], a pure function), doing it ([`job`], [`input`]), what may vanish on the way ([`drop`]),
-//! what to keep away from ([`avoid`]), and slowing writers while it lags ([`pace`]).
+//! Merging tables downward: what to merge ([`pick`], a pure function), doing it (`job`, `input`), what may vanish on the way ([`drop`]),
+//! what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
 pub mod drop;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use lsm::clock::{Clock, ManualClock};
 use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
-use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress, Tuning};
+use lsm::{Background, Batch, Db, Durability, Keyspace, KeyspaceOptions, Progress, Tuning};
+
+use crate::support::{self, Random};
 
 fn keyspace(db: &Db) -> Keyspace {
     db.keyspace("a", KeyspaceOptions::sorted()).unwrap()
@@ -119,4 +121,94 @@ fn the_thread_that_merges_misses_no_wake_up() {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
+}
+
+/// Sizes at which each batch of [`write`] is a table, and merging one takes many steps.
+fn small() -> Tuning {
+    let mut tuning = Tuning::for_memory(1 << 20);
+    tuning.write_buffer_bytes = 4000;
+    tuning.level0_tables = 2;
+    tuning.level0_tables_slow = 6;
+    tuning.level1_bytes = 100_000;
+    tuning.step_entries = 20;
+    tuning
+}
+
+fn write(db: &Db, a: &Keyspace, random: &mut Random) {
+    let mut batch = Batch::new();
+    while batch.encoded_bytes() < 5000 {
+        batch.put(a, random.next().to_be_bytes(), [b'v'; 40]);
+    }
+    db.commit(batch, Durability::Process).unwrap();
+}
+
+#[test]
+fn level_0_is_bounded_where_the_writer_merges() {
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &small()).unwrap();
+    let mut random = Random(1);
+    for round in 0..100 {
+        write(&db, &keyspaces[0], &mut random);
+        // Twice the mark, and what was waiting to be flushed then.
+        assert!(level0(&db) <= 2 * 6 + 2 + 1, "round {round}: {:?}", db.stats().keyspaces);
+    }
+    assert!(db.stats().compactions > 0);
+}
+
+#[test]
+fn level_0_is_bounded_where_threads_merge() {
+    const WRITERS: usize = 3;
+    let db = Db::builder("/db")
+        .file_system(Arc::new(MemFs::new()))
+        .memory_bytes(1 << 20)
+        .tuning(small())
+        .open()
+        .unwrap();
+    let a = keyspace(&db);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (db, a) = (&db, &a);
+            scope.spawn(move || {
+                let mut random = Random(writer as u64);
+                for round in 0..60 {
+                    write(db, a, &mut random);
+                    // Besides, each writer may have been let in already.
+                    assert!(level0(db) <= 2 * 6 + 2 + WRITERS, "round {round}: {:?}", db.stats().keyspaces);
+                }
+            });
+        }
+    });
+    assert!(db.check().unwrap().is_clean());
+}
+
+#[test]
+fn nobody_waits_for_a_merge_that_cannot_be() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let open = |tuning: Tuning| {
+        let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).memory_bytes(1 << 20);
+        builder.tuning(tuning).open().unwrap()
+    };
+    // More tables in level 0 than writers wait for, and the newest cannot be read.
+    let mut lazy = small();
+    (lazy.level0_tables, lazy.level0_tables_slow) = (1000, 1000);
+    let db = open(lazy);
+    let a = keyspace(&db);
+    let mut random = Random(1);
+    for _ in 0..40 {
+        write(&db, &a, &mut random);
+        db.flush().unwrap();
+    }
+    let mut names = fs.read_dir(Path::new("/db")).unwrap();
+    names.retain(|name| name.extension().is_some_and(|end| end == "table"));
+    names.sort();
+    let newest = names.last().unwrap().file_name().unwrap().to_str().unwrap();
+    drop(a);
+    db.close().unwrap();
+    let db = open(small());
+    let a = keyspace(&db);
+    fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(newest));
+    for _ in 0..40 {
+        write(&db, &a, &mut random);
+    }
+    assert!(db.stats().compaction_error.is_some());
+    assert!(level0(&db) < 40 + 2 * 6 + 2 + 1, "{:?}", db.stats().keyspaces);
 }

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest", "options"],
     &["visible", "iterator"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
-    &["engine", "write", "flush", "compaction", "stats"],
+    &["engine", "admit", "write", "flush", "compaction", "stats"],
     &["recover", "check", "worker"],
     &["keyspace", "snapshot", "db"],
 ];

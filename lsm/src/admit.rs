@@ -1,0 +1,102 @@
+//! Before a commit: a writer pays what merging lags behind, and waits while all that may be in memory is.
+//!
+//! Nobody waits for what nobody does: whoever would wait for a merge runs its steps, if no one else is at it; and where there is nothing that could
+//! be merged, waiting would be for ever, so the writer goes on.
+
+use crate::compaction::pace::Debt;
+use crate::engine::{Engine, Progress};
+use crate::error::Result;
+use crate::options::Background;
+use crate::write::active_bytes;
+
+impl Engine {
+    /// How far merging lags.
+    pub(crate) fn debt(&self) -> Debt {
+        let avoided = self.avoided.lock();
+        let now = self.clock.now();
+        Debt::of(&self.view(), &self.tuning, |file| avoided.contains(file, now))
+    }
+
+    /// Returns when a batch of so many bytes may be committed.
+    ///
+    /// # Errors
+    /// Closed, Failed, if that comes while it waits; those of what it runs itself.
+    pub(crate) fn admit(&self, batch_bytes: usize) -> Result<()> {
+        match self.background {
+            Background::Threads => self.pay(batch_bytes)?,
+            Background::Manual => {
+                if self.debt().is_felt() {
+                    self.compaction_step()?;
+                }
+                while self.debt().is_whole() && self.compaction_step()? == Progress::Working {}
+            }
+        }
+        let must_wait = |engine: &Self| {
+            let view = engine.view();
+            view.frozen.len() >= engine.tuning.frozen_max
+                && active_bytes(&view) >= engine.tuning.write_buffer_bytes
+        };
+        while must_wait(self) {
+            match self.background {
+                Background::Manual => {
+                    self.flush_step()?;
+                }
+                Background::Threads => {
+                    self.counters.stalled();
+                    let done = || !must_wait(self) || self.check_writable().is_err();
+                    self.wait_until(done, None);
+                }
+            }
+            self.check_writable()?;
+        }
+        Ok(())
+    }
+
+    /// Waits as long as the debt demands for a batch; behind all who came before.
+    fn pay(&self, batch_bytes: usize) -> Result<()> {
+        if !self.debt().is_felt() {
+            return Ok(());
+        }
+        let mut bucket = self.bucket.lock();
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most 2^30 bytes")]
+        let mut left = batch_bytes as f64;
+        loop {
+            self.check_writable()?;
+            let debt = self.debt();
+            if debt.is_whole() && self.wait_for_merge()? {
+                continue;
+            }
+            if left <= 0.0 || !debt.is_felt() || debt.is_whole() {
+                return Ok(());
+            }
+            let (paid, wait) = bucket.pay(left, debt, self.clock.now());
+            left -= paid;
+            if !wait.is_zero() {
+                self.counters.delayed(wait);
+                self.clock.sleep(wait);
+            }
+        }
+    }
+
+    /// Waits until the debt is less than whole; `false` where no merge can make it less.
+    fn wait_for_merge(&self) -> Result<bool> {
+        self.counters.stalled();
+        while self.debt().is_whole() {
+            self.check_writable()?;
+            match self.try_compaction_step()? {
+                Some(Progress::Working) => {}
+                // It may have become less meanwhile.
+                Some(Progress::Idle) => return Ok(!self.debt().is_whole()),
+                None => {
+                    let may_go_on = || {
+                        !self.debt().is_whole()
+                            || self.check_writable().is_err()
+                            || self.compaction_job.try_lock().is_some()
+                    };
+                    self.wait_until(may_go_on, None);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
