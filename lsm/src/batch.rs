@@ -202,6 +202,11 @@ impl Encoder {
     pub fn delete_range<K: AsRef<[u8]>>(&mut self, keyspace: KeyspaceId, range: &impl RangeBounds<K>) {
         let start = match range.start_bound() {
             Bound::Included(key) => key.as_ref().to_vec(),
+            // Nothing follows the longest key that begins with it: the range starts behind all that would.
+            Bound::Excluded(key) if key.as_ref().len() == KEY_BYTES_MAX => match prefix_end(key.as_ref()) {
+                Some(start) => start,
+                None => return,
+            },
             Bound::Excluded(key) => successor(key.as_ref()),
             Bound::Unbounded => Vec::new(),
         };
@@ -305,6 +310,26 @@ mod tests {
         assert_eq!(batch.operations(), 0);
         batch.delete_range(keyspace(1), &(b"a".as_slice()..=b"a"));
         assert_eq!(batch.operations(), 1);
+    }
+
+    #[test]
+    fn a_range_may_start_behind_the_longest_key() {
+        let longest = |last: u8| [vec![b'k'; KEY_BYTES_MAX - 1], vec![last]].concat();
+        let from = |key: Vec<u8>| {
+            let mut batch = Encoder::default();
+            batch.delete_range::<Vec<u8>>(keyspace(1), &(Bound::Excluded(key), Bound::Unbounded));
+            assert!(batch.fault().is_none(), "{:?}", batch.fault());
+            let payload = batch.payload().to_vec();
+            let operation = Operations::new(&payload).next().map(Result::unwrap);
+            operation.map(|(_, operation)| match operation {
+                Operation::DeleteRange { start, end: None } => payload[start].to_vec(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert!(from(longest(b'a')) == Some(longest(b'b')));
+        assert!(from(longest(255)) == Some([vec![b'k'; KEY_BYTES_MAX - 2], vec![b'l']].concat()));
+        assert!(from(vec![255; KEY_BYTES_MAX]).is_none(), "no key follows the last");
+        assert!(from(vec![b'k'; KEY_BYTES_MAX - 1]) == Some(longest(0)));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::table::TableOptions;
 /// Least memory that a database can work with, in bytes.
 pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 
+/// Largest raw size of a block, in bytes: a block is read and kept whole.
+pub const BLOCK_BYTES_MAX: usize = 16 << 20;
+
 /// Who flushes and compacts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
@@ -57,7 +60,7 @@ pub struct Tuning {
     pub level_growth: u64,
     /// Bytes at which a merge starts its next table. Default: 32 MiB.
     pub table_bytes: u64,
-    /// Raw bytes of a block in level 0 and 1. Below it is four times that. Default: 4 KiB.
+    /// Raw bytes of a block in level 0 and 1, at most 16 MiB. Below it is four times that. Default: 4 KiB.
     pub block_bytes: usize,
     /// Entries between two whole keys in a block. Default: 16.
     pub restart_interval: usize,
@@ -125,7 +128,7 @@ impl Tuning {
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {
         let deep = level >= 2;
         TableOptions {
-            block_bytes: if deep { self.block_bytes.saturating_mul(4) } else { self.block_bytes },
+            block_bytes: if deep { self.block_bytes * 4 } else { self.block_bytes },
             restart_interval: self.restart_interval,
             compression: match self.compression {
                 Some(zstd_level) if deep => Compression::Zstd(zstd_level),
@@ -154,6 +157,12 @@ impl Tuning {
                     format!("{name} is 0: at least 1 is needed"),
                 ));
             }
+        }
+        if self.block_bytes > BLOCK_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("block_bytes is {}: at most {BLOCK_BYTES_MAX} are allowed", self.block_bytes),
+            ));
         }
         if self.level_growth < 2 || self.level0_tables_slow < self.level0_tables {
             return Err(Error::new(
@@ -229,6 +238,7 @@ mod tests {
             options.checked_tuning().unwrap_err()
         };
         assert!(refused(|tuning| tuning.frozen_max = 0).to_string().contains("frozen_max"));
+        assert!(refused(|tuning| tuning.block_bytes = usize::MAX).to_string().contains("block_bytes"));
         assert_eq!(refused(|tuning| tuning.level_growth = 1).kind(), ErrorKind::InvalidArgument);
         assert!(Options { memory_bytes: 5, ..Options::default() }.checked_tuning().is_err());
     }

@@ -1,8 +1,9 @@
 //! What a reader holds: memtables and open tables, all as of one moment.
 //!
-//! A View is one pointer. Whoever loads it *first* and the visible sequence number *after* sees all of history up to some moment, over all
-//! keyspaces: a flush or compaction in between cannot take away what the number promises, because the View holds the tables; a
-//! rotation in between hides what came after it, because the new memtable is not in the View.
+//! A View is one pointer. Whoever loads it *first* and the visible sequence number *after* sees all of one keyspace's history up to some moment: a
+//! flush or compaction in between cannot take away what the number promises, because the View holds the tables; a rotation in between hides what
+//! came after it, because the new memtable is not in the View. That may be so for one keyspace and not for another, whose memtable was empty and stayed:
+//! whoever reads several as of *one* moment (a snapshot) takes View and number while no other can be installed.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
