@@ -1,12 +1,15 @@
 //! The one memory budget: memtables, block cache, what open tables keep; and who yields.
 //!
 //! Memtables are bounded by freezing and flushing them, open tables by their number; the cache takes what is left and is the one
-//! that shrinks. Nobody waits for pinned memory (tables and memtables that a snapshot or a scan keeps alive): it is charged, and the cache is
-//! smaller meanwhile. What the budget means is anonymous memory, and about 16 MiB above it for buffers of jobs and the code.
+//! that shrinks. Nobody waits for pinned memory (tables and memtables that a snapshot or a scan keeps alive): it is charged, because each memtable and
+//! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. What the budget means is
+//! anonymous memory, and about 16 MiB above it for buffers of jobs and the code.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::BlockCache;
+use crate::charge::Charge;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
@@ -18,12 +21,22 @@ pub(crate) struct Budget {
     /// Memtables may take this much when all that may wait are waiting.
     write_bytes_max: usize,
     cache: Arc<BlockCache>,
+    memtables: Arc<Charge>,
+    /// What was pinned when a View was last installed.
+    pinned_before: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of which the write buffers may take so much.
     pub(crate) fn new(memory_bytes: usize, write_bytes_max: usize) -> Self {
-        let budget = Self { memory_bytes, write_bytes_max, cache: Arc::new(BlockCache::new(0)) };
+        let cache = Arc::new(BlockCache::new(0));
+        let budget = Self {
+            memory_bytes,
+            write_bytes_max,
+            cache,
+            memtables: Arc::default(),
+            pinned_before: AtomicUsize::new(0),
+        };
         budget.settle(0, 0);
         budget
     }
@@ -38,15 +51,38 @@ impl Budget {
         self.memory_bytes
     }
 
-    /// Gives the cache what is left when open tables and memtables take so much.
-    pub(crate) fn settle(&self, table_bytes: usize, memtable_bytes: usize) {
-        self.cache.set_capacity(self.cache_bytes(table_bytes, memtable_bytes));
+    /// What all memtables take, those too that only a snapshot or a scan keeps.
+    pub(crate) fn memtables(&self) -> &Arc<Charge> {
+        &self.memtables
     }
 
-    fn cache_bytes(&self, table_bytes: usize, memtable_bytes: usize) -> usize {
+    /// What all open tables take, likewise.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.cache.table_bytes().bytes()
+    }
+
+    /// Gives the cache what open tables and memtables leave, when a View is installed: those that are written and flushed may come to take
+    /// `write_bytes`, others that somebody keeps take `pinned_bytes`.
+    pub(crate) fn settle(&self, write_bytes: usize, pinned_bytes: usize) {
+        // Whoever reads just now has the View of before, for a moment: what is pinned is what was so the last time too.
+        let before = self.pinned_before.swap(pinned_bytes, Ordering::Relaxed);
+        self.give(write_bytes, pinned_bytes.min(before));
+    }
+
+    /// Gives the cache what somebody has let go of, too.
+    pub(crate) fn release(&self, write_bytes: usize, pinned_bytes: usize) {
+        let before = self.pinned_before.fetch_min(pinned_bytes, Ordering::Relaxed);
+        self.give(write_bytes, pinned_bytes.min(before));
+    }
+
+    fn give(&self, write_bytes: usize, pinned_bytes: usize) {
         // The write buffers are set aside before they fill: a cache that breathes with each flush keeps nothing.
-        let taken = table_bytes.saturating_add(memtable_bytes.max(self.write_bytes_max));
-        self.memory_bytes.saturating_sub(taken).max(self.memory_bytes / CACHE_PART_MIN)
+        let taken = write_bytes.max(self.write_bytes_max).saturating_add(pinned_bytes);
+        let left = self.memory_bytes.saturating_sub(taken.saturating_add(self.table_bytes()));
+        let capacity = left.max(self.memory_bytes / CACHE_PART_MIN);
+        if capacity != self.cache.capacity_bytes() {
+            self.cache.set_capacity(capacity);
+        }
     }
 }
 
@@ -57,9 +93,33 @@ mod tests {
     #[test]
     fn the_cache_takes_what_is_left_and_keeps_a_part() {
         let budget = Budget::new(1000, 300);
-        assert_eq!(budget.cache_bytes(0, 0), 700);
-        assert_eq!(budget.cache_bytes(100, 200), 600);
-        assert_eq!(budget.cache_bytes(100, 500), 400);
-        assert_eq!(budget.cache_bytes(5000, 500), 125);
+        let capacity = |write_bytes, pinned_bytes| {
+            budget.settle(write_bytes, pinned_bytes);
+            budget.settle(write_bytes, pinned_bytes);
+            budget.cache.capacity_bytes()
+        };
+        assert_eq!(capacity(0, 0), 700);
+        assert_eq!(capacity(200, 0), 700);
+        assert_eq!(capacity(500, 0), 500);
+        assert_eq!(capacity(0, 200), 500);
+        assert_eq!(capacity(500, 5000), 125);
+        budget.cache.table_bytes().add(100);
+        assert_eq!(capacity(200, 0), 600);
+        budget.cache.table_bytes().subtract(100);
+        assert_eq!(capacity(200, 0), 700);
+    }
+    #[test]
+    fn only_what_stays_pinned_counts_and_what_is_let_go_of_does_not() {
+        let budget = Budget::new(1000, 300);
+        let capacity = || budget.cache.capacity_bytes();
+        budget.settle(0, 200);
+        assert_eq!(capacity(), 700, "a reader of the moment");
+        budget.release(0, 300);
+        budget.settle(0, 200);
+        assert_eq!(capacity(), 500);
+        budget.release(0, 50);
+        assert_eq!(capacity(), 650);
+        budget.settle(0, 0);
+        assert_eq!(capacity(), 700);
     }
 }

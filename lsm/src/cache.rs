@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use crate::block::Block;
+use crate::charge::Charge;
 
 const SHARDS: usize = 16;
 
@@ -195,6 +196,7 @@ pub struct BlockCache {
     /// How many shards are in use, as a power of two.
     in_use: AtomicUsize,
     tables: AtomicU64,
+    table_bytes: Charge,
 }
 
 impl BlockCache {
@@ -205,6 +207,7 @@ impl BlockCache {
             capacity: AtomicUsize::new(0),
             in_use: AtomicUsize::new(SHARDS),
             tables: AtomicU64::new(1),
+            table_bytes: Charge::default(),
         };
         cache.set_capacity(capacity_bytes);
         cache
@@ -231,6 +234,16 @@ impl BlockCache {
                 *shard = Shard::default();
             }
         }
+    }
+
+    /// Bytes that may be held.
+    pub fn capacity_bytes(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// What the open tables that read through this cache keep beside it, in bytes.
+    pub(crate) fn table_bytes(&self) -> &Charge {
+        &self.table_bytes
     }
 
     /// Bytes held now.

@@ -213,7 +213,7 @@ impl Db {
         engine.install(|view| {
             let keyspace = KeyspaceView {
                 name: Arc::clone(&name),
-                active: Arc::default(),
+                active: engine.new_memtable(),
                 frozen: Vec::new(),
                 tables: Arc::default(),
             };

@@ -33,6 +33,7 @@ use crate::fs::{FileSystem, Lock, LockMode};
 use crate::key::SequenceNumber;
 use crate::levels::View;
 use crate::manifest::Manifest;
+use crate::memtable::Memtable;
 use crate::options::{Background, Tuning};
 use crate::stats::Counters;
 use crate::write::CommitState;
@@ -183,22 +184,36 @@ impl Engine {
 
     /// Puts a changed View in the place of the current one.
     pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
-        let view = {
+        let (view, before) = {
             let mut current = self.view.write();
             let mut next = View::clone(&current);
             change(&mut next);
             let next = Arc::new(next);
-            *current = Arc::clone(&next);
-            next
+            (Arc::clone(&next), std::mem::replace(&mut *current, next))
         };
+        // Its memtables may go with it, which takes long: no reader waits for that.
+        drop(before);
         self.settle_memory(&view);
     }
 
+    /// Gives the cache what the others leave.
     fn settle_memory(&self, view: &View) {
-        let tables = view.keyspaces.values().flat_map(|keyspace| keyspace.tables.tables());
-        let table_bytes = tables.map(|open| open.table.memory_bytes()).sum();
+        let (write_bytes, pinned_bytes) = self.memtable_bytes(view);
+        self.budget.settle(write_bytes, pinned_bytes);
+    }
+
+    /// What memtables in a View may come to take, and what others take now.
+    fn memtable_bytes(&self, view: &View) -> (usize, usize) {
+        let all = self.budget.memtables().bytes();
         let frozen: usize = view.frozen.iter().map(|generation| generation.memory_bytes()).sum();
-        self.budget.settle(table_bytes, frozen + self.tuning.write_buffer_bytes);
+        let active: usize = view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum();
+        let pinned = all.saturating_sub(frozen.saturating_add(active));
+        (frozen.saturating_add(self.tuning.write_buffer_bytes), pinned)
+    }
+
+    /// A memtable, charged.
+    pub(crate) fn new_memtable(&self) -> Arc<Memtable> {
+        Arc::new(Memtable::charged(Arc::clone(self.budget.memtables())))
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.
@@ -209,15 +224,19 @@ impl Engine {
         (Arc::clone(&view), sequence)
     }
 
-    /// Forgets a registered reader.
+    /// Forgets a registered reader, which has let go of its View: memory may be free now.
     pub(crate) fn release_snapshot(&self, sequence: SequenceNumber) {
-        let mut snapshots = self.snapshots.lock();
-        if let Some(count) = snapshots.counts.get_mut(&sequence) {
-            *count -= 1;
-            if *count == 0 {
-                snapshots.counts.remove(&sequence);
+        {
+            let mut snapshots = self.snapshots.lock();
+            if let Some(count) = snapshots.counts.get_mut(&sequence) {
+                *count -= 1;
+                if *count == 0 {
+                    snapshots.counts.remove(&sequence);
+                }
             }
         }
+        let (write_bytes, pinned_bytes) = self.memtable_bytes(&self.view());
+        self.budget.release(write_bytes, pinned_bytes);
     }
 
     /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.

@@ -67,6 +67,7 @@ pub mod batch;
 pub mod block;
 mod budget;
 pub mod cache;
+mod charge;
 pub mod check;
 pub mod checksum;
 pub mod clock;

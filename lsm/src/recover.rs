@@ -28,6 +28,7 @@ use crate::journal::{
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
 use crate::manifest::{self, Manifest};
+use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
 use crate::table::{ExpectedTable, Table};
 use crate::write::{CommitState, apply_to};
@@ -258,7 +259,7 @@ fn replay(
     levels: &Levels,
     access: Access,
 ) -> Result<(Replayed, Budget)> {
-    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max + 1);
+    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
     let budget = Budget::new(options.memory_bytes, write_bytes_max);
     let mut view = View::default();
     for (id, record) in &levels.keyspaces {
@@ -282,7 +283,7 @@ fn replay(
             *id,
             Arc::new(KeyspaceView {
                 name: Arc::clone(&record.name),
-                active: Arc::default(),
+                active: Arc::new(Memtable::charged(Arc::clone(budget.memtables()))),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             }),

@@ -24,12 +24,19 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 struct Held {
-    engine: Arc<Engine>,
+    /// First to be dropped: what it keeps is free when the reader is forgotten.
     view: Arc<View>,
+    reader: Reader,
+}
+
+/// A registered reader.
+#[derive(Debug)]
+struct Reader {
+    engine: Arc<Engine>,
     sequence: SequenceNumber,
 }
 
-impl Drop for Held {
+impl Drop for Reader {
     fn drop(&mut self) {
         self.engine.release_snapshot(self.sequence);
     }
@@ -38,17 +45,18 @@ impl Drop for Held {
 impl Snapshot {
     pub(crate) fn new(engine: &Arc<Engine>) -> Self {
         let (view, sequence) = engine.take_snapshot();
-        Self { held: Arc::new(Held { engine: Arc::clone(engine), view, sequence }) }
+        let reader = Reader { engine: Arc::clone(engine), sequence };
+        Self { held: Arc::new(Held { view, reader }) }
     }
 
     /// The last sequence number in it.
     pub fn sequence(&self) -> SequenceNumber {
-        self.held.sequence
+        self.held.reader.sequence
     }
 
     /// The view of a keyspace; `None` if it was made after the snapshot was taken: it was empty then.
     fn view(&self, keyspace: &Keyspace) -> Result<Option<&Arc<KeyspaceView>>> {
-        if !Arc::ptr_eq(&self.held.engine, keyspace.engine()) {
+        if !Arc::ptr_eq(&self.held.reader.engine, keyspace.engine()) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!("keyspace {:?} belongs to another database than the snapshot", keyspace.name()),
@@ -63,7 +71,7 @@ impl Snapshot {
     /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         match self.view(keyspace)? {
-            Some(view) => visible::get(view, key.as_ref(), self.held.sequence),
+            Some(view) => visible::get(view, key.as_ref(), self.held.reader.sequence),
             None => Ok(None),
         }
     }
@@ -82,7 +90,7 @@ impl Snapshot {
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
         match self.view(keyspace)? {
-            Some(view) => visible::multi_get(view, keys, self.held.sequence),
+            Some(view) => visible::multi_get(view, keys, self.held.reader.sequence),
             None => Ok(vec![None; keys.len()]),
         }
     }
@@ -104,7 +112,7 @@ impl Snapshot {
 
     fn scan(&self, keyspace: &Keyspace, range: KeyRange) -> Iter {
         match self.view(keyspace) {
-            Ok(Some(view)) => Iter::new(Arc::clone(view), range, self.held.sequence),
+            Ok(Some(view)) => Iter::new(Arc::clone(view), range, self.held.reader.sequence),
             Ok(None) => Iter::empty(),
             Err(error) => Iter::failed(error),
         }

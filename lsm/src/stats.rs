@@ -38,11 +38,13 @@ pub struct Stats {
     pub keyspaces: Vec<KeyspaceStats>,
     /// Bytes of all tables.
     pub table_bytes: u64,
-    /// Bytes of memory: memtables.
+    /// Bytes of memory: memtables, those included that only snapshots and scans keep.
     pub memtable_bytes: usize,
     /// Bytes of memory: the block cache.
     pub cache_bytes: usize,
-    /// Bytes of memory: what open tables keep.
+    /// Bytes that it may take now: what the others leave of the budget.
+    pub cache_capacity_bytes: usize,
+    /// Bytes of memory: what open tables keep, those included that only snapshots and scans keep.
     pub open_table_bytes: usize,
     /// The memory budget.
     pub memory_bytes: usize,
@@ -183,13 +185,13 @@ impl Engine {
             })
             .collect();
         keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
-        let tables = view.keyspaces.values().flat_map(|keyspace| keyspace.tables.tables());
         Stats {
             table_bytes: keyspaces.iter().flat_map(|keyspace| &keyspace.level_bytes).sum(),
-            memtable_bytes: keyspaces.iter().map(|keyspace| keyspace.memtable_bytes).sum(),
+            memtable_bytes: self.budget.memtables().bytes(),
             keyspaces,
             cache_bytes: self.budget.cache().used_bytes(),
-            open_table_bytes: tables.map(|open| open.table.memory_bytes()).sum(),
+            cache_capacity_bytes: self.budget.cache().capacity_bytes(),
+            open_table_bytes: self.budget.table_bytes(),
             memory_bytes: self.budget.memory_bytes(),
             commits: count(&self.counters.commits),
             operations: count(&self.counters.operations),

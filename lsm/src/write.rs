@@ -148,7 +148,7 @@ impl Engine {
                     frozen.extend(keyspace.frozen.iter().cloned());
                     *keyspace = Arc::new(KeyspaceView {
                         name: Arc::clone(&keyspace.name),
-                        active: Arc::default(),
+                        active: self.new_memtable(),
                         frozen,
                         tables: Arc::clone(&keyspace.tables),
                     });

@@ -22,6 +22,7 @@ use crossbeam_skiplist::SkipMap;
 use parking_lot::Mutex;
 
 use crate::batch::Operation;
+use crate::charge::Charge;
 use crate::error::Result;
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, TRAILER_BYTES, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -192,14 +193,22 @@ pub struct Memtable {
     tombstone_count: AtomicUsize,
     entry_count: AtomicUsize,
     memory_bytes: AtomicUsize,
+    /// What all memtables of the database take.
+    charge: Arc<Charge>,
     sequence_min: AtomicU64,
     sequence_max: AtomicU64,
 }
 
 impl Memtable {
-    /// An empty one.
+    /// An empty one, alone.
     pub fn new() -> Self {
+        Self::charged(Arc::default())
+    }
+
+    /// An empty one whose bytes are charged for as long as somebody keeps it.
+    pub(crate) fn charged(charge: Arc<Charge>) -> Self {
         Self {
+            charge,
             entries: SkipMap::new(),
             tombstones: Mutex::new(Tombstones::default()),
             tombstone_count: AtomicUsize::new(0),
@@ -243,6 +252,7 @@ impl Memtable {
             Operation::DeleteRange { start, end } => self.insert_tombstone(batch, start, end, sequence),
         };
         self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge.add(bytes);
         self.sequence_min.fetch_min(sequence, Ordering::AcqRel);
         self.sequence_max.fetch_max(sequence, Ordering::AcqRel);
     }
@@ -331,6 +341,12 @@ fn narrow(place: usize) -> u32 {
         "batches are bounded where they are built and read"
     );
     u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        self.charge.subtract(self.memory_bytes());
+    }
 }
 
 impl Default for Memtable {

@@ -131,7 +131,7 @@ impl Table {
                 Error::corruption("the sections of the table are not those that its properties count");
             return Err(file.locate(error, footer.directory.offset));
         }
-        Ok(Arc::new(Self {
+        let table = Self {
             file,
             directory,
             directory_handle: footer.directory,
@@ -141,7 +141,9 @@ impl Table {
             cache_table: cache.new_table(),
             summary,
             tombstones: Arc::new(tombstones),
-        }))
+        };
+        cache.table_bytes().add(table.memory_bytes());
+        Ok(Arc::new(table))
     }
 
     /// Where the file is.
@@ -343,6 +345,12 @@ impl Table {
     /// An iterator over the entries whose user keys lie in `bounds`; blocks that lie beyond are not read.
     pub fn iter_within(self: &Arc<Self>, mode: ReadMode, bounds: KeyRange) -> TableIter {
         TableIter::new(Arc::clone(self), mode, bounds)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.cache.table_bytes().subtract(self.memory_bytes());
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Modules that may use those of their own line, and of the lines above, never those below.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["codec", "layout"],
+    &["codec", "layout", "charge"],
     &["checksum", "key", "range"],
     &["clock", "fs", "filename"],
     &["journal"],
