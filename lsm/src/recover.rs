@@ -259,7 +259,7 @@ fn replay(
     levels: &Levels,
     access: Access,
 ) -> Result<(Replayed, Budget)> {
-    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
+    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max + 1);
     let budget = Budget::new(options.memory_bytes, write_bytes_max);
     let mut view = View::default();
     for (id, record) in &levels.keyspaces {

@@ -4,7 +4,7 @@
 //! twice as many each byte takes more time, at first hardly any, in the end more than there is: then writers wait for a merge, or do it
 //! themselves (`admit.rs`). So level 0 has a bound, and nobody runs into a wall on the way to it.
 //!
-//! All writers draw from one [`Bucket`]: what the debt lets through is what all of them write together, however many they are and
+//! All writers draw from one `Bucket`: what the debt lets through is what all of them write together, however many they are and
 //! however large their batches. A small batch pays little; it may have to wait until a large one before it has paid.
 
 use std::time::Duration;

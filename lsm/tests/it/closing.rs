@@ -28,7 +28,8 @@ fn examine(fs: &MemFs) -> usize {
     let db = open(fs, Background::Manual).unwrap();
     let report = db.check().unwrap();
     assert!(report.is_clean() && report.unknown_files.is_empty(), "{report:?}");
-    keyspace(&db, "a").iter().map(|item| item.unwrap()).count()
+    let entries: lsm::Result<Vec<_>> = keyspace(&db, "a").iter().collect();
+    entries.unwrap().len()
 }
 
 #[test]
@@ -74,9 +75,12 @@ fn a_merge_ends_with_the_session_that_began_it() {
     assert_eq!(examine(&fs), 81);
 }
 
+/// What a thread does again and again beside the close.
+type Caller = fn(&Db, &Keyspace, u32) -> lsm::Result<()>;
+
 #[test]
 fn closing_beside_callers_of_every_kind() {
-    let callers: [fn(&Db, &Keyspace, u32) -> lsm::Result<()>; 5] = [
+    let callers: [Caller; 5] = [
         |db, _, number| db.keyspace(&format!("made {number}"), KeyspaceOptions::sorted()).map(drop),
         |db, _, _| db.compact(),
         |db, _, _| db.flush(),

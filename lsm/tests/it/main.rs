@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod opening;
