@@ -52,12 +52,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits as long as the debt demands for a batch; behind all who came before.
+    /// Waits as long as the debt demands for a batch: piece by piece, so that a small batch does not stand behind the whole of a large one.
     fn pay(&self, batch_bytes: usize) -> Result<()> {
         if !self.debt().is_felt() {
             return Ok(());
         }
-        let mut bucket = self.bucket.lock();
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most 2^30 bytes")]
         let mut left = batch_bytes as f64;
         loop {
@@ -69,7 +68,7 @@ impl Engine {
             if left <= 0.0 || !debt.is_felt() || debt.is_whole() {
                 return Ok(());
             }
-            let (paid, wait) = bucket.pay(left, debt, self.clock.now());
+            let (paid, wait) = self.bucket.lock().pay(left, debt, self.clock.now());
             left -= paid;
             if !wait.is_zero() {
                 self.counters.delayed(wait);

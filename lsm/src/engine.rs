@@ -2,13 +2,12 @@
 //!
 //! In this order, a thread that holds one takes only later ones:
 //!
-//! 0. `bucket`: whose turn it is to pay for merging that lags. Held while its holder waits, or merges; by writers alone.
 //! 1. `compaction_job`, `flush_job`: the right to run a step. Held across I/O.
 //! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
 //!    of its log. Never across the sync of a commit.
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
 //! 4. `view`: the one pointer that readers load. Held to read, clone or swap a pointer, never across I/O: so no reader ever waits for a sync.
-//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `progress`: moments.
+//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `bucket`, `progress`: moments.
 //!
 //! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.

@@ -5,7 +5,7 @@
 //! themselves (`admit.rs`). So level 0 has a bound, and nobody runs into a wall on the way to it.
 //!
 //! All writers draw from one `Bucket`: what the debt lets through is what all of them write together, however many they are and
-//! however large their batches. A small batch pays little; it may have to wait until a large one before it has paid.
+//! however large their batches. They pay piece by piece, in turns, so that a small batch waits shortly beside a large one.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl Debt {
     }
 }
 
-/// What all writers have paid for, one after the other.
+/// What all writers have paid for, in turns.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     /// At this time everything is paid for.
@@ -109,6 +109,15 @@ mod tests {
         }
         assert!(debt(20).is_whole() && !debt(19).is_whole());
         assert_eq!(price(20), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_small_batch_does_not_stand_behind_the_whole_of_a_large_one() {
+        let mut bucket = Bucket::default();
+        let (paid, _) = bucket.pay(1e9, debt(18), Duration::ZERO);
+        assert!(paid < 1e6, "{paid}");
+        let (paid, wait) = bucket.pay(100.0, debt(18), Duration::ZERO);
+        assert!(paid == 100.0 && wait < 2 * SLICE, "{paid} {wait:?}");
     }
 
     /// Seconds that writers take who each write a batch, again and again, `total` bytes together.
