@@ -1,4 +1,4 @@
-//! Merging tables downward: what to merge ([`pick`], a pure function), doing it (`job`, `input`), what may vanish on the way ([`drop`]),
+//! Merging tables downward: what to merge ([`pick`], a pure function), doing it (`job`, `input`), what may vanish on the way ([`mod@drop`]),
 //! what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
