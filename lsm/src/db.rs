@@ -208,8 +208,14 @@ impl Db {
             .checked_add(1)
             .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "keyspaces are numbered up to 2^32 - 1"))?;
         let (id, name) = (KeyspaceId::new(id)?, Arc::<str>::from(name));
-        let change = Change::Keyspace { id, name: Arc::clone(&name), kind: options.kind };
-        manifest.commit(Edit { changes: vec![change] }).map_err(|error| engine.fail(error))?;
+        let mut changes = vec![Change::Keyspace { id, name: Arc::clone(&name), kind: options.kind }];
+        // Nothing was ever written to it: so all that is in the tables of the others is in its tables too, and what is in
+        // the tables of every keyspace does not fall back to nothing.
+        let through = manifest.levels().flushed_any();
+        if through > 0 {
+            changes.push(Change::Flushed { keyspace: id, through });
+        }
+        manifest.commit(Edit { changes }).map_err(|error| engine.fail(error))?;
         engine.install(|view| {
             let keyspace = KeyspaceView {
                 name: Arc::clone(&name),

@@ -237,11 +237,16 @@ impl Levels {
         tables.map(|(_, table)| table.epoch).max().unwrap_or(0)
     }
 
+    /// The largest mark: nothing above it is in tables.
+    pub fn flushed_any(&self) -> SequenceNumber {
+        self.keyspaces.values().map(|keyspace| keyspace.flushed).max().unwrap_or(0)
+    }
+
     /// The largest sequence number that anything here tells of.
     pub fn sequence_max(&self) -> SequenceNumber {
         let tables = self.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
         let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-        let flushed = self.keyspaces.values().map(|keyspace| keyspace.flushed).max().unwrap_or(0);
+        let flushed = self.flushed_any();
         let cut =
             self.logs.values().filter_map(|log| log.cut).map(|cut| cut.last_sequence).max().unwrap_or(0);
         in_tables.max(flushed).max(cut).max(self.next_sequence.saturating_sub(1))

@@ -90,3 +90,21 @@ fn what_was_not_closed_is_recovered() {
     assert_eq!(twice.keyspace("k", sorted()).unwrap().iter().count(), 101);
     assert!(twice.check().unwrap().is_clean());
 }
+
+#[test]
+fn a_keyspace_may_be_made_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let early = db.keyspace("early", sorted()).unwrap();
+    early.put("flushed", "").unwrap();
+    db.flush().unwrap();
+    early.put("in a log that follows a log that is gone", "").unwrap();
+    let late = db.keyspace("late", sorted()).unwrap();
+    late.put("key", "").unwrap();
+    drop((early, late));
+    db.close().unwrap();
+    let db = Db::open(dir.path()).unwrap();
+    let count = |name: &str| db.keyspace(name, sorted()).unwrap().iter().count();
+    assert_eq!((count("early"), count("late")), (2, 1));
+    assert!(db.check().unwrap().is_clean());
+}

@@ -29,7 +29,8 @@ impl Run {
     }
 }
 
-/// Everything that a session does: commits of each durability, flushes, merges, rotations, clean and unclean ends, sessions that follow.
+/// Everything that a session does: commits of each durability, keyspaces made on the way, flushes, merges, rotations, clean and unclean ends,
+/// sessions that follow.
 fn workload(mem: &MemFs, skipped: Option<SyncSite>, tuning: &Tuning, seed: u64, steps: usize) -> Run {
     let mut random = Random(seed);
     let mut state = State::default();
@@ -37,9 +38,10 @@ fn workload(mem: &MemFs, skipped: Option<SyncSite>, tuning: &Tuning, seed: u64, 
     let mut session = with_skipped(mem, skipped);
     let (mut db, mut keyspaces) = open_on(&session, tuning).unwrap();
     for step in 0..steps {
-        match random.below(16) {
+        match random.below(18) {
             0..=10 => {
-                let ops: Vec<Op> = (0..1 + random.below(4)).map(|_| random.op(step)).collect();
+                let ops: Vec<Op> =
+                    (0..1 + random.below(4)).map(|_| random.op(step, keyspaces.len())).collect();
                 let durability =
                     [Durability::Process, Durability::System, Durability::Synced][random.below(3)];
                 ops.iter().for_each(|op| op.apply_to(&mut state));
@@ -49,6 +51,15 @@ fn workload(mem: &MemFs, skipped: Option<SyncSite>, tuning: &Tuning, seed: u64, 
                 if durability == Durability::Synced && last > before {
                     run.promises.push((mem.calls(), run.history.len() - 1));
                 }
+            }
+            // A keyspace that is made when others have been flushed, and rotated, for long.
+            15..=16 => {
+                support::make_keyspace(&db, &mut keyspaces).unwrap();
+                let op = Op::Put(keyspaces.len() - 1, random.key(), format!("made {step}").into_bytes());
+                op.apply_to(&mut state);
+                run.history.push((state.clone(), mem.calls()));
+                commit(&db, &keyspaces, &[op], Durability::Synced).unwrap();
+                run.promises.push((mem.calls(), run.history.len() - 1));
             }
             11 => {
                 db.sync().unwrap();

@@ -57,8 +57,9 @@ fn workload(fs: &FaultFs) -> Promised {
                 _ => {
                     let durability =
                         [Durability::Process, Durability::System, Durability::Synced][random.below(3)];
-                    let ops: Vec<Op> =
-                        (0..1 + random.below(4)).map(|_| random.op(session * 100 + step)).collect();
+                    let ops: Vec<Op> = (0..1 + random.below(4))
+                        .map(|_| random.op(session * 100 + step, keyspaces.len()))
+                        .collect();
                     let mut next = state.clone();
                     ops.iter().for_each(|op| op.apply_to(&mut next));
                     let before = db.stats().visible;

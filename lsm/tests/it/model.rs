@@ -15,6 +15,7 @@ use crate::support::{self, KEYSPACES, Op, State, is_inside, tiny};
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<Op>, Durability),
+    MakeKeyspace,
     Sync,
     GetAll(usize),
     Scan { keyspace: usize, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, ends: Vec<bool> },
@@ -60,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     let ends = proptest::collection::vec(any::<bool>(), 0..40);
     prop_oneof![
         20 => (proptest::collection::vec(op(), 1..5), durability).prop_map(|(ops, durability)| Step::Commit(ops, durability)),
+        1 => Just(Step::MakeKeyspace),
         1 => Just(Step::Sync),
         3 => keyspace.clone().prop_map(Step::GetAll),
         4 => (keyspace.clone(), bound(), bound(), ends)
@@ -138,11 +140,13 @@ impl Subject {
 
     /// Forgets the process, goes on with this disk; history up to `at_least` must be there.
     fn restart(&mut self, fs: MemFs, at_least: usize) -> Checked {
+        let made = self.keyspaces.len();
         self.snapshots.clear();
         self.keyspaces.clear();
         self.db = None;
         self.fs = fs;
         self.open()?;
+        prop_assert!(self.keyspaces.len() >= made, "a keyspace that was made is gone");
         let found = fine!(support::dump(&self.keyspaces));
         let Some(survived) = self.history.iter().rposition(|state| *state == found) else {
             return Err(TestCaseError::fail(format!("no state of history: {found:?}")));
@@ -167,8 +171,9 @@ impl Subject {
     fn run(&mut self, step: &Step) -> Checked {
         match step {
             Step::Commit(ops, durability) => {
+                let ops: Vec<Op> = ops.iter().map(|op| op.clone().within(self.keyspaces.len())).collect();
                 let before = self.db().stats().visible;
-                let last = fine!(support::commit(self.db(), &self.keyspaces, ops, *durability));
+                let last = fine!(support::commit(self.db(), &self.keyspaces, &ops, *durability));
                 prop_assert!(last >= before);
                 let mut state = self.now().clone();
                 ops.iter().for_each(|op| op.apply_to(&mut state));
@@ -182,18 +187,24 @@ impl Subject {
                     }
                 }
             }
+            Step::MakeKeyspace => {
+                let db = self.db().clone();
+                fine!(support::make_keyspace(&db, &mut self.keyspaces));
+            }
             Step::Sync => {
                 fine!(self.db().sync());
                 self.is_durable();
             }
-            Step::GetAll(keyspace) => self.get_all(*keyspace)?,
+            Step::GetAll(keyspace) => self.get_all(keyspace % self.keyspaces.len())?,
             Step::Scan { keyspace, start, end, ends } => {
-                let scan = self.keyspaces[*keyspace].range::<Vec<u8>>((start.clone(), end.clone()));
-                self.scan(scan, &self.now()[*keyspace], ends, |key| is_inside(key, start, end))?;
+                let keyspace = keyspace % self.keyspaces.len();
+                let scan = self.keyspaces[keyspace].range::<Vec<u8>>((start.clone(), end.clone()));
+                self.scan(scan, &self.now()[keyspace], ends, |key| is_inside(key, start, end))?;
             }
             Step::Prefix(keyspace, prefix) => {
-                let scan = self.keyspaces[*keyspace].prefix(prefix);
-                self.scan(scan, &self.now()[*keyspace], &[], |key| key.starts_with(prefix))?;
+                let keyspace = keyspace % self.keyspaces.len();
+                let scan = self.keyspaces[keyspace].prefix(prefix);
+                self.scan(scan, &self.now()[keyspace], &[], |key| key.starts_with(prefix))?;
             }
             Step::TakeSnapshot => self.snapshots.push((self.db().snapshot(), self.now().clone())),
             Step::ReadSnapshots => {
@@ -326,7 +337,7 @@ proptest! {
                     TestCaseError::fail(format!("step {index} ({step:?}) with {:?}: {error}", subject.tuning))
                 })?;
             }
-            for keyspace in 0..KEYSPACES.len() {
+            for keyspace in 0..subject.keyspaces.len() {
                 subject.get_all(keyspace)?;
             }
             subject.check()?;

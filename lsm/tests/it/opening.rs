@@ -18,7 +18,7 @@ fn open_read_only(fs: &MemFs) -> lsm::Result<Db> {
 }
 
 fn keyspaces(db: &Db) -> Vec<Keyspace> {
-    support::KEYSPACES.iter().map(|name| db.keyspace(name, KeyspaceOptions::sorted()).unwrap()).collect()
+    support::keyspaces(db).unwrap()
 }
 
 fn names(fs: &MemFs, directory: &str) -> Vec<String> {
@@ -36,7 +36,7 @@ fn names(fs: &MemFs, directory: &str) -> Vec<String> {
 fn fill(db: &Db, keyspaces: &[Keyspace], state: &mut State, seed: u64, commits: usize) {
     let mut random = Random(seed);
     for number in 0..commits {
-        let ops: Vec<Op> = (0..3).map(|_| random.op(number)).collect();
+        let ops: Vec<Op> = (0..3).map(|_| random.op(number, keyspaces.len())).collect();
         ops.iter().for_each(|op| op.apply_to(state));
         commit(db, keyspaces, &ops, Durability::System).unwrap();
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use lsm::fs::FileSystem;
 use lsm::{Background, Batch, Db, Durability, Keyspace, KeyspaceOptions, Result, Tuning};
 
-pub(crate) const KEYSPACES: [&str; 2] = ["one", "two"];
+/// All keyspaces of a test. The first [`KEYSPACES_AT_FIRST`] are there from the beginning, the others are made in this order while it runs.
+pub(crate) const KEYSPACES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
+pub(crate) const KEYSPACES_AT_FIRST: usize = 2;
 
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// What the keyspaces hold.
@@ -23,6 +25,17 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// The same on a keyspace that is there, if there are so many.
+    pub(crate) fn within(mut self, keyspaces: usize) -> Self {
+        match &mut self {
+            Self::Put(keyspace, ..)
+            | Self::Delete(keyspace, _)
+            | Self::DeleteRange(keyspace, ..)
+            | Self::DeletePrefix(keyspace, _) => *keyspace %= keyspaces,
+        }
+        self
+    }
+
     pub(crate) fn add_to(&self, batch: &mut Batch, keyspaces: &[Keyspace]) {
         match self {
             Self::Put(keyspace, key, value) => batch.put(&keyspaces[*keyspace], key, value),
@@ -105,9 +118,27 @@ pub(crate) fn open(fs: &Arc<dyn FileSystem>, tuning: &Tuning) -> Result<(Db, Vec
         .memory_bytes(1 << 20)
         .tuning(tuning.clone())
         .open()?;
-    let keyspaces =
-        KEYSPACES.iter().map(|name| db.keyspace(name, KeyspaceOptions::sorted())).collect::<Result<_>>()?;
+    let keyspaces = keyspaces(&db)?;
     Ok((db, keyspaces))
+}
+
+/// Those that are there, and those that always are.
+pub(crate) fn keyspaces(db: &Db) -> Result<Vec<Keyspace>> {
+    let there = db.keyspace_names();
+    KEYSPACES
+        .iter()
+        .enumerate()
+        .take_while(|(index, name)| *index < KEYSPACES_AT_FIRST || there.iter().any(|other| other == *name))
+        .map(|(_, name)| db.keyspace(name, KeyspaceOptions::sorted()))
+        .collect()
+}
+
+/// Makes the next one, if there is one left to be made.
+pub(crate) fn make_keyspace(db: &Db, keyspaces: &mut Vec<Keyspace>) -> Result<()> {
+    if let Some(name) = KEYSPACES.get(keyspaces.len()) {
+        keyspaces.push(db.keyspace(name, KeyspaceOptions::sorted())?);
+    }
+    Ok(())
 }
 
 /// Commits, in the database alone.
@@ -140,8 +171,9 @@ impl Random {
         (0..self.below(4)).map(|_| b'a' + u8::try_from(self.below(3)).unwrap()).collect()
     }
 
-    pub(crate) fn op(&mut self, number: usize) -> Op {
-        let keyspace = self.below(KEYSPACES.len());
+    /// An operation on one of the first `keyspaces` keyspaces.
+    pub(crate) fn op(&mut self, number: usize, keyspaces: usize) -> Op {
+        let keyspace = self.below(keyspaces);
         match self.below(10) {
             0..=5 => {
                 let mut value = format!("value {number}").into_bytes();
