@@ -19,7 +19,7 @@ use super::{Cut, RecordWriter, sites};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::FileNumber;
-use crate::fs::{File, FileSystem};
+use crate::fs::{File, FileSystem, SyncSite};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 
 /// The first range that is zeroed ahead; each further one is twice as long, up to the option's value.
@@ -282,7 +282,7 @@ impl Journal {
     /// # Errors
     /// That of the write or of the sync, or an earlier failure: then it is unknown what is durable.
     pub fn sync_through(&self, at: Position) -> Result<()> {
-        self.sync_until(self.state.lock(), at.0)
+        self.sync_until(self.state.lock(), at.0, sites::COMMIT)
     }
 
     /// Writes (but does not sync) how much is durable, if the log does not say so yet. Called when nothing was committed
@@ -305,6 +305,8 @@ impl Journal {
     /// Ends the log in order: its last record, and all before it, are durable when this returns. Nothing is appended any
     /// more.
     ///
+    /// All before it is durable first, so that the last record can say so: otherwise damage to it would be taken for a torn tail.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if `last_sequence` is below what was appended; those of [`Journal::sync_through`].
     pub fn end(&self, last_sequence: SequenceNumber) -> Result<LogEnd> {
@@ -318,12 +320,17 @@ impl Journal {
             .at(&self.path));
         }
         state.last_sequence = last_sequence;
+        state.ended = true;
+        if state.durable < state.position && self.options.pad_synced_bytes > 0 {
+            self.pad(&mut state)?;
+        }
+        let before = state.position;
+        self.sync_until(state, before, sites::BEFORE_END)?;
+        let mut state = self.state.lock();
         let header = self.bare(&state, RecordKind::End, true);
         self.put(&mut state, header, &encode_end(last_sequence))?;
-        state.ended = true;
         let offset = state.position;
-        // A leader of commits may be on its way, and may even take this record along.
-        self.sync_until(state, offset)?;
+        self.sync_until(state, offset, sites::COMMIT)?;
         Ok(LogEnd { number: self.number, identity: self.identity, offset, last_sequence })
     }
 
@@ -430,7 +437,7 @@ impl Journal {
         Ok(state)
     }
 
-    fn sync_until<'a>(&'a self, mut state: MutexGuard<'a, State>, at: u64) -> Result<()> {
+    fn sync_until<'a>(&'a self, mut state: MutexGuard<'a, State>, at: u64, site: SyncSite) -> Result<()> {
         self.reachable(&state, at)?;
         loop {
             if state.durable >= at {
@@ -445,13 +452,17 @@ impl Journal {
                 continue;
             }
             state.syncing = true;
-            let synced = self.sync_all(state);
+            let synced = self.sync_all(state, site);
             state = synced?;
         }
     }
 
     /// Writes and syncs everything; the caller took the right to sync and saw that nobody is writing.
-    fn sync_all<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<MutexGuard<'a, State>> {
+    fn sync_all<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        site: SyncSite,
+    ) -> Result<MutexGuard<'a, State>> {
         if state.asked <= state.durable && !state.ended {
             // Nobody asked with a batch (a sync of what others had committed): so that it is known after a crash.
             let header = self.bare(&state, RecordKind::Mark, true);
@@ -474,7 +485,7 @@ impl Journal {
         // Sampled before the call: what is written while it runs is not covered by it.
         let (target, sequence) = (state.written, state.written_sequence);
         drop(state);
-        let result = self.file.sync_data(sites::COMMIT).context("sync the journal", &self.path);
+        let result = self.file.sync_data(site).context("sync the journal", &self.path);
         let mut state = self.state.lock();
         state.syncing = false;
         state.syncs += 1;

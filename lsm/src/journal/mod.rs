@@ -78,6 +78,8 @@ pub mod sites {
     pub const CREATE_DIRECTORY: SyncSite = SyncSite::new("journal-create-directory");
     /// Commits, and the end of a log.
     pub const COMMIT: SyncSite = SyncSite::new("journal-commit");
+    /// What stands before a log's last record, before that says that it is durable.
+    pub const BEFORE_END: SyncSite = SyncSite::new("journal-before-end");
     /// The newest log, before what a killed process had only written is taken as there.
     pub const RECOVER: SyncSite = SyncSite::new("journal-recover");
     /// A cut tail, set aside.
@@ -89,8 +91,16 @@ pub mod sites {
     pub const REMOVE_DIRECTORY: SyncSite = SyncSite::new("journal-remove-directory");
 
     /// All of them.
-    pub const ALL: [SyncSite; 7] =
-        [CREATE, CREATE_DIRECTORY, COMMIT, RECOVER, SET_ASIDE, SET_ASIDE_DIRECTORY, REMOVE_DIRECTORY];
+    pub const ALL: [SyncSite; 8] = [
+        CREATE,
+        CREATE_DIRECTORY,
+        COMMIT,
+        BEFORE_END,
+        RECOVER,
+        SET_ASIDE,
+        SET_ASIDE_DIRECTORY,
+        REMOVE_DIRECTORY,
+    ];
 }
 
 #[cfg(test)]
