@@ -166,8 +166,9 @@ impl RecordReader {
         let identity = self.identity;
         let mut at = from.next_multiple_of(RECORD_ALIGNMENT as u64);
         while at + RECORD_HEADER_BYTES as u64 <= limit {
-            let bytes = self.window.at(at, (limit - at).min(WINDOW_BYTES as u64))?;
-            let mut rest = bytes;
+            // What the window holds and no more: mostly a record begins right here, and whoever goes from one to the next with
+            // this must not read a whole window for each.
+            let mut rest = self.window.ahead(at, RECORD_HEADER_BYTES as u64, limit - at)?;
             while let Some(header) = rest.first_chunk::<RECORD_HEADER_BYTES>() {
                 if is_plausible(header)
                     && let Ok(raw) = decode_header(identity, at, header)
@@ -262,6 +263,13 @@ impl Window {
             }
         };
         Ok(self.bytes.get(from..from + count).unwrap_or_default())
+    }
+
+    /// Bytes of the file: at least so many, and as many more of those wanted as can be had without reading again.
+    fn ahead(&mut self, offset: u64, at_least: u64, wanted: u64) -> Result<&[u8]> {
+        self.at(offset, at_least)?;
+        let held = (self.start + self.filled as u64).saturating_sub(offset);
+        self.at(offset, held.min(wanted))
     }
 
     /// Where the last byte that is not zero ends; `from` if there is none.

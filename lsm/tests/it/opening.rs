@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lsm::fs::{FileSystem, LockMode, MemFs};
+use lsm::fs::{FaultCall, FaultFs, FileSystem, LockMode, MemFs};
 use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, RecoveryMode};
 
 use crate::support::{self, Op, Random, State, commit, dump, tiny};
@@ -71,6 +71,27 @@ fn a_reader_beside_a_writer_sees_one_moment_and_writes_nothing() {
         db.compact().unwrap();
         assert_eq!(dump(&readers).unwrap(), before);
     }
+}
+
+#[test]
+fn a_reader_reads_the_log_in_large_pieces() {
+    let fs = MemFs::new();
+    let open = |read_only: bool, fs: Arc<dyn FileSystem>| {
+        let builder = Db::builder("/db").file_system(fs).background(Background::Manual).read_only(read_only);
+        builder.open().unwrap()
+    };
+    let db = open(false, shared(&fs));
+    let keyspace = db.keyspace("one", KeyspaceOptions::sorted()).unwrap();
+    for number in 0u32..3000 {
+        keyspace.put(number.to_be_bytes(), [0; 1000]).unwrap();
+    }
+    let counting = FaultFs::new(shared(&fs));
+    let reader = open(true, Arc::new(counting.clone()));
+    assert_eq!(reader.keyspace("one", KeyspaceOptions::sorted()).unwrap().iter().count(), 3000);
+    // Three megabytes, gone over three times: for its end, for what it says of durability, for what is in it. (A full window
+    // for each record would be 2,000 reads and more.)
+    let reads = counting.calls(FaultCall::Read);
+    assert!(reads < 30, "{reads} reads");
 }
 
 #[test]
