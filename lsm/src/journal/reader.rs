@@ -160,7 +160,10 @@ impl RecordReader {
     }
 
     /// The first place at `from` or behind it where the header of a record is whole. A chance match is as likely as that of
-    /// a 32-bit checksum and eight bytes that must have few values.
+    /// a 32-bit checksum, a number of 56 bits in 64 and one that is no larger than the offset.
+    ///
+    /// # Errors
+    /// Those of reading; a record whose checksum holds but that this version does not understand: it is never passed over.
     pub(crate) fn resync(&mut self, from: u64, limit: u64) -> Result<Option<(u64, RawHeader)>> {
         let limit = limit.min(self.window.length);
         let identity = self.identity;
@@ -170,10 +173,12 @@ impl RecordReader {
             // this must not read a whole window for each.
             let mut rest = self.window.ahead(at, RECORD_HEADER_BYTES as u64, limit - at)?;
             while let Some(header) = rest.first_chunk::<RECORD_HEADER_BYTES>() {
-                if is_plausible(header)
-                    && let Ok(raw) = decode_header(identity, at, header)
-                {
-                    return Ok(Some((at, raw)));
+                if is_plausible(at, header) {
+                    match decode_header(identity, at, header) {
+                        Ok(raw) => return Ok(Some((at, raw))),
+                        Err(NoRecord::Checksum) => {}
+                        Err(NoRecord::Unknown(error)) => return Err(error.at(&self.window.path)),
+                    }
                 }
                 at += RECORD_ALIGNMENT as u64;
                 rest = rest.get(RECORD_ALIGNMENT..).unwrap_or_default();

@@ -199,10 +199,12 @@ pub(crate) fn decode_header(
     fields(offset, bytes).map_err(|error| NoRecord::Unknown(error.at_offset(offset)))
 }
 
-/// A look without a checksum: most bytes are not the last eight of a header.
-pub(crate) fn is_plausible(bytes: &[u8; RECORD_HEADER_BYTES]) -> bool {
-    let ([kind], [flags]) = (KIND.get(bytes), FLAGS.get(bytes));
-    RecordKind::from_u8(kind).is_some() && flags & !FLAG_SYNC_ASKED == 0 && RESERVED.get(bytes) == [0; 6]
+/// A look without a checksum: most bytes are not the fields of a header at `offset`, of this version or a later one.
+pub(crate) fn is_plausible(offset: u64, bytes: &[u8; RECORD_HEADER_BYTES]) -> bool {
+    let first_sequence = u64::from_le_bytes(FIRST_SEQUENCE.get(bytes));
+    u32::from_le_bytes(PAYLOAD_BYTES.get(bytes)) as usize <= PAYLOAD_BYTES_MAX
+        && (1..=SEQUENCE_MAX).contains(&first_sequence)
+        && u64::from_le_bytes(DURABLE_OFFSET.get(bytes)) <= offset
 }
 
 /// The fields behind the header's checksum, which holds: so what is wrong here was written so.
