@@ -67,7 +67,7 @@ impl Error {
     /// A failed call to the file system: `doing` says which ("sync the journal").
     pub fn io(doing: impl Into<String>, error: std::io::Error) -> Self {
         let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::OutOfSpace,
+            kind if is_out_of_space(kind) => ErrorKind::OutOfSpace,
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Io,
         };
@@ -168,6 +168,11 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Whether there is no room left, on the device or for this user.
+pub(crate) fn is_out_of_space(kind: std::io::ErrorKind) -> bool {
+    matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
 
 /// Turns an [`std::io::Result`] into this crate's, saying what was being done and to which file.
 pub(crate) trait IoContext<T> {

@@ -73,6 +73,8 @@ pub enum FaultEffect {
     Error,
     /// The device is full; a sync also takes its writes for clean.
     NoSpace,
+    /// The user may have no more of the device; otherwise the same.
+    Quota,
     /// The call was interrupted and did nothing; a caller that may try again does.
     Interrupted,
     /// A read or a write moves at most this many bytes (at least one), and succeeds. Other calls are not changed.
@@ -215,6 +217,7 @@ fn error(effect: FaultEffect) -> io::Error {
         FaultEffect::NoSpace => {
             io::Error::new(io::ErrorKind::StorageFull, "injected: no space left on device")
         }
+        FaultEffect::Quota => io::Error::new(io::ErrorKind::QuotaExceeded, "injected: quota exceeded"),
         FaultEffect::Interrupted => io::Error::new(io::ErrorKind::Interrupted, "injected: interrupted"),
         _ => io::Error::other("injected: input/output error"),
     }

@@ -17,7 +17,7 @@ use super::logfile::{LogEnd, LogKind, Start, encode_end};
 use super::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, RecordKind, encode_record};
 use super::{Cut, RecordWriter, sites};
 use crate::checksum::Identity;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result, is_out_of_space};
 use crate::filename::FileNumber;
 use crate::fs::{File, FileSystem, SyncSite};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
@@ -415,7 +415,7 @@ impl Journal {
             match self.file.zero_range(end, zeros) {
                 Ok(()) => zeroed = Some(end + zeros),
                 // No room for zeros is no failure: the records that come may still find theirs.
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => zeroed = Some(u64::MAX),
+                Err(error) if is_out_of_space(error.kind()) => zeroed = Some(u64::MAX),
                 Err(error) => result = Err(Error::io("zero the journal ahead", error).at(&self.path)),
             }
         }

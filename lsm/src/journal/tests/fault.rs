@@ -172,6 +172,21 @@ fn after_a_full_device_the_error_says_so() {
     );
 }
 
+#[test]
+fn no_room_for_zeros_ahead_is_no_failure() {
+    for effect in [FaultEffect::NoSpace, FaultEffect::Quota] {
+        let mem = MemFs::new();
+        let faulty = FaultFs::new(Arc::new(mem.clone()));
+        let (journal, _, _) = open(Arc::new(faulty.clone())).unwrap();
+        faulty.inject(Fault::sticky(FaultCall::Zero, 1, effect));
+        for number in 0..5u8 {
+            journal.append(&vec![number], Durability::Synced).unwrap();
+        }
+        assert!(faulty.fired() > 0);
+        assert_eq!(open(Arc::new(mem.crash(CrashPolicy::SyncedOnly, 0))).unwrap().2.len(), 5);
+    }
+}
+
 /// A process whose sync failed ends; the next one reads from a cache that still holds what never reached the disk.
 #[test]
 fn what_only_the_cache_holds_is_not_recovered() {
