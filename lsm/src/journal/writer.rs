@@ -50,7 +50,12 @@ impl RecordWriter {
         self.identity
     }
 
-    /// The file's path as it was created.
+    /// Says by which name errors are to call the file from now on.
+    pub fn was_renamed(&mut self, to: PathBuf) {
+        self.path = to;
+    }
+
+    /// The file's path: as it was created, or was said to have been renamed.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -174,6 +174,7 @@ impl Manifest {
         writer.append(RecordKind::Batch, true, 1, 1, &levels.to_edit().encode())?;
         writer.sync(sites::FRESH)?;
         self.fs.rename(&aside, &path).context("let a fresh manifest take over", &path)?;
+        writer.was_renamed(path);
         self.fs
             .sync_dir(&self.directory, sites::FRESH_DIRECTORY)
             .context("sync the directory", &self.directory)?;
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
     use crate::batch::KeyspaceId;
     use crate::checksum::Identity;
-    use crate::fs::{CrashPolicy, MemFs};
+    use crate::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, MemFs};
     use crate::levels::KeyspaceKind;
 
     fn keyspace(number: u32) -> Change {
@@ -231,6 +232,18 @@ mod tests {
         assert!(!manifest.has_written());
         manifest.commit(Edit { changes: vec![keyspace(30)] }).unwrap();
         assert_eq!(on_disk(&fs), **manifest.levels());
+    }
+
+    #[test]
+    fn an_error_names_the_file_that_it_is_about() {
+        let faulty = FaultFs::new(Arc::new(MemFs::new()));
+        let fs: Arc<dyn FileSystem> = Arc::new(faulty.clone());
+        let levels = Levels::new(Identity::from_bytes([3; 16]));
+        let mut manifest = Manifest::new(fs, Path::new("/"), levels, 1, 1 << 20);
+        manifest.commit(Edit { changes: vec![keyspace(1)] }).unwrap();
+        faulty.inject(Fault::once(FaultCall::Sync, 1, FaultEffect::Error));
+        let error = manifest.commit(Edit { changes: vec![keyspace(2)] }).unwrap_err();
+        assert_eq!(error.path(), Some(Path::new("/MANIFEST")), "{error}");
     }
 
     #[test]
