@@ -50,7 +50,9 @@ use crate::key::SequenceNumber;
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
-    /// The return of the call: it is in the process's memory, and written soon.
+    /// The return of the call: it is in the process's memory, for as long as nobody asks for more. What is written for anybody's commit takes it
+    /// along; so does a full buffer ([`JournalOptions::buffer_bytes`]), a flush, the end of the log. No clock does: the last one before a
+    /// silence may stay in memory until the database is closed.
     Process,
     /// The end of the process, however it comes: it was handed to the system.
     #[default]
