@@ -37,6 +37,9 @@ use crate::write::{CommitState, apply_to};
 const READERS_TRIES: u32 = 2000;
 const READERS_WAIT: Duration = Duration::from_millis(1);
 
+/// How far above the numbers in use the name of a file may be and keep its number from being given out.
+const NUMBERS_IN_REACH: FileNumber = 1 << 32;
+
 /// What opening found.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -99,7 +102,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         None => create(fs, directory, &tuning)?,
     };
     let names = list(fs, directory)?;
-    let next_file = names.iter().filter_map(|name| name.number()).max().unwrap_or(0).saturating_add(1);
+    let next_file = next_file(&names, &found.levels);
     let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::Write)?;
     let Replayed { view, recovery } = replayed;
     let mut manifest =
@@ -245,6 +248,14 @@ fn list(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Vec<FileName>> {
     Ok(names.iter().filter_map(|name| FileName::parse(Path::new(name.file_name()?))).collect())
 }
 
+/// The number behind those of all files in the directory, so that none is given out twice. A number far from those in use is none of
+/// ours: its file is set aside, and costs no numbers.
+fn next_file(names: &[FileName], levels: &Levels) -> FileNumber {
+    let in_reach = levels.next_file.saturating_add(NUMBERS_IN_REACH);
+    let numbers = names.iter().filter_map(|name| name.number()).filter(|number| *number < in_reach);
+    numbers.max().unwrap_or(0).saturating_add(1)
+}
+
 /// The state in memory.
 struct Replayed {
     view: View,
@@ -259,7 +270,7 @@ fn replay(
     levels: &Levels,
     access: Access,
 ) -> Result<(Replayed, Budget)> {
-    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max + 1);
+    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
     let budget = Budget::new(options.memory_bytes, write_bytes_max);
     let mut view = View::default();
     for (id, record) in &levels.keyspaces {

@@ -103,6 +103,14 @@ impl<P: Payload> TypedJournal<P> {
             })
             .collect();
         numbers.sort_unstable();
+        let next_number = match numbers.last() {
+            None => 1,
+            Some(last) => last.checked_add(1).ok_or_else(|| {
+                let what =
+                    "the numbers of logs are used up: if this file is none of the journal's, move it away";
+                Error::corruption(what).at(FileName::Log(*last).path(directory))
+            })?,
+        };
         let first = oldest_start(fs.as_ref(), directory, &numbers)?;
         let database = first.map_or_else(random_identity, |start| Ok(start.database))?;
         // What the removed logs held is taken to be where it belongs. But if the log before the oldest readable one is
@@ -121,7 +129,7 @@ impl<P: Payload> TypedJournal<P> {
         })?;
         let state = State {
             journal: None,
-            next_number: numbers.last().map_or(1, |number| number + 1),
+            next_number,
             next_sequence: recovery.next_sequence,
             previous: recovery.end,
             never_begun: recovery
@@ -349,6 +357,23 @@ mod tests {
         let names: Vec<_> = fs.read_dir(Path::new("/j")).unwrap();
         assert_eq!(names.len(), 2, "the lock and one log: {names:?}");
         assert!(fs.calls() - calls <= 2, "nothing but syncs: {:?}", fs.last_call());
+    }
+
+    #[test]
+    fn numbers_that_are_used_up_are_an_error() {
+        let fs = MemFs::new();
+        drop(open(&fs));
+        let last = FileName::Log(FileNumber::MAX).path(Path::new("/j"));
+        fs.create_new(&last).unwrap();
+        let opened = TypedJournal::<Bytes>::open(
+            Arc::new(fs),
+            Path::new("/j"),
+            JournalOptions::default(),
+            RecoveryMode::Tail,
+            |_, _| Ok(()),
+        );
+        let error = opened.unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::Corruption, Some(last.as_path())));
     }
 
     #[test]

@@ -155,6 +155,22 @@ fn leftovers_are_removed_and_unknown_files_set_aside() {
     assert_eq!(dump(&writers).unwrap(), state);
 }
 
+#[test]
+fn a_name_with_an_absurd_number_is_in_nobodys_way() {
+    for number in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let fs = MemFs::new();
+        drop(support::open(&shared(&fs), &tiny(600)).unwrap());
+        let name = format!("{number}.log");
+        fs.create_new(&Path::new("/db").join(&name)).unwrap();
+        let (db, writers) = support::open(&shared(&fs), &tiny(600)).unwrap();
+        let mut state = State::default();
+        fill(&db, &writers, &mut state, 1, 30);
+        db.flush().unwrap();
+        assert_eq!(names(&fs, "/db/lost"), [name]);
+        assert!(names(&fs, "/db").iter().all(|name| name.len() <= "00000001.table".len()));
+    }
+}
+
 /// A database with tables in several levels, and something in its log; closed in order.
 fn closed(state: &mut State) -> MemFs {
     let fs = MemFs::new();
@@ -282,6 +298,9 @@ fn wrong_arguments_are_refused_and_change_nothing() {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
     db.keyspace(&"x".repeat(255), KeyspaceOptions::sorted()).unwrap();
+    let mut endless = tiny(600);
+    endless.frozen_max = usize::MAX;
+    support::open(&shared(&MemFs::new()), &endless).unwrap();
     ours[0].put("fine", "now").unwrap();
 }
 
