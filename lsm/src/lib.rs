@@ -79,6 +79,7 @@ pub mod error;
 pub mod filename;
 pub mod filter;
 mod flush;
+mod forgotten;
 pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;

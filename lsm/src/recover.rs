@@ -1,6 +1,6 @@
 //! Opening: what the manifest says, what the logs add, and what is put in order before the first write.
 //!
-//! 1. Lock; read the manifest; open every table it names.
+//! 1. Lock; read the manifest; look whether it has forgotten a log; open every table it names.
 //! 2. Replay its logs into memtables ([`crate::journal::recover`] gives the verdicts). Operations that a keyspace's tables have already are passed over.
 //! 3. After a clean end that is all: nothing is written, and the first commit makes the next log. Otherwise where each log was cut becomes an
 //!    edit, durable before any further log exists.
@@ -20,14 +20,15 @@ use crate::budget::Budget;
 use crate::engine::{Engine, Parts, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
+use crate::forgotten::{Remembered, remember};
 use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::{
-    Access, ExpectedLog, Flushed, JournalRecovery, LogReport, RecoverOptions, Verdict, random_identity,
-    recover,
+    Access, ExpectedLog, Flushed, JournalRecovery, LogReport, RecoverOptions, RecoveryMode, Verdict,
+    random_identity, recover,
 };
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, ManifestReport};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
 use crate::table::{ExpectedTable, Table};
@@ -97,13 +98,14 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         fs.try_lock(&readers, LockMode::Shared).context("create the readers' lock", &readers)?;
     }
     let is_new = !fs.exists(&manifest_path).context("look for the manifest", &manifest_path)?;
-    let found = match manifest::read(fs, directory)? {
+    let found = match read_manifest(options, directory)? {
         Some(found) => found,
         None => create(fs, directory, &tuning)?,
     };
     let names = list(fs, directory)?;
     let next_file = next_file(&names, &found.levels);
-    let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::Write)?;
+    let remembered = remember(fs, directory, &names, &found, options.recovery)?;
+    let (replayed, budget) = replay(directory, options, &tuning, &remembered, Access::Write)?;
     let Replayed { view, recovery } = replayed;
     let mut manifest =
         Manifest::new(Arc::clone(fs), directory, found.levels.clone(), next_file, tuning.manifest_bytes);
@@ -120,10 +122,12 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
     };
     let never_begun: Vec<FileNumber> =
         recovery.logs.iter().filter(|log| log.verdict == Verdict::NeverBegun).map(|log| log.number).collect();
-    let leftovers = leftovers(&names, &found.levels, &never_begun, found.ends_clean && !recovery.is_lossy);
-    if !recovery.cuts.is_empty() || !never_begun.is_empty() {
-        let mut changes: Vec<Change> =
-            recovery.cuts.iter().map(|(number, cut)| Change::LogCut { number: *number, cut: *cut }).collect();
+    let leftovers =
+        leftovers(&names, &remembered.levels, &never_begun, found.ends_clean && !recovery.is_lossy);
+    if !recovery.cuts.is_empty() || !never_begun.is_empty() || !remembered.changes.is_empty() {
+        let mut changes = remembered.changes;
+        changes
+            .extend(recovery.cuts.iter().map(|(number, cut)| Change::LogCut { number: *number, cut: *cut }));
         changes.extend(never_begun.iter().map(|number| Change::LogRemoved(*number)));
         changes.push(Change::NextSequence(recovery.next_sequence));
         manifest.commit(Edit { changes })?;
@@ -161,10 +165,11 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
 fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result<Opened> {
     let fs = &options.fs;
     let _opening = lock_readers(options, directory)?;
-    let Some(found) = manifest::read(fs, directory)? else {
+    let Some(found) = read_manifest(options, directory)? else {
         return Err(Error::new(ErrorKind::NotFound, "there is no database here").at(directory));
     };
-    let (replayed, budget) = replay(directory, options, &tuning, &found.levels, Access::ReadOnly)?;
+    let remembered = remember(fs, directory, &list(fs, directory)?, &found, options.recovery)?;
+    let (replayed, budget) = replay(directory, options, &tuning, &remembered, Access::ReadOnly)?;
     let Replayed { view, recovery } = replayed;
     let report = RecoveryReport {
         is_new: false,
@@ -184,7 +189,7 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
             previous: None,
             next_sequence: recovery.next_sequence,
         },
-        manifest: Manifest::new(Arc::clone(fs), directory, found.levels, 0, tuning.manifest_bytes),
+        manifest: Manifest::new(Arc::clone(fs), directory, remembered.levels, 0, tuning.manifest_bytes),
         tuning,
         budget,
         clock: Arc::clone(&options.clock),
@@ -229,7 +234,7 @@ fn lock_readers(options: &Options, directory: &Path) -> Result<Option<Box<dyn Lo
 }
 
 /// A new database.
-fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result<manifest::ManifestReport> {
+fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result<ManifestReport> {
     if let Some(data) = list(fs, directory)?.into_iter().find(|name| name.number().is_some()) {
         return Err(Error::corruption(format!(
             "there is {data} here but no MANIFEST: the directory is damaged. Restore it from a copy; or, if what it held can \
@@ -239,7 +244,22 @@ fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result
     }
     let levels = Levels::new(random_identity()?);
     Manifest::new(Arc::clone(fs), directory, levels.clone(), 1, tuning.manifest_bytes).create()?;
-    Ok(manifest::ManifestReport { levels, edits: 1, ends_clean: true })
+    Ok(ManifestReport { levels, edits: 1, ends_clean: true, end: 0 })
+}
+
+/// What the manifest says; `None` if there is none.
+fn read_manifest(options: &Options, directory: &Path) -> Result<Option<ManifestReport>> {
+    let found = manifest::read(&options.fs, directory)?;
+    match found {
+        Some(found) if options.recovery == RecoveryMode::Strict && !found.ends_clean => {
+            Err(Error::corruption(
+                "the manifest does not end behind an edit: one is torn or damaged, and recovery mode Strict refuses that",
+            )
+            .at(FileName::Manifest.path(directory))
+            .at_offset(found.end))
+        }
+        found => Ok(found),
+    }
 }
 
 /// What is in the directory, of what has a meaning there.
@@ -267,9 +287,10 @@ fn replay(
     directory: &Path,
     options: &Options,
     tuning: &Tuning,
-    levels: &Levels,
+    remembered: &Remembered,
     access: Access,
 ) -> Result<(Replayed, Budget)> {
+    let levels = &remembered.levels;
     let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
     let budget = Budget::new(options.memory_bytes, write_bytes_max);
     let mut view = View::default();
@@ -333,7 +354,9 @@ fn replay(
         Ok(())
     })?;
     recovery.last_sequence = recovery.last_sequence.max(any);
-    recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(levels.sequence_max() + 1);
+    let seen = levels.sequence_max().max(remembered.last_sequence);
+    recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(seen + 1);
+    recovery.is_lossy |= remembered.is_lossy;
     Ok((Replayed { view, recovery }, budget))
 }
 

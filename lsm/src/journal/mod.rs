@@ -23,6 +23,7 @@ mod pass;
 mod reader;
 mod record;
 mod recover;
+mod stray;
 mod typed;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use record::{
 pub use recover::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveredBatch, RecoveryMode, recover,
 };
+pub use stray::{StrayLog, find_stray};
 pub use typed::{Payload, TypedJournal};
 pub use writer::RecordWriter;
 

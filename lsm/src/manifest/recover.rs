@@ -17,8 +17,10 @@ pub struct ManifestReport {
     /// Edits in it.
     pub edits: u64,
     /// Whether it ends right behind an edit. If not, an edit was cut off that nothing acted on, or that was damaged: then files
-    /// that nobody names are not taken for leftovers.
+    /// that nobody names are not taken for leftovers (and a log among them may prove the damage).
     pub ends_clean: bool,
+    /// Where what counts of it ends.
+    pub end: u64,
 }
 
 /// Reads the manifest in `directory`; `None` if there is none.
@@ -59,5 +61,5 @@ pub fn read(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Option<Manifes
         Verdict::Torn { at } => report.cut_end <= at,
         _ => false,
     };
-    Ok(Some(ManifestReport { levels, edits, ends_clean }))
+    Ok(Some(ManifestReport { levels, edits, ends_clean, end: report.end }))
 }

@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod lost_edit;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod model;

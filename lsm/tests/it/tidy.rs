@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["visible", "iterator"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &["engine", "admit", "write", "flush", "compaction", "stats"],
-    &["recover", "check", "worker"],
+    &["recover", "forgotten", "check", "worker"],
     &["keyspace", "snapshot", "db"],
 ];
 

@@ -1,0 +1,172 @@
+//! Logs that the manifest has forgotten: the proof that its end is damaged, and not torn by a crash.
+//!
+//! Nothing is appended to a log before the edit that names it is durable, and it is named until everything in it is in tables. So a log that holds a
+//! batch above every mark, and is not named, was named by an edit that is gone. Without it a damaged last edit could not be told from one
+//! that was being written when the power went, and acknowledged commits would be lost in silence.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::fs::FileSystem;
+use crate::journal::{RecoveryMode, StrayLog, find_stray};
+use crate::key::SequenceNumber;
+use crate::levels::{Change, Edit, Levels};
+use crate::manifest::{self, ManifestReport};
+
+/// What is to be opened, after a look for forgotten logs.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    /// What the manifest says, and the logs that are taken in.
+    pub(crate) levels: Levels,
+    /// The changes that take them in.
+    pub(crate) changes: Vec<Change>,
+    /// Whether any log had been forgotten.
+    pub(crate) is_lossy: bool,
+    /// The largest sequence number in one of them, taken in or not.
+    pub(crate) last_sequence: SequenceNumber,
+}
+
+/// Looks for forgotten logs among `names`, and does about them what the mode says.
+///
+/// # Errors
+/// Corruption in the modes that allow no loss: what is lost, and what can be done. Those of reading.
+pub(crate) fn remember(
+    fs: &Arc<dyn FileSystem>,
+    directory: &Path,
+    names: &[FileName],
+    found: &ManifestReport,
+    mode: RecoveryMode,
+) -> Result<Remembered> {
+    let forgotten = find(fs, directory, names, found)?;
+    if let Some(log) = forgotten.first()
+        && matches!(mode, RecoveryMode::Tail | RecoveryMode::Strict)
+    {
+        return Err(refused(directory, found, *log));
+    }
+    let mut remembered = Remembered {
+        levels: found.levels.clone(),
+        changes: Vec::new(),
+        is_lossy: !forgotten.is_empty(),
+        last_sequence: forgotten.iter().map(|log| log.last).max().unwrap_or(0),
+    };
+    if mode == RecoveryMode::Salvage {
+        for log in forgotten {
+            take_in(&mut remembered, log)?;
+        }
+    }
+    Ok(remembered)
+}
+
+/// In the order of their numbers.
+fn find(
+    fs: &Arc<dyn FileSystem>,
+    directory: &Path,
+    names: &[FileName],
+    found: &ManifestReport,
+) -> Result<Vec<StrayLog>> {
+    let levels = &found.levels;
+    let unnamed = |number: &FileNumber| !levels.logs.contains_key(number);
+    let mut numbers: Vec<FileNumber> = names
+        .iter()
+        .filter_map(|name| match name {
+            FileName::Log(number) => Some(*number),
+            _ => None,
+        })
+        .filter(unnamed)
+        .collect();
+    numbers.sort_unstable();
+    let mut logs = Vec::new();
+    for number in numbers {
+        logs.extend(find_stray(fs.as_ref(), directory, number, levels.database, levels.flushed_any())?);
+    }
+    if !logs.is_empty()
+        && let Some(now) = manifest::read(fs, directory)?
+    {
+        // A writer may be at work, and have named (or flushed) a log after its manifest was read. What is in a log now it
+        // had named before.
+        let through = now.levels.flushed_any();
+        logs.retain(|log| !now.levels.logs.contains_key(&log.number) && log.first > through);
+    }
+    Ok(logs)
+}
+
+/// Names it again, if it fits behind those that are named.
+fn take_in(remembered: &mut Remembered, log: StrayLog) -> Result<()> {
+    let levels = &remembered.levels;
+    if levels.logs.last_key_value().is_some_and(|(last, _)| *last >= log.number) {
+        return Ok(());
+    }
+    let mut changes = Vec::new();
+    if log.number >= levels.next_file {
+        let next = log.number.checked_add(1);
+        changes.push(Change::NextFile(
+            next.ok_or_else(|| Error::corruption("the numbers of files are used up"))?,
+        ));
+    }
+    changes.push(Change::LogAdded { number: log.number, identity: log.identity });
+    remembered.levels = levels.apply(&Edit { changes: changes.clone() })?;
+    remembered.changes.extend(changes);
+    Ok(())
+}
+
+fn refused(directory: &Path, found: &ManifestReport, log: StrayLog) -> Error {
+    Error::corruption(format!(
+        "the manifest ends here and does not name {}, which holds what no table has: sequence numbers {} to {}. The edit that named it is lost, and \
+         they would be lost with it. Restore the manifest from a copy, or open with recovery mode Salvage (takes in the log) or PointInTime \
+         (sets it aside)",
+        FileName::Log(log.number),
+        log.first,
+        log.last
+    ))
+    .at(FileName::Manifest.path(directory))
+    .at_offset(found.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{LockMode, MemFs};
+    use crate::{Background, Db, KeyspaceOptions};
+
+    #[test]
+    fn a_log_that_a_writer_named_meanwhile_is_not_forgotten() {
+        let mem = MemFs::new();
+        let fs: Arc<dyn FileSystem> = Arc::new(mem.clone());
+        let directory = Path::new("/db");
+        let db = Db::builder(directory)
+            .file_system(Arc::clone(&fs))
+            .background(Background::Manual)
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+        let before = manifest::read(&fs, directory).unwrap().unwrap();
+        // As a reader does it: no log is removed meanwhile.
+        let _opening = fs.try_lock(&FileName::Readers.path(directory), LockMode::Shared).unwrap().unwrap();
+        let look = |mem: &MemFs, expected: usize| {
+            let fs: Arc<dyn FileSystem> = Arc::new(mem.clone());
+            let names = fs.read_dir(directory).unwrap();
+            let names: Vec<FileName> =
+                names.iter().filter_map(|name| FileName::parse(Path::new(name.file_name()?))).collect();
+            let logs = names.iter().filter(|name| matches!(name, FileName::Log(_))).count();
+            assert_eq!(logs, expected);
+            remember(&fs, directory, &names, &before, RecoveryMode::Tail)
+        };
+        keyspace.put("a", "1").unwrap();
+        assert!(!look(&mem, 1).unwrap().is_lossy, "named");
+        db.flush().unwrap();
+        assert!(!look(&mem, 1).unwrap().is_lossy, "named, and flushed");
+        keyspace.put("a", "2").unwrap();
+        assert!(!look(&mem, 2).unwrap().is_lossy, "both");
+        // But with the manifest of that time the second one is.
+        let path = FileName::Manifest.path(directory);
+        let file = fs.open_read(&path).unwrap();
+        let mut bytes = vec![0; usize::try_from(before.end).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let damaged = mem.snapshot();
+        damaged.remove_file(&path).unwrap();
+        damaged.create_new(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+        look(&damaged, 2).unwrap_err();
+    }
+}

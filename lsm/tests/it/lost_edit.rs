@@ -1,0 +1,186 @@
+//! The manifest loses its last edit: by a flipped bit, by zeros, by a cut. What that edit had named is not forgotten in silence.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lsm::fs::{FileSystem, MemFs};
+use lsm::journal::{LogKind, read_records};
+use lsm::{Background, Builder, Db, Durability, ErrorKind, RecoveryMode};
+
+use crate::support::{self, Op, State, commit, dump, tiny};
+
+const MANIFEST: &str = "/db/MANIFEST";
+
+fn builder(fs: &MemFs, mode: RecoveryMode) -> Builder {
+    let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    Db::builder("/db").file_system(fs).background(Background::Manual).tuning(tiny(100_000)).recovery(mode)
+}
+
+fn open_dump(fs: &MemFs, mode: RecoveryMode) -> (Db, State) {
+    let db = builder(fs, mode).open().unwrap();
+    let state = dump(&support::keyspaces(&db).unwrap()).unwrap();
+    (db, state)
+}
+
+/// A database whose newest edit names a log of synced commits: closed in order, or not.
+fn written(in_order: bool) -> (MemFs, State) {
+    let fs = MemFs::new();
+    let mut state = State::default();
+    let db = builder(&fs, RecoveryMode::Tail).open().unwrap();
+    let keyspaces = support::keyspaces(&db).unwrap();
+    let mut write = |number: u8| {
+        let op = Op::Put(usize::from(number % 2), vec![number], b"value".to_vec());
+        op.apply_to(&mut state);
+        commit(&db, &keyspaces, &[op], Durability::Synced).unwrap();
+    };
+    (0..10).for_each(&mut write);
+    db.flush().unwrap();
+    (10..20).for_each(&mut write);
+    let killed = fs.snapshot();
+    drop(keyspaces);
+    db.close().unwrap();
+    (if in_order { fs } else { killed }, state)
+}
+
+fn contents(fs: &MemFs, path: &str) -> Vec<u8> {
+    let file = fs.open_read(Path::new(path)).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// The same disk with another manifest.
+fn with_manifest(fs: &MemFs, bytes: &[u8]) -> MemFs {
+    let damaged = fs.snapshot();
+    damaged.remove_file(Path::new(MANIFEST)).unwrap();
+    damaged.create_new(Path::new(MANIFEST)).unwrap().write_all_at(bytes, 0).unwrap();
+    damaged
+}
+
+/// Where the last edit begins.
+fn last_edit(fs: &MemFs) -> usize {
+    let mut offset = 0;
+    let file = fs.open_read(Path::new(MANIFEST)).unwrap();
+    read_records(file, Path::new(MANIFEST), LogKind::Manifest, &mut |record| {
+        offset = record.offset;
+        Ok(())
+    })
+    .unwrap();
+    usize::try_from(offset).unwrap()
+}
+
+/// Each way in which the last edit may be gone.
+fn damaged() -> Vec<(String, MemFs, State)> {
+    let mut cases = Vec::new();
+    for in_order in [true, false] {
+        let (fs, state) = written(in_order);
+        let (bytes, at) = (contents(&fs, MANIFEST), last_edit(&fs));
+        let mut case = |name: &str, bytes: &[u8]| {
+            let name = format!("{name}, closed in order: {in_order}");
+            cases.push((name, with_manifest(&fs, bytes), state.clone()));
+        };
+        for offset in [at, at + 20, at + 41] {
+            let mut flipped = bytes.clone();
+            flipped[offset] ^= 1;
+            case(&format!("a bit of byte {offset}"), &flipped);
+        }
+        let mut zeros = bytes.clone();
+        zeros[at..].fill(0);
+        case("zeros", &zeros);
+        case("cut", &bytes[..at]);
+    }
+    cases
+}
+
+#[test]
+fn a_log_that_the_manifest_has_forgotten_is_an_error() {
+    for (place, fs, _) in damaged() {
+        let before = fs.calls();
+        for (mode, read_only) in [
+            (RecoveryMode::Tail, false),
+            (RecoveryMode::Tail, true),
+            (RecoveryMode::Strict, false),
+            (RecoveryMode::Strict, true),
+        ] {
+            let error = builder(&fs, mode).read_only(read_only).open().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{place}: {error}");
+            assert_eq!(error.path(), Some(Path::new(MANIFEST)), "{place}: {error}");
+            assert!(error.offset().is_some(), "{place}: {error}");
+            if mode == RecoveryMode::Tail {
+                for word in [".log", "sequence numbers 11 to 20", "Salvage", "PointInTime", "from a copy"] {
+                    assert!(error.to_string().contains(word), "{place}: no {word:?} in {error}");
+                }
+            }
+        }
+        assert_eq!(fs.calls(), before, "{place}: nothing was changed");
+    }
+}
+
+#[test]
+fn salvage_takes_the_forgotten_log_and_point_in_time_sets_it_aside() {
+    for (place, fs, state) in damaged() {
+        let salvaged = fs.snapshot();
+        {
+            let (db, found) = open_dump(&salvaged, RecoveryMode::Salvage);
+            assert_eq!(found, state, "{place}");
+            assert!(db.recovery_report().is_lossy, "{place}");
+            assert!(db.check().unwrap().is_clean(), "{place}");
+        }
+        let (db, found) = open_dump(&salvaged, RecoveryMode::Tail);
+        assert_eq!(found, state, "{place}");
+        assert!(!db.recovery_report().is_lossy, "{place}");
+
+        let stopped = fs.snapshot();
+        {
+            let (db, found) = open_dump(&stopped, RecoveryMode::PointInTime);
+            assert_eq!(found.iter().map(|map| map.len()).sum::<usize>(), 10, "{place}");
+            assert!(db.recovery_report().is_lossy, "{place}");
+            let lost = stopped.read_dir(Path::new("/db/lost")).unwrap();
+            assert!(lost.iter().any(|name| name.to_string_lossy().ends_with(".log")), "{place}: {lost:?}");
+            // Numbers that were given out are not given again.
+            let keyspaces = support::keyspaces(&db).unwrap();
+            let op = Op::Put(0, b"more".to_vec(), vec![]);
+            assert!(commit(&db, &keyspaces, &[op], Durability::Synced).unwrap() > 20, "{place}");
+        }
+        open_dump(&stopped, RecoveryMode::Tail);
+
+        for (mode, count) in [(RecoveryMode::Salvage, 20), (RecoveryMode::PointInTime, 10)] {
+            let calls = fs.calls();
+            let reader = builder(&fs, mode).read_only(true).open().unwrap();
+            assert!(reader.recovery_report().is_lossy, "{place}");
+            let found = dump(&support::keyspaces(&reader).unwrap()).unwrap();
+            assert_eq!(found.iter().map(|map| map.len()).sum::<usize>(), count, "{place}");
+            assert_eq!(fs.calls(), calls, "{place}");
+        }
+    }
+}
+
+/// What a crash leaves of a log that was being made, and logs that were flushed and not yet removed: neither is a loss.
+#[test]
+fn a_log_that_was_never_named_and_one_that_is_named_no_more_are_no_loss() {
+    let (fs, state) = written(true);
+    let named = fs.read_dir(Path::new("/db")).unwrap();
+    let log = named.iter().find(|name| name.to_string_lossy().ends_with(".log")).unwrap();
+    let log = Path::new("/db").join(log.file_name().unwrap());
+    let path = log.to_str().unwrap().to_owned();
+    let bytes = contents(&fs, &path);
+    // Its header and first record stand; the edit that was to name it does not.
+    let manifest = contents(&fs, MANIFEST);
+    let begun = with_manifest(&fs, &manifest[..last_edit(&fs)]);
+    begun.remove_file(&log).unwrap();
+    begun.create_new(&log).unwrap().write_all_at(&bytes[..168], 0).unwrap();
+    let (db, found) = open_dump(&begun, RecoveryMode::Tail);
+    assert!(!db.recovery_report().is_lossy);
+    assert_eq!(found.iter().map(|map| map.len()).sum::<usize>(), 10);
+
+    let (db, _) = open_dump(&fs, RecoveryMode::Tail);
+    db.flush().unwrap();
+    db.close().unwrap();
+    assert!(!fs.exists(&log).unwrap());
+    fs.create_new(&log).unwrap().write_all_at(&bytes, 0).unwrap();
+    for mode in [RecoveryMode::Strict, RecoveryMode::Tail] {
+        let (db, found) = open_dump(&fs, mode);
+        assert_eq!(found, state);
+        assert!(!db.recovery_report().is_lossy);
+    }
+}
