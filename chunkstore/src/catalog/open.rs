@@ -93,7 +93,7 @@ const ASIDE_DIR: &str = "catalog.aside";
 enum Unfit {
     /// Nothing was ever written.
     Fresh,
-    /// Another layout, another repository, or half rebuilt.
+    /// Another layout, another repository, half rebuilt, or rid of something that had been acknowledged.
     Foreign,
 }
 
@@ -133,7 +133,7 @@ impl Catalog {
         }
         let db = open_engine(engine_dir, options.memory_bytes, true)?;
         let spaces = Keyspaces::open(&db)?;
-        match fitness(options, &spaces)? {
+        match fitness(options, &db, &spaces)? {
             Ok(()) => Ok(Self::assemble(options, limits, db, spaces, None)),
             Err(Unfit::Fresh | Unfit::Foreign) => Err(absent()),
         }
@@ -146,7 +146,7 @@ impl Catalog {
         let (db, spaces) = match open_engine(engine_dir, options.memory_bytes, false) {
             Ok(db) => {
                 let spaces = Keyspaces::open(&db)?;
-                match fitness(options, &spaces)? {
+                match fitness(options, &db, &spaces)? {
                     Ok(()) => (db, spaces),
                     Err(Unfit::Fresh) => {
                         claim(options, &db, &spaces)?;
@@ -274,7 +274,11 @@ fn is_unfit(kind: lsm::ErrorKind) -> bool {
     matches!(kind, lsm::ErrorKind::Corruption | lsm::ErrorKind::NewerFormat)
 }
 
-fn fitness(options: &CatalogOptions, spaces: &Keyspaces) -> Result<Result<(), Unfit>> {
+fn fitness(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<Result<(), Unfit>> {
+    // A torn tail is no loss: the runs in it are caught up. But rows that were synced, and are gone, nobody would miss.
+    if db.recovery_report().is_lossy {
+        return Ok(Err(Unfit::Foreign));
+    }
     let layout = spaces.meta.get(meta::LAYOUT)?;
     let repository = spaces.meta.get(meta::REPOSITORY)?;
     let (Some(layout), Some(repository)) = (layout, repository) else {

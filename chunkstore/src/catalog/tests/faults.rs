@@ -280,6 +280,26 @@ fn another_repository_or_layout_is_set_aside() {
 }
 
 #[test]
+fn a_catalog_whose_engine_lost_an_edit_is_made_again() {
+    let [first, ..] = trees();
+    let target = target("t");
+    let machine = Machine::new();
+    machine.back_up("host", 1, &first, &[&*target]);
+    let expected = dump(&machine.catalog);
+    let Machine { dir, catalog } = machine;
+    drop(catalog);
+    let manifest = dir.path().join("catalog/MANIFEST");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    let at = bytes.len() - 12;
+    bytes[at] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let catalog = Catalog::open(&options(dir.path())).unwrap();
+    assert!(catalog.is_empty(), "what lost something is not believed");
+    catalog.catch_up(&*target, &Collector::default()).unwrap();
+    assert_eq!(dump(&catalog), expected);
+}
+
+#[test]
 fn a_reader_beside_the_writer_sees_whole_snapshots() {
     let [first, second, _] = trees();
     let machine = Machine::new();
