@@ -83,6 +83,7 @@ mod forgotten;
 pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;
+mod heal;
 pub mod iter;
 pub mod iterator;
 pub mod journal;

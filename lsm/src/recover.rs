@@ -7,6 +7,8 @@
 //! 4. What earlier sessions left is removed when the session first writes: files that the manifest has given a number and does not name. Only
 //!    if nothing was lost; files it knows nothing of, or of a lossy recovery, are moved to `lost/`.
 //!
+//! 5. After a recovery that lost something, by the caller's wish, what is left is flushed and the logs go: nobody is asked a second time.
+//!
 //! A read-only opening does 1 and 2 beside a live writer, with a shared lock on `READERS` while it does: the writer removes files only when it has that
 //! lock alone.
 
@@ -158,6 +160,9 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
     engine.add_obsolete(leftovers.obsolete);
     if has_written {
         engine.remove_obsolete();
+    }
+    if report.is_lossy {
+        engine.heal(&report.logs)?;
     }
     Ok(Opened { engine: Arc::new(engine), report })
 }

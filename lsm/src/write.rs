@@ -130,6 +130,12 @@ impl Engine {
         if view.keyspaces.values().all(|keyspace| keyspace.active.is_empty()) {
             return Ok(());
         }
+        self.freeze(state)
+    }
+
+    /// As [`Self::rotate`], even where nothing was written: the flush then lets the logs go.
+    pub(crate) fn freeze(&self, state: &mut CommitState) -> Result<()> {
+        let view = self.view();
         self.end_log(state)?;
         let last_sequence = state.next_sequence - 1;
         let memtables = view

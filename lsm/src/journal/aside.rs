@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::RecordReader;
 use super::sites;
+use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber, cut_tail};
 use crate::fs::FileSystem;
@@ -59,6 +60,22 @@ pub fn set_aside(
         return Ok(Some(path));
     }
     Err(Error::new(ErrorKind::Io, format!("{COPIES_MAX} other copies are in the way")).at(lost))
+}
+
+/// As [`set_aside`], all of a log, whatever is in it; `None` if it is not there.
+///
+/// # Errors
+/// As [`set_aside`].
+pub fn set_aside_whole(fs: &dyn FileSystem, directory: &Path, number: FileNumber) -> Result<Option<PathBuf>> {
+    let path = FileName::Log(number).path(directory);
+    let file = match fs.open_read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.context("open", &path)?,
+    };
+    // Its bytes alone are wanted: it may have no identity any more.
+    let mut reader = RecordReader::with_identity(file, &path, Identity::from_bytes([0; 16]))?;
+    let end = reader.file_bytes();
+    set_aside(fs, directory, number, &mut reader, 0, end)
 }
 
 /// Whether the file at `path` holds exactly these bytes of the log.

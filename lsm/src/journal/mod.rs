@@ -27,7 +27,7 @@ mod stray;
 mod typed;
 mod writer;
 
-pub use aside::set_aside;
+pub use aside::{set_aside, set_aside_whole};
 pub use dump::dump;
 pub use group::{BatchRecord, Journal, JournalOptions, Position};
 pub use logfile::{

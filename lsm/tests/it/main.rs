@@ -25,6 +25,8 @@ mod model;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod salvage;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod threads;

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["visible", "iterator"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &["engine", "admit", "write", "flush", "compaction", "stats"],
+    &["heal"],
     &["recover", "forgotten", "check", "worker"],
     &["keyspace", "snapshot", "db"],
 ];
