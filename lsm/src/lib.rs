@@ -58,7 +58,7 @@
 //! | in memory | [`batch`], [`memtable`] |
 //! | reading | [`merge`], [`visible`], [`iterator`] |
 //! | writing, in the background too | [`compaction`]; `write.rs`, `admit.rs`, `flush.rs`, `worker.rs` |
-//! | opening, proving, counting | [`recover`], [`check`], [`stats`] |
+//! | opening, proving, counting | [`recover`], [`check`], [`stats`]; `forgotten.rs`, `heal.rs` |
 //!
 //! Every byte on disk is specified in `docs/FORMAT.md`. `engine.rs` says who locks what.
 
