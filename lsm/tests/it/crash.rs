@@ -280,6 +280,64 @@ fn drive_quietly(tuning: &Tuning, seed: u64, site: SyncSite) -> Result<usize, St
     run.unwrap_or_else(|_| Err("the workload itself fails".to_owned()))
 }
 
+/// The process is killed, and the page cache lives; another session does little or nothing, and then the power goes, behind it or within: what
+/// the killed process had written and not synced must not have been built upon. Returns how many cases there were.
+fn drive_killed(tuning: &Tuning, seed: u64, steps: usize) -> Result<usize, String> {
+    let mem = MemFs::new();
+    mem.record_snapshots();
+    let run = workload(&mem, None, tuning, seed, steps);
+    let mut random = Random(seed ^ 0x77);
+    let mut cases = 0;
+    for snapshot in mem.take_snapshots() {
+        let number = snapshot.call.number;
+        let killed = snapshot.fs.snapshot();
+        killed.record_snapshots();
+        let session = ["reads", "flushes", "compacts"][random.below(3)];
+        let place = |error: String| {
+            format!("seed {seed}, killed after {}, a session that {session}: {error}", snapshot.call)
+        };
+        run_session(&killed, tuning, session).map_err(|error| place(error.to_string()))?;
+        let mut moments = killed.take_snapshots();
+        if moments.is_empty() {
+            moments.push(lsm::fs::Snapshot { call: snapshot.call.clone(), fs: killed.snapshot() });
+        }
+        for choice in 0..3 {
+            let at = match choice {
+                0 => moments.len() - 1,
+                _ => random.below(moments.len()),
+            };
+            let policy = CrashPolicy::ALL[random.below(CrashPolicy::ALL.len())];
+            cases += 1;
+            let place = |error| place(format!("{policy:?}, after {}: {error}", moments[at].call));
+            examine(&moments[at].fs.crash(policy, number), None, tuning, &run, number, false)
+                .map_err(place)?;
+        }
+    }
+    Ok(cases)
+}
+
+fn run_session(mem: &MemFs, tuning: &Tuning, what: &str) -> lsm::Result<()> {
+    let (db, keyspaces) = open_on(&with_skipped(mem, None), tuning)?;
+    match what {
+        "flushes" => db.flush()?,
+        "compacts" => db.compact()?,
+        _ => drop(dump(&keyspaces)?),
+    }
+    drop(keyspaces);
+    db.close()
+}
+
+#[test]
+fn nothing_is_built_upon_what_a_killed_process_had_only_written() {
+    let mut cases = 0;
+    for seed in 0..long_seeds().unwrap_or(3) {
+        for tuning in tunings() {
+            cases += drive_killed(&tuning, seed, 40).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    assert!(cases > 1000, "{cases} cases: the workload does nothing");
+}
+
 #[test]
 fn a_crash_while_the_first_manifest_is_made_leaves_nothing_or_a_database() {
     let mem = MemFs::new();
