@@ -19,6 +19,22 @@ fn damage_to_what_is_in_tables_is_reported_and_passed_over() {
 }
 
 #[test]
+fn the_log_before_the_first_named_one_was_removed() {
+    let mut maker = Maker::new();
+    maker.log(1, 2);
+    maker.log(2, 1);
+    maker.mem.remove_file(&log_path(1)).unwrap();
+    // A keyspace that was made behind the removal has nothing in tables yet.
+    let flushed = |any| RecoverOptions { flushed: Flushed { every: 0, any }, ..options(RecoveryMode::Tail) };
+    let (recovery, found) = run(&maker.fs(), &named(&[2]), &flushed(2)).unwrap();
+    assert_eq!(found, [3]);
+    assert!(!recovery.is_lossy && recovery.logs[0].holes.is_empty());
+    refused(run(&maker.fs(), &named(&[2]), &flushed(1)), &["log 1 is missing"]);
+    let found_in_the_directory = [ExpectedLog { identity: None, ..named(&[2])[0] }];
+    refused(run(&maker.fs(), &found_in_the_directory, &flushed(2)), &["log 1 is missing"]);
+}
+
+#[test]
 fn point_in_time_stops_before_damage_unless_tables_are_beyond() {
     let mut maker = Maker::new();
     maker.log(1, 3);
@@ -174,6 +190,28 @@ fn what_a_newer_version_wrote_is_refused_and_never_cut() {
             let error = run(&maker.fs(), &named(&[1]), &options(mode)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NewerFormat, "{error}");
             assert_eq!(error.offset(), Some(at as u64));
+        }
+    }
+    // The same behind bad bytes, torn or damaged ones: it is not taken for more of them.
+    for (damaged, kind) in [(0, 6), (0, 2), (1, 6)] {
+        let mut maker = Maker::new();
+        let journal = maker.create(1);
+        for _ in 0..3 {
+            maker.append(&journal, false);
+        }
+        let mut bytes = contents(&maker.mem, &log_path(1)).unwrap();
+        let at = usize::try_from(maker.places[2].1).unwrap();
+        // A kind of the future; or a batch of no operations, which is none.
+        bytes[at + 32] = kind;
+        bytes[at + 12] = 0;
+        let crc = salted_crc32(identity(1), at as u64, &[&bytes[at + 4..at + 40]]);
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        bytes[usize::try_from(maker.places[damaged].1).unwrap()] ^= 1;
+        replace(&maker.mem, &log_path(1), &bytes);
+        for mode in [RecoveryMode::Tail, RecoveryMode::Salvage] {
+            let error = run(&maker.fs(), &named(&[1]), &options(mode)).unwrap_err();
+            let expected = if kind == 6 { ErrorKind::NewerFormat } else { ErrorKind::Corruption };
+            assert_eq!((error.kind(), error.offset()), (expected, Some(at as u64)), "{error}");
         }
     }
     for (offset, value) in [(8, 2), (12, 1), (20, 1), (40, 1)] {

@@ -106,6 +106,23 @@ fn a_torn_tail_for_which_a_sync_was_asked_is_said_to_be_one() {
 }
 
 #[test]
+fn all_of_a_log_that_was_ended_in_order_was_durable() {
+    let mut maker = Maker::new();
+    let journal = maker.create(1);
+    for _ in 0..5 {
+        maker.append(&journal, false);
+    }
+    maker.end(&journal);
+    for sequence in 1..=5 {
+        maker.damage(sequence);
+        let lost = format!("Sequence numbers {sequence} to {sequence} are lost");
+        refused(run(&maker.fs(), &named(&[1]), &options(RecoveryMode::Tail)), &[&lost]);
+        maker.damage(sequence);
+    }
+    assert_eq!(run(&maker.fs(), &named(&[1]), &options(RecoveryMode::Tail)).unwrap().1, [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn zeros_are_damage_below_what_is_durable_and_the_end_above() {
     let mut maker = Maker::new();
     maker.open_log(1, 3);
