@@ -55,12 +55,14 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// See [`Error::is_catalog_damage`].
+    catalog_damage: bool,
 }
 
 impl Error {
     /// An error of `kind` whose sentence is `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { inner: Arc::new(Inner { kind, message: message.into(), source: None }) }
+        Self { inner: Arc::new(Inner { kind, message: message.into(), source: None, catalog_damage: false }) }
     }
 
     /// An error of `kind` caused by another: `message` completes the sentence before the cause.
@@ -69,7 +71,16 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { kind, message: message.into(), source: Some(source.into()) }) }
+        let inner =
+            Inner { kind, message: message.into(), source: Some(source.into()), catalog_damage: false };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Damage of the local catalog, which is of kind local: see [`Error::is_catalog_damage`].
+    pub(crate) fn catalog_damage(message: impl Into<String>) -> Self {
+        let inner =
+            Inner { kind: ErrorKind::Local, message: message.into(), source: None, catalog_damage: true };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Damage: what was read, what was expected, what was found.
@@ -84,6 +95,7 @@ impl Error {
                 kind: self.inner.kind,
                 message: format!("{place}: {}", self.inner.message),
                 source: self.inner.source.as_ref().map(|source| source.to_string().into()),
+                catalog_damage: self.inner.catalog_damage,
             }),
         }
     }
@@ -95,8 +107,15 @@ impl Error {
                 kind,
                 message: self.inner.message.clone(),
                 source: self.inner.source.as_ref().map(|source| source.to_string().into()),
+                catalog_damage: self.inner.catalog_damage && kind == ErrorKind::Local,
             }),
         }
+    }
+
+    /// Whether the local catalog holds bytes that are not what was written, or that the disk does not give back: nothing is to be expected of it any
+    /// more, and everything of one that is made again ([`crate::catalog::Catalog::open_anew`]).
+    pub fn is_catalog_damage(&self) -> bool {
+        self.inner.catalog_damage
     }
 
     /// What the caller can do about it.
@@ -131,6 +150,9 @@ impl From<lsm::Error> for Error {
                 "another process uses this machine's catalog of the repository: try again when it is done",
                 error,
             ),
+            _ if crate::catalog::is_damage(&error) => {
+                Self::catalog_damage(format!("the local catalog is damaged: {error}"))
+            }
             _ => Self::caused(ErrorKind::Local, "the local catalog failed", error),
         }
     }

@@ -48,7 +48,7 @@ struct Inner {
     message: String,
     path: Option<PathBuf>,
     offset: Option<u64>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -77,7 +77,7 @@ impl Error {
                 message: format!("could not {}", doing.into()),
                 path: None,
                 offset: None,
-                source: Some(Box::new(error)),
+                source: Some(Arc::new(error)),
             }),
         }
     }
@@ -94,7 +94,7 @@ impl Error {
                     .to_owned(),
                 path: None,
                 offset: None,
-                source: Some(Box::new(first.clone())),
+                source: Some(Arc::new(first.clone())),
             }),
         }
     }
@@ -107,7 +107,7 @@ impl Error {
                 message: shared.message.clone(),
                 path: shared.path.clone(),
                 offset: shared.offset,
-                source: shared.source.as_ref().map(|source| source.to_string().into()),
+                source: shared.source.clone(),
             },
         };
         change(&mut inner);
@@ -167,7 +167,15 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The system's own error, or the failure after which nothing is acknowledged any more.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.inner.source {
+            Some(source) => Some(&**source),
+            None => None,
+        }
+    }
+}
 
 /// Whether there is no room left, on the device or for this user.
 pub(crate) fn is_out_of_space(kind: std::io::ErrorKind) -> bool {
@@ -201,6 +209,15 @@ mod tests {
     fn the_first_place_named_stays() {
         let error = Error::corruption("x").at("inner").at("outer");
         assert_eq!(error.path(), Some(Path::new("inner")));
+    }
+
+    #[test]
+    fn the_systems_error_can_be_asked_for_whoever_else_has_the_error() {
+        let error = Error::io("read", std::io::Error::from_raw_os_error(5));
+        let failed = Error::failed(&error.clone().at("/db/7.table"));
+        let first = std::error::Error::source(&failed).unwrap().downcast_ref::<Error>().unwrap();
+        let system = std::error::Error::source(first).unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(system.raw_os_error(), Some(5));
     }
 
     #[test]

@@ -12,12 +12,15 @@
 //!
 //! Who may do what: one process opens for writing; a mutex orders its changes. Readers beside it see each batch whole.
 
+mod anew;
 mod applier;
 mod apply;
 mod basis;
+mod behind;
 mod changes;
 mod chunks;
 mod current;
+mod damage;
 mod digest;
 mod files;
 pub(crate) mod fuzz;
@@ -55,3 +58,5 @@ pub use references::Reference;
 pub use run::{CommittedRun, NewEntry, NewRun, RunWriter, SnapshotSummary};
 pub use targets::TargetNumber;
 pub use writers::{SegmentInfo, WriterHead};
+
+pub(crate) use damage::is_damage;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use crate::seal::Cipher;
 use crate::secret::{Epoch, Purpose, Secret, Secrets};
 use crate::segment::{ListKey, Outbox, SegmentKeys, SegmentName, SegmentObject};
 
+use super::anew::{Opening, replace};
 use super::applier::Limits;
 use super::chunks::PackCache;
 use super::digest::DigestKey;
@@ -73,6 +73,7 @@ pub(super) struct Inner {
     pub(super) counted: Mutex<Option<BTreeSet<TargetNumber>>>,
     pub(super) pack_cache: Mutex<PackCache>,
     pub(super) limits: Limits,
+    set_aside: Option<Error>,
     /// Where a test lets the process die.
     #[cfg(test)]
     pub(super) crash_point: super::tests::CrashPoint,
@@ -84,11 +85,8 @@ impl fmt::Debug for Catalog {
     }
 }
 
-const ENGINE_DIR: &str = "catalog";
+pub(super) const ENGINE_DIR: &str = "catalog";
 const OUTBOX_DIR: &str = "outbox";
-/// Where a catalog goes that is not believed any more; the one that was there before is removed.
-const ASIDE_DIR: &str = "catalog.aside";
-
 /// Why an engine that opened is not this catalog.
 enum Unfit {
     /// Nothing was ever written.
@@ -100,7 +98,7 @@ enum Unfit {
 impl Catalog {
     /// Opens the catalog.
     ///
-    /// For writing: one that is missing, damaged, of another layout or another repository, or only half rebuilt is set aside and an empty
+    /// For writing: one that is missing, found damaged, of another layout or another repository, or only half rebuilt is set aside and an empty
     /// one takes its place ([`Catalog::is_empty`] says so, [`Catalog::catch_up`] fills it); a run that was half applied is finished, if
     /// the outbox has it.
     ///
@@ -140,9 +138,21 @@ impl Catalog {
     }
 
     fn open_for_writing(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
-        fs::create_dir_all(&options.dir).map_err(|error| {
-            Error::caused(ErrorKind::Local, format!("create {}", options.dir.display()), error)
-        })?;
+        let _alone = Opening::alone(&options.dir)?;
+        match Self::open_fit(options, limits, engine_dir) {
+            // What is damaged is not repaired: all of it is on the targets.
+            Err(error) if error.is_catalog_damage() => {
+                let mut catalog = Self::make_anew(options, limits, engine_dir)?;
+                if let Some(inner) = Arc::get_mut(&mut catalog.inner) {
+                    inner.set_aside = Some(error);
+                }
+                Ok(catalog)
+            }
+            other => other,
+        }
+    }
+
+    fn open_fit(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         let (db, spaces) = match open_engine(engine_dir, options.memory_bytes, false) {
             Ok(db) => {
                 let spaces = Keyspaces::open(&db)?;
@@ -159,13 +169,22 @@ impl Catalog {
                     }
                 }
             }
-            Err(error) if is_unfit(error.kind()) => replace(options, engine_dir)?,
+            Err(error) if error.kind() == lsm::ErrorKind::NewerFormat => replace(options, engine_dir)?,
             Err(error) => return Err(error.into()),
         };
-        let outbox = Outbox::open(options.dir.join(OUTBOX_DIR))?;
-        let catalog = Self::assemble(options, limits, db, spaces, Some(outbox));
+        let catalog = Self::assemble_to_write(options, limits, db, spaces)?;
         catalog.finish_from_outbox()?;
         Ok(catalog)
+    }
+
+    pub(super) fn assemble_to_write(
+        options: &CatalogOptions,
+        limits: Limits,
+        db: Db,
+        spaces: Keyspaces,
+    ) -> Result<Self> {
+        let outbox = Outbox::open(options.dir.join(OUTBOX_DIR))?;
+        Ok(Self::assemble(options, limits, db, spaces, Some(outbox)))
     }
 
     fn assemble(
@@ -190,6 +209,7 @@ impl Catalog {
             counted: Mutex::new(None),
             pack_cache: Mutex::default(),
             limits,
+            set_aside: None,
             #[cfg(test)]
             crash_point: super::tests::CrashPoint::default(),
         };
@@ -202,12 +222,25 @@ impl Catalog {
         self.inner.spaces.writers.iter().next().is_none()
     }
 
+    /// Why the catalog that was there was set aside at this opening, if it was damaged.
+    pub fn set_aside(&self) -> Option<&Error> {
+        self.inner.set_aside.as_ref()
+    }
+
     /// One atomic change.
     pub(super) fn commit(&self, batch: Batch, durability: Durability) -> Result<()> {
         #[cfg(test)]
         self.inner.crash_point.hit()?;
         self.inner.db.commit(batch, durability)?;
         Ok(())
+    }
+
+    /// Closes it in order, for all who have it: the next opening has nothing to put right. Dropping does the same, and keeps the error to itself.
+    ///
+    /// # Errors
+    /// Local.
+    pub fn close(self) -> Result<()> {
+        Ok(self.inner.db.clone().close()?)
     }
 
     /// Makes everything durable that was applied so far.
@@ -269,11 +302,6 @@ impl Catalog {
     }
 }
 
-/// Whether the engine could not be opened because of what it found, rather than what the system refused.
-fn is_unfit(kind: lsm::ErrorKind) -> bool {
-    matches!(kind, lsm::ErrorKind::Corruption | lsm::ErrorKind::NewerFormat)
-}
-
 fn fitness(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<Result<(), Unfit>> {
     // A torn tail is no loss: the runs in it are caught up. But rows that were synced, and are gone, nobody would miss.
     if db.recovery_report().is_lossy {
@@ -291,26 +319,10 @@ fn fitness(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<Resu
 }
 
 /// Writes down whose catalog this is.
-fn claim(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<()> {
+pub(super) fn claim(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<()> {
     let mut batch = Batch::new();
     batch.put(&spaces.meta, meta::LAYOUT, LAYOUT.to_le_bytes());
     batch.put(&spaces.meta, meta::REPOSITORY, options.repository.as_bytes());
     db.commit(batch, Durability::Synced)?;
     Ok(())
-}
-
-/// Sets aside what is at `engine_dir` and makes an empty catalog there.
-fn replace(options: &CatalogOptions, engine_dir: &Path) -> Result<(Db, Keyspaces)> {
-    let aside = options.dir.join(ASIDE_DIR);
-    let at = |doing: &str, path: &Path, error: std::io::Error| {
-        Error::caused(ErrorKind::Local, format!("{doing} {}", path.display()), error)
-    };
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(|error| at("remove", &aside, error))?;
-    }
-    fs::rename(engine_dir, &aside).map_err(|error| at("set aside", engine_dir, error))?;
-    let db = open_engine(engine_dir, options.memory_bytes, false)?;
-    let spaces = Keyspaces::open(&db)?;
-    claim(options, &db, &spaces)?;
-    Ok((db, spaces))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use lsm::{Db, Keyspace, KeyspaceOptions};
 
 use crate::entry_key::EntryKey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, FileId, ObjectHash, SnapshotId, TimelineId, WriterId};
 use crate::segment::SegmentName;
 use crate::version::SnapshotNumber;
@@ -215,12 +215,7 @@ fn join(parts: &[&[u8]]) -> Vec<u8> {
 
 /// A row that the engine gave back whole though it is none of this layout: the catalog is to be made again.
 pub(super) fn bad_row(keyspace: &str, why: &str) -> Error {
-    Error::new(
-        ErrorKind::Local,
-        format!(
-            "the local catalog: a row of {keyspace} makes no sense ({why}); `versions rebuild` makes the catalog again"
-        ),
-    )
+    Error::catalog_damage(format!("the local catalog: a row of {keyspace} makes no sense ({why})"))
 }
 
 /// What the catalog's own decoding calls damage is a fault of the local state, not of a target.

@@ -1,5 +1,6 @@
 //! The catalog as a whole, against a plain model: a list of snapshots, each a map from paths to what is there.
 
+mod damage;
 mod faults;
 mod large;
 mod long;
