@@ -94,6 +94,23 @@ pub(crate) fn frame_header(frame: &CompressedFrame, pieces: usize) -> FrameHeade
     }
 }
 
+fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOptions> {
+    Ok(CatalogOptions {
+        dir: repository.state().path().to_owned(),
+        repository: repository.id(),
+        secrets: repository.secrets()?.clone(),
+        cipher: repository.config().mode.cipher(),
+        epoch: repository.config().epoch,
+        access,
+        memory_bytes: 16 << 20,
+    })
+}
+
+/// The catalog of a repository on this machine, to be read.
+pub(crate) fn catalog_to_read(repository: &Repository) -> Result<Catalog> {
+    Catalog::open(&catalog_options(repository, Access::Read)?)
+}
+
 /// The catalog of a repository on this machine, caught up with every target that can be reached.
 pub(crate) fn caught_up_catalog(repository: &Repository) -> Result<Catalog> {
     catalog_of(repository, Catalog::open)
@@ -104,15 +121,7 @@ pub(crate) fn catalog_of(
     repository: &Repository,
     open: impl FnOnce(&CatalogOptions) -> Result<Catalog>,
 ) -> Result<Catalog> {
-    let catalog = open(&CatalogOptions {
-        dir: repository.state().path().to_owned(),
-        repository: repository.id(),
-        secrets: repository.secrets()?.clone(),
-        cipher: repository.config().mode.cipher(),
-        epoch: repository.config().epoch,
-        access: Access::Write,
-        memory_bytes: 16 << 20,
-    })?;
+    let catalog = open(&catalog_options(repository, Access::Write)?)?;
     for (_, target) in repository.reachable() {
         catalog.catch_up(&**target, &Collector::default())?;
     }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Holdings, Seen};
-use crate::catalog::{Basis, Catalog, Holding, NewRun, Reference, Verdict};
+use crate::catalog::{Basis, Catalog, Holding, NewRun, Reference, TargetNumber, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Builder, Compressor, RawFrame};
 use crate::heal::{HealSources, Meaning, Rescue, RescuedChunk};
@@ -19,8 +19,8 @@ use crate::segment::PackContents;
 /// zstd's level for rescued chunks: they were compressed once and nobody waits.
 const RESCUE_LEVEL: i32 = 3;
 
-/// A catalog that helps to verify and heal. It must be open for writing; beside a running backup use
-/// [`super::MemHoldings`] and no sources.
+/// A catalog that helps to verify and heal. It must be open for writing; beside a running backup, or to verify without keeping one waiting, use
+/// [`super::LaterHoldings`].
 #[derive(Debug)]
 pub struct CatalogSources<'a> {
     repository: &'a Repository,
@@ -73,49 +73,68 @@ pub fn verify_with_catalog(
     super::verify(repository, options, &sources, &all, monitor)
 }
 
+pub(super) fn last_verified(
+    catalog: &Catalog,
+    target: TargetNumber,
+    names: &[ObjectName],
+) -> Result<Vec<i64>> {
+    let all: HashMap<_, _> = catalog.holdings(target, "")?.into_iter().collect();
+    let when = |name: &ObjectName| match all.get(&name.key()) {
+        Some(Holding { verdict: Verdict::Good, verified, .. }) => *verified,
+        _ => 0,
+    };
+    Ok(names.iter().map(when).collect())
+}
+
+pub(super) fn damaged(catalog: &Catalog, target: TargetNumber) -> Result<Vec<ObjectName>> {
+    let holdings = catalog.holdings(target, "")?;
+    let damaged = holdings.into_iter().filter(|(_, holding)| holding.verdict == Verdict::Damaged);
+    Ok(damaged.filter_map(|(key, _)| ObjectName::parse(&key)).collect())
+}
+
+pub(super) fn record(catalog: &Catalog, url: &str, time: i64, seen: &[(ObjectName, Seen)]) -> Result<()> {
+    let number = catalog.target(url)?;
+    let mut holdings = Vec::with_capacity(seen.len());
+    for (name, seen) in seen {
+        let key = name.key();
+        let before = catalog.holding(number, &key)?;
+        let verified = before.map_or(0, |before| before.verified);
+        let length = before.map_or(0, |before| before.length);
+        let holding = match *seen {
+            Seen::Good(length) => Holding { held: true, length, verified: time, verdict: Verdict::Good },
+            Seen::There(length) => Holding { held: true, length, verified, verdict: Verdict::Unverified },
+            Seen::Damaged => Holding { held: true, length, verified: time, verdict: Verdict::Damaged },
+            Seen::Missing => Holding { held: false, length: 0, verified, verdict: Verdict::Missing },
+        };
+        holdings.push((key, holding));
+    }
+    catalog.record_holdings(number, &holdings)
+}
+
+pub(super) fn chunks_of(catalog: &Catalog, pack: &ObjectHash) -> Result<Option<Vec<ChunkId>>> {
+    let chunks = |contents: PackContents| {
+        contents.toc.frames.iter().flat_map(|frame| frame.chunks.iter().map(|chunk| chunk.id)).collect()
+    };
+    Ok(catalog.pack(*pack)?.map(chunks))
+}
+
 impl Holdings for CatalogSources<'_> {
     fn last_verified(&self, url: &str, names: &[ObjectName]) -> Result<Vec<i64>> {
-        let number = self.catalog.target(url)?;
-        let all: HashMap<_, _> = self.catalog.holdings(number, "")?.into_iter().collect();
-        let when = |name: &ObjectName| match all.get(&name.key()) {
-            Some(Holding { verdict: Verdict::Good, verified, .. }) => *verified,
-            _ => 0,
-        };
-        Ok(names.iter().map(when).collect())
+        last_verified(self.catalog, self.catalog.target(url)?, names)
     }
 
     fn damaged(&self, url: &str) -> Result<Vec<ObjectName>> {
-        let holdings = self.catalog.holdings(self.catalog.target(url)?, "")?;
-        let damaged = holdings.into_iter().filter(|(_, holding)| holding.verdict == Verdict::Damaged);
-        Ok(damaged.filter_map(|(key, _)| ObjectName::parse(&key)).collect())
+        damaged(self.catalog, self.catalog.target(url)?)
     }
 
     fn record(&self, url: &str, time: i64, seen: &[(ObjectName, Seen)]) -> Result<()> {
-        let number = self.catalog.target(url)?;
-        let mut holdings = Vec::with_capacity(seen.len());
-        for (name, seen) in seen {
-            let key = name.key();
-            let before = self.catalog.holding(number, &key)?;
-            let verified = before.map_or(0, |before| before.verified);
-            let length = before.map_or(0, |before| before.length);
-            let holding = match *seen {
-                Seen::Good(length) => Holding { held: true, length, verified: time, verdict: Verdict::Good },
-                Seen::There(length) => Holding { held: true, length, verified, verdict: Verdict::Unverified },
-                Seen::Damaged => Holding { held: true, length, verified: time, verdict: Verdict::Damaged },
-                Seen::Missing => Holding { held: false, length: 0, verified, verdict: Verdict::Missing },
-            };
-            holdings.push((key, holding));
-        }
-        self.catalog.record_holdings(number, &holdings)
+        record(self.catalog, url, time, seen)
     }
 }
 
 impl Meaning for CatalogSources<'_> {
     fn chunks_of(&self, pack: &ObjectHash) -> Result<Option<Vec<ChunkId>>> {
-        let chunks = |contents: PackContents| {
-            contents.toc.frames.iter().flat_map(|frame| frame.chunks.iter().map(|chunk| chunk.id)).collect()
-        };
-        Ok(self.catalog.pack(*pack)?.map(chunks))
+        chunks_of(self.catalog, pack)
     }
 
     fn is_elsewhere(&self, chunks: &[ChunkId], lost: &HashSet<ObjectHash>) -> Result<Vec<bool>> {

@@ -1,6 +1,7 @@
 //! Healing with a real catalog: what is rescued, what is lost, what the next backup makes good.
 
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use super::tests::{Action, damage};
 use super::*;
@@ -12,7 +13,7 @@ use crate::repository::InitOptions;
 use crate::repository::layout::{ObjectKind, PACKS};
 use crate::repository::tests::{PASSWORD, World};
 use crate::target::Target;
-use crate::testing::{caught_up_catalog, noise};
+use crate::testing::{catalog_to_read, caught_up_catalog, noise};
 
 struct Backed {
     world: World,
@@ -58,7 +59,11 @@ impl Backed {
         let (repository, catalog) = self.open();
         let monitor = Collector::default();
         let options = VerifyOptions { data, heal };
+        let later = (!heal).then(|| verify_and_write_later(&repository, &catalog, &options));
         let report = verify_with_catalog(&repository, &catalog, "host", &options, &monitor).unwrap();
+        if let Some(later) = later {
+            assert_eq!(told(&later), told(&report), "whether what is seen is written down at once or not");
+        }
         (report, monitor)
     }
 
@@ -71,6 +76,54 @@ impl Backed {
         for target in &self.world.targets {
             target.flip(&name.key(), offset);
         }
+    }
+}
+
+fn verify_and_write_later(
+    repository: &Repository,
+    catalog: &Catalog,
+    options: &VerifyOptions,
+) -> VerifyReport {
+    let holdings = LaterHoldings::new(catalog, Duration::MAX, &|_| panic!("it is not yet time")).unwrap();
+    let sources = HealSources { meaning: Some(&holdings), ..HealSources::default() };
+    super::verify(repository, options, &holdings, &sources, &Collector::default()).unwrap()
+}
+
+/// What a report says of findings and losses.
+fn told(report: &VerifyReport) -> Vec<String> {
+    let findings = report.findings.iter().map(|finding| format!("{finding:?}"));
+    let losses = report.losses.iter().map(|loss| format!("{loss:?}"));
+    findings.chain(losses).chain([format!("{:?}", report.outcome())]).collect()
+}
+
+#[test]
+fn what_is_seen_can_be_written_down_later_from_beside_a_writer() {
+    let backed = Backed::new();
+    let damaged = backed.names(ObjectKind::Pack)[0];
+    damage(&backed.world.targets[1], &damaged, Action::FlipMiddle);
+    let (repository, catalog) = backed.open();
+    let reading = catalog_to_read(&repository).unwrap();
+    let times = std::sync::atomic::AtomicU32::new(0);
+    let count = |holdings: &LaterHoldings<'_>| {
+        assert!(!holdings.is_empty());
+        times.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    };
+    let holdings = LaterHoldings::new(&reading, Duration::ZERO, &count).unwrap();
+    let options = VerifyOptions { data: ReadData::All, heal: false };
+    super::verify(&repository, &options, &holdings, &HealSources::default(), &Collector::default()).unwrap();
+    assert!(times.load(std::sync::atomic::Ordering::Relaxed) > 1);
+    let number = catalog.target("mem:b").unwrap();
+    let verdicts = || {
+        let all = catalog.holdings(number, PACKS).unwrap();
+        all.into_iter().map(|(key, holding)| (key, holding.verdict)).collect::<Vec<_>>()
+    };
+    assert!(verdicts().iter().all(|(_, verdict)| *verdict == Verdict::Unverified));
+    holdings.write_to(&reading).unwrap_err();
+    holdings.write_to(&catalog).unwrap();
+    assert!(holdings.is_empty());
+    for (key, verdict) in verdicts() {
+        let expected = if key == damaged.key() { Verdict::Damaged } else { Verdict::Good };
+        assert_eq!(verdict, expected, "{key}");
     }
 }
 

@@ -8,6 +8,7 @@ mod catalog;
 mod data;
 mod facts;
 mod holdings;
+mod later;
 mod report;
 mod survey;
 
@@ -19,6 +20,7 @@ pub(crate) mod tests;
 pub use catalog::{CatalogSources, verify_with_catalog};
 pub use data::ReadData;
 pub use holdings::{Holdings, MemHoldings, Seen};
+pub use later::{LaterHoldings, WriteDown};
 pub use report::{Fate, Finding, Loss, Outcome, Problem, TargetReport, VerifyReport};
 
 pub(crate) use survey::{Copy, Need, Object, Survey, Surveyed, check_cancelled, read};
