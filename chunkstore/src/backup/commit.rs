@@ -322,7 +322,8 @@ impl Committer<'_> {
     /// Commits: the last piece to every target, the mark of completeness where all of it is, then the catalog.
     ///
     /// # Errors
-    /// The catalog's; target, if the last piece was stored nowhere: then it waits in the outbox, and the next run brings it.
+    /// The catalog's, until the snapshot is on a target; target, if the last piece was stored nowhere: then it waits in the outbox, and the next
+    /// run brings it.
     pub(super) fn finish(
         mut self,
         run: RunWriter,
@@ -344,7 +345,9 @@ impl Committer<'_> {
                 Err(_) => return Err(no_target_left(self.last_error.take())),
             }
         }
-        self.note_holdings()?;
+        // From here on the snapshot is there, whatever becomes of the local copy of it.
+        self.summary.snapshot = Some(committed.snapshot.id);
+        let noted = self.note_holdings();
         for (destination, lacking) in self.destinations.iter().zip(&self.lacking) {
             if *lacking || !destination.whole {
                 continue;
@@ -354,10 +357,9 @@ impl Committer<'_> {
                 Err(error) => target_failed(&destination.entry, "put", &error, self.monitor),
             }
         }
-        for segment in committed.earlier.iter().chain([&committed.segment]) {
-            self.catalog.apply(segment)?;
-        }
-        self.summary.snapshot = Some(committed.snapshot.id);
+        let mut segments = committed.earlier.iter().chain([&committed.segment]);
+        let applied = noted.and_then(|()| segments.try_for_each(|segment| self.catalog.apply(segment)));
+        self.summary.catalog_error = applied.err();
         Ok(self.summary)
     }
 }

@@ -103,6 +103,8 @@ pub struct BackupSummary {
     pub targets_complete: Vec<String>,
     /// Targets that were absent, failed or fell behind, by URL: `mirror` or the next backup brings what they lack.
     pub targets_behind: Vec<String>,
+    /// Why the catalog could not take in the snapshot, which is on the targets all the same: catching up brings it.
+    pub catalog_error: Option<Error>,
 }
 
 impl BackupOptions {

@@ -18,7 +18,7 @@ use crate::catalog::{Basis, Catalog, NewRun, RunWriter, SnapshotSummary};
 use crate::chunk::{Cutter, Hasher};
 use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ChunkId, IntentId};
+use crate::id::{ChunkId, IntentId, TimelineId};
 use crate::metadata::Timestamp;
 use crate::metadata::unix::Owners;
 use crate::mirror::mirror;
@@ -291,13 +291,10 @@ impl Stages<'_> {
         prepare::mark_whole(repository, catalog, &mut destinations, &self.lost)?;
         let timeline = run.timeline();
         let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
-        if self.basis != Basis::Whole {
-            catalog.note_without(timeline, &self.lost)?;
+        // The snapshot is made: a catalog that fails now is told of, and is no reason to make it once more.
+        if summary.catalog_error.is_none() {
+            summary.catalog_error = self.put_in_order(timeline, &destinations, &mut summary).err();
         }
-        self.catch_up(&destinations, &mut summary)?;
-        let listed = repository.targets().iter().filter(|target| target.is_listed());
-        let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
-        catalog.trim_outbox(&listed)?;
         let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
         prepare::withdraw(&destinations, &ours);
         let complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
@@ -308,6 +305,23 @@ impl Stages<'_> {
             .filter(|url| !complete(url))
             .collect();
         Ok(summary)
+    }
+
+    /// After the snapshot: what it does without is noted, targets that lag behind are caught up, and the outbox keeps what one of them still lacks.
+    fn put_in_order(
+        &self,
+        timeline: TimelineId,
+        destinations: &[Destination],
+        summary: &mut BackupSummary,
+    ) -> Result<()> {
+        let Self { repository, catalog, .. } = *self;
+        if self.basis != Basis::Whole {
+            catalog.note_without(timeline, &self.lost)?;
+        }
+        self.catch_up(destinations, summary)?;
+        let listed = repository.targets().iter().filter(|target| target.is_listed());
+        let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
+        catalog.trim_outbox(&listed)
     }
 
     /// Brings targets that can be reached and are not whole what they lack, from the others: they were absent or slow.
@@ -327,6 +341,7 @@ impl Stages<'_> {
         let report = match mirror(self.repository, &sources, Some(&sources), self.monitor) {
             Ok(report) => report,
             Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Local => return Err(error),
             Err(error) => {
                 for entry in behind {
                     let (item, error) = (entry.url().to_owned(), error.clone());

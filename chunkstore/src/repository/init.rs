@@ -193,7 +193,7 @@ fn forget(state: &StateDirectory, urls: &[String]) -> Result<()> {
     for memory in state.remembered(&mut |_| {})? {
         if memory.targets.iter().any(|target| urls.contains(&target.url)) {
             state.of(memory.repository).remember(|before| {
-                let mut memory = before.unwrap_or(memory);
+                let mut memory = before.unwrap_or_else(|| memory.clone());
                 memory.targets.retain(|target| !urls.contains(&target.url));
                 Ok(memory)
             })?;

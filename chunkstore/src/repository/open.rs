@@ -70,15 +70,19 @@ impl Repository {
     /// # Errors
     /// No repository; wrong password; newer format; damage, if no target has a good config, or none a good key; not the same, if the
     /// repository is not the one remembered at this URL, or not of the expected mode; target, if none can be reached; invalid argument, if the URL is
-    /// none; local, if the state directory fails.
+    /// none. What cannot be remembered is a note.
     pub fn open(url: &str, options: &OpenOptions, unlock: Unlock<'_>, monitor: &dyn Monitor) -> Result<Self> {
         let url = options.connect.normalize(url)?;
-        let memories = options.state.remembered(&mut |error| {
+        let tell_lost = |error| {
             let note = format!(
                 "what this machine remembered of a repository is lost and will be learned again ({error})"
             );
             monitor.event(Event::Note(&note));
-        })?;
+        };
+        let memories = options.state.remembered(&mut |error| tell_lost(error)).unwrap_or_else(|error| {
+            tell_lost(error);
+            Vec::new()
+        });
         let named = Found::at(&*options.connect, &url, false);
         let memory = choose_memory(&memories, &named)?;
         let mut found = vec![named];
@@ -106,7 +110,7 @@ impl Repository {
         };
         repository.note_other_configs(&found, monitor);
         let config = repository.config;
-        repository.state.remember(|before| {
+        let remembered = repository.state.remember(|before| {
             let mut memory = before.unwrap_or_else(|| Remembered {
                 repository: id,
                 mode: config.mode,
@@ -118,13 +122,15 @@ impl Repository {
             let named = memory.target_mut(&url);
             named.listed |= first;
             Ok(memory)
-        })?;
-        repository.relisted()
+        });
+        // Memory may be lost, and must not keep anyone from a repository: least of all from restoring, when the disk is full.
+        tell_forgotten(remembered, monitor);
+        Ok(repository.relisted())
     }
 
     /// The same, each target knowing whether it is in the list as it is now.
-    fn relisted(mut self) -> Result<Self> {
-        let memory = self.state.remembered()?;
+    fn relisted(mut self) -> Self {
+        let memory = self.state.remembered().unwrap_or_default();
         for target in &mut self.targets {
             let listed = memory
                 .as_ref()
@@ -136,7 +142,7 @@ impl Repository {
                 target.listed = listed;
             }
         }
-        Ok(self)
+        self
     }
 
     /// Targets whose config is good in itself, and not the one that was chosen.
@@ -149,6 +155,14 @@ impl Repository {
                 report(monitor, FaultSide::Damage, &found.url, error);
             }
         }
+    }
+}
+
+/// Says that something could not be remembered.
+pub(super) fn tell_forgotten(remembered: Result<()>, monitor: &dyn Monitor) {
+    if let Err(error) = remembered {
+        let note = format!("what is seen of the repository cannot be remembered on this machine ({error})");
+        monitor.event(Event::Note(&note));
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! STATE/REPOSITORY-ID/repository   what is remembered: mode, epoch, targets, how far each had come (FORMAT.md, local state)
 //!                     lock         held for the moment in which `repository` is changed
-//!                     catalog/     the engine, and in it the catalog
+//!                     catalog/     the engine, and in it the catalog; beside it catalog.lock, and catalog.aside/, which is not believed any more
 //!                     outbox/      segments that are durable here and not yet everywhere
 //! ```
 //!
@@ -154,11 +154,16 @@ impl RepositoryState {
     }
 
     /// Changes what is remembered: `change` gets what is there now (nothing, if it is lost or damaged) and gives what shall be. Another process
-    /// that does the same waits meanwhile.
+    /// that does the same waits meanwhile. Where nothing changes nothing is written, so that a disk that is full or read-only is no matter.
     ///
     /// # Errors
     /// Local; those of `change`.
-    pub fn remember(&self, change: impl FnOnce(Option<Remembered>) -> Result<Remembered>) -> Result<()> {
+    pub fn remember(&self, change: impl Fn(Option<Remembered>) -> Result<Remembered>) -> Result<()> {
+        if let Ok(Some(now)) = self.remembered()
+            && change(Some(now.clone()))? == now
+        {
+            return Ok(());
+        }
         self.create()?;
         let path = self.path.join("lock");
         let lock = OpenOptions::new()
@@ -176,6 +181,7 @@ impl RepositoryState {
             Err(error) => return Err(error),
         };
         let after = change(before.clone())?;
+        // Another process may have been quicker.
         if before.as_ref() != Some(&after) {
             self.replace(&after.encode())?;
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::complete::Complete;
 use super::fetch::fetch;
 use super::layout::{ObjectName, PACKS, SEGMENTS};
-use super::open::Keys;
+use super::open::{Keys, tell_forgotten};
 use super::{Repository, RepositoryTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::WriterId;
@@ -210,7 +210,7 @@ impl Repository {
     /// went back are reported and returned; how far the others have come is remembered.
     ///
     /// # Errors
-    /// Local. Faults of targets are reported.
+    /// None as yet. Faults of targets are reported, and that something cannot be remembered.
     pub fn notice_ages(&self, monitor: &dyn Monitor) -> Result<Vec<Age>> {
         let ages = self.ages(monitor)?;
         self.report_ages(&ages, monitor);
@@ -226,7 +226,8 @@ impl Repository {
     }
 
     pub(crate) fn ages(&self, monitor: &dyn Monitor) -> Result<Vec<Age>> {
-        let memory = self.state.remembered()?;
+        // Opening has told of memory that cannot be read.
+        let memory = self.state.remembered().unwrap_or_default();
         let mut ages = Vec::new();
         let mut seen_now = Vec::new();
         for (target, open) in self.reachable() {
@@ -250,9 +251,13 @@ impl Repository {
             }
             seen_now.push((target.url().to_owned(), heads));
         }
-        self.remember_heads(seen_now.into_iter().flat_map(|(url, heads)| {
-            heads.into_iter().map(move |(writer, sequence)| (url.clone(), writer, sequence))
-        }))?;
+        let heads: Vec<_> = seen_now
+            .into_iter()
+            .flat_map(|(url, heads)| {
+                heads.into_iter().map(move |(writer, sequence)| (url.clone(), writer, sequence))
+            })
+            .collect();
+        tell_forgotten(self.remember_heads(heads), monitor);
         Ok(ages)
     }
 
@@ -261,13 +266,14 @@ impl Repository {
     /// # Errors
     /// Local.
     pub fn remember_heads(&self, heads: impl IntoIterator<Item = (String, WriterId, u64)>) -> Result<()> {
+        let heads: Vec<_> = heads.into_iter().collect();
         self.state.remember(|memory| {
             let mut memory = memory.unwrap_or_else(|| self.memory());
-            for (url, writer, sequence) in heads {
-                let target = memory.target_mut(&url);
-                match target.heads.iter_mut().find(|(known, _)| *known == writer) {
-                    Some((_, head)) => *head = (*head).max(sequence),
-                    None => target.heads.push((writer, sequence)),
+            for (url, writer, sequence) in &heads {
+                let target = memory.target_mut(url);
+                match target.heads.iter_mut().find(|(known, _)| known == writer) {
+                    Some((_, head)) => *head = (*head).max(*sequence),
+                    None => target.heads.push((*writer, *sequence)),
                 }
             }
             Ok(memory)

@@ -274,3 +274,37 @@ fn a_target_that_missed_a_piece_from_the_outbox_is_not_called_whole() {
     assert_marks_hold(&open, &*world.mem[1]);
     assert_eq!(summary.targets_complete, ["mem:a"]);
 }
+
+#[test]
+fn a_snapshot_that_the_catalog_cannot_take_in_is_made_all_the_same() {
+    let world = World::new(1);
+    populate(&world);
+    let open = world.open().unwrap();
+    let outbox = open.repository.state().outbox_path();
+    // While the mark of completeness is put, which is long after the last segment, what the catalog would read goes.
+    let slow = Outage::Slow(std::time::Duration::from_secs(1));
+    world.faults[0].add(Rule::always(Operation::Put, "complete", slow));
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while world.mem[0].list("segments").unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            for entry in std::fs::read_dir(&outbox).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "segment") {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        });
+        world.backup_with(&open, &Collector::default()).unwrap()
+    });
+    assert!(summary.catalog_error.is_some());
+    assert_eq!(summary.targets_complete, ["mem:a"]);
+    assert!(open.catalog.snapshots().unwrap().is_empty());
+    drop(open);
+    world.faults[0].clear();
+    let open = world.open().unwrap();
+    assert_eq!(Some(open.first().id), summary.snapshot);
+    world.assert_holds(&open, &open.first(), &world.mem[0]);
+    assert!(world.backup_in(&open).catalog_error.is_none());
+}
