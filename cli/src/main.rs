@@ -1,6 +1,7 @@
 //! The `versions` program: arguments, progress, output, exit codes; everything else is the `chunkstore` library's.
 
 mod args;
+mod catalog;
 mod commands;
 mod cost;
 mod exit;

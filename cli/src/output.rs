@@ -3,7 +3,8 @@
 //! Results go to standard output, errors and notes to standard error. A reader that went away (`| head`) is no panic: a verb
 //! whose output is its purpose ends, one that does something goes on doing it.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -62,9 +63,9 @@ impl Output {
         self.format == Format::Text && self.verbosity >= Verbosity::Normal && io::stderr().is_terminal()
     }
 
-    /// A buffered standard output, for verbs whose output is their purpose; call [`Page::finish`].
+    /// A buffered standard output, for verbs whose output is their purpose; without [`Page::finish`] the end of it is not written.
     pub(crate) fn page(self) -> Page {
-        Page { out: BufWriter::with_capacity(64 * 1024, io::stdout()) }
+        Page { buffer: Vec::with_capacity(PAGE_BYTES) }
     }
 
     /// A result that is said only where it is wanted: text for people who did not ask for quiet.
@@ -100,10 +101,21 @@ fn write_json(out: &mut impl Write, message: &impl Serialize) {
     }
 }
 
+/// Whether some of a page was written: it cannot be begun again then.
+static HAS_ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether something of an answer ([`Output::page`]) is on standard output.
+pub(crate) fn has_answered() -> bool {
+    HAS_ANSWERED.load(Ordering::Relaxed)
+}
+
+/// What is gathered before it is written.
+const PAGE_BYTES: usize = 64 * 1024;
+
 /// Standard output, buffered.
 #[derive(Debug)]
 pub(crate) struct Page {
-    out: BufWriter<io::Stdout>,
+    buffer: Vec<u8>,
 }
 
 impl Page {
@@ -129,7 +141,7 @@ impl Page {
     /// # Errors
     /// As for [`Page::text`].
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out.write_all(bytes).map_err(Failure::Output)
+        self.write_all(bytes).map_err(Failure::Output)
     }
 
     /// Writes one value as a line of JSON.
@@ -137,7 +149,7 @@ impl Page {
     /// # Errors
     /// As for [`Page::text`].
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.out, value).map_err(|error| Failure::Output(error.into()))?;
+        serde_json::to_writer(&mut *self, value).map_err(|error| Failure::Output(error.into()))?;
         self.bytes(b"\n")
     }
 
@@ -146,6 +158,26 @@ impl Page {
     /// # Errors
     /// As for [`Page::text`].
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(Failure::Output)
+        self.flush().map_err(Failure::Output)
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > PAGE_BYTES {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        HAS_ANSWERED.store(true, Ordering::Relaxed);
+        let mut out = io::stdout().lock();
+        out.write_all(&std::mem::take(&mut self.buffer))?;
+        out.flush()
     }
 }

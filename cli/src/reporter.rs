@@ -112,6 +112,11 @@ impl Reporter {
         self.tally().exit_of_reading()
     }
 
+    /// Says something that one who wants quiet must hear too.
+    pub(crate) fn warn(&self, sentence: &str) {
+        self.above(|| note(self.output, &format!("warning: {sentence}")));
+    }
+
     /// Takes the bar away, so that a summary can be printed.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {

@@ -1,10 +1,12 @@
 //! What every verb needs before it can begin: which repository, which password, which place for this machine's state.
 
+use std::cell::RefCell;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use chunkstore::catalog::{Access, Catalog, CatalogOptions};
+use chunkstore::catalog::Catalog;
 use chunkstore::monitor::{Event, Monitor};
 use chunkstore::repository::config::Mode;
 use chunkstore::repository::state::StateDirectory;
@@ -13,6 +15,7 @@ use chunkstore::target::url::TargetUrl;
 use chunkstore::{Error, ErrorKind};
 
 use crate::args::Global;
+use crate::catalog::{Catalogs, Readable, ToWrite};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -31,6 +34,11 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     /// Whether to stop.
     pub(crate) interrupt: Interrupt,
+    catalogs: Catalogs,
+    /// The password that opened the repository: a file or a command may give it only once.
+    opened_with: RefCell<Option<Password>>,
+    /// The snapshot that was chosen, should the verb begin again.
+    chosen: RefCell<Option<String>>,
 }
 
 impl Session {
@@ -55,6 +63,9 @@ impl Session {
             password,
             output,
             interrupt,
+            catalogs: Catalogs::default(),
+            opened_with: RefCell::default(),
+            chosen: RefCell::default(),
         })
     }
 
@@ -107,9 +118,12 @@ impl Session {
         let url = target_url(self.repo()?)?;
         let options = self.open_options()?;
         let mut failure = None;
+        given = given.or_else(|| self.opened_with.take());
+        let mut last = None;
         let mut ask = |attempt: u32| {
             // A person may mistype; a file says the same thing every time.
             if let Some(password) = given.take() {
+                last = Some(password.clone());
                 return Ok(Some(password));
             }
             let attempts = if self.password == Source::Prompt { PROMPTS } else { 1 };
@@ -118,103 +132,108 @@ impl Session {
             }
             let prompt =
                 if attempt == 1 { "enter the repository's password: " } else { "wrong password; again: " };
-            reporter.above(|| self.password.get(prompt)).map_err(|why| {
+            let password = reporter.above(|| self.password.get(prompt)).map_err(|why| {
                 let error = Error::new(ErrorKind::InvalidArgument, why.to_string());
                 failure = Some(why);
                 error
-            })
+            })?;
+            last.clone_from(&password);
+            Ok(password)
         };
         let opened = Repository::open(&url, &options, Unlock::Password(&mut ask), reporter);
         match (opened, failure) {
-            (Ok(repository), _) => Ok(repository),
+            (Ok(repository), _) => {
+                self.opened_with.replace(last);
+                Ok(repository)
+            }
             (Err(_), Some(failure)) => Err(failure),
             (Err(error), None) => Err(error.into()),
         }
     }
 
     /// Opens the repository for a verb that can do much of its work without the password: if none is given, and nobody is there to be
-    /// asked or answers with nothing, without it. And the catalog, where it can be had.
+    /// asked or answers with nothing, without it. Whether it has its secrets.
     ///
     /// # Errors
-    /// As [`Session::open_repository`]; locked, if the catalog is needed and another process has it.
+    /// As [`Session::open_repository`].
     pub(crate) fn open_with_or_without_secrets(
         &self,
-        access: CatalogAccess,
         reporter: &Reporter,
-    ) -> Result<(Repository, Option<Catalog>), Failure> {
+    ) -> Result<(Repository, bool), Failure> {
+        let is_known = self.opened_with.borrow().is_some();
         let given = match self.password {
-            Source::Prompt if password::can_ask() => Some(reporter.above(|| {
+            Source::Prompt if !is_known && password::can_ask() => Some(reporter.above(|| {
                 password::ask("enter the repository's password (or nothing, to do without it): ")
             })?),
             _ => None,
         };
         let asked_in_vain = given.as_ref().is_some_and(|password| password.is_empty());
-        if asked_in_vain || (self.password == Source::Prompt && given.is_none()) {
+        if asked_in_vain || (self.password == Source::Prompt && !is_known && given.is_none()) {
             let url = target_url(self.repo()?)?;
             let options = OpenOptions { expect: None, ..self.open_options()? };
             reporter.event(Event::Note(
                 "without the password: objects are checked, but it cannot be told which files a damaged one belongs to",
             ));
-            return Ok((Repository::open(&url, &options, Unlock::Nothing, reporter)?, None));
+            return Ok((Repository::open(&url, &options, Unlock::Nothing, reporter)?, false));
         }
-        let repository = self.open_repository_after(given, reporter)?;
-        let catalog = match Catalog::open(&catalog_options(&repository, Access::Write)?) {
-            Ok(catalog) => catalog,
-            Err(error) if error.kind() == ErrorKind::Locked && access == CatalogAccess::IfFree => {
-                reporter.event(Event::Note(
-                    "another process uses the catalog: what is found now is reported, but not remembered",
-                ));
-                return Ok((repository, None));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        catch_up(&repository, &catalog, reporter)?;
-        Ok((repository, Some(catalog)))
+        Ok((self.open_repository_after(given, reporter)?, true))
     }
 
-    /// The catalog of an open repository, brought up to date.
+    /// The catalog of an open repository, brought up to date, to be changed.
     ///
     /// # Errors
     /// Locked, if another process has it; local; cancelled.
-    pub(crate) fn open_catalog(
-        &self,
-        repository: Repository,
-        reporter: &Reporter,
-    ) -> Result<Opened, Failure> {
-        repository.notice_ages(reporter)?;
-        let catalog = Catalog::open(&catalog_options(&repository, Access::Write)?)?;
-        catch_up(&repository, &catalog, reporter)?;
-        Ok(Opened { repository, catalog })
+    pub(crate) fn writable(&self, repository: &Repository, reporter: &Reporter) -> Result<Catalog, Failure> {
+        self.catalogs.to_write(repository, PATIENCE, &self.interrupt, reporter)
     }
 
-    /// Opens the repository and its catalog, whatever is in it, to be made again.
+    /// The catalog of an open repository to be read, as far up to date as it can be.
     ///
     /// # Errors
-    /// As [`Session::open_repository`]; locked, if another process has it.
-    pub(crate) fn open_for_rebuilding(&self, reporter: &Reporter) -> Result<Opened, Failure> {
-        let repository = self.open_repository(reporter)?;
-        let catalog = Catalog::open(&catalog_options(&repository, Access::Write)?)?;
-        Ok(Opened { repository, catalog })
+    /// Local; cancelled.
+    pub(crate) fn readable(&self, repository: &Repository, reporter: &Reporter) -> Result<Readable, Failure> {
+        self.catalogs.to_read(repository, reporter)
     }
 
-    /// Opens the repository and its catalog for a verb that only looks: brought up to date if nobody else is at it, else as it was when the other
-    /// one opened it.
+    /// An empty catalog of an open repository, to be filled.
+    ///
+    /// # Errors
+    /// Locked, if another process has it; local.
+    pub(crate) fn anew(&self, repository: &Repository, reporter: &Reporter) -> Result<Catalog, Failure> {
+        self.catalogs.anew(repository, PATIENCE, &self.interrupt, reporter)
+    }
+
+    /// The catalog of an open repository, to be written in at moments.
+    ///
+    /// # Errors
+    /// If the repository is open without its secrets.
+    pub(crate) fn at_moments(&self, repository: &Repository) -> Result<ToWrite, Failure> {
+        self.catalogs.at_moments(repository)
+    }
+
+    /// Opens the repository and its catalog for a verb that only looks.
     ///
     /// # Errors
     /// As [`Session::open_repository`]; local; cancelled.
     pub(crate) fn open_for_reading(&self, reporter: &Reporter) -> Result<Opened, Failure> {
         let repository = self.open_repository(reporter)?;
-        let catalog = match Catalog::open(&catalog_options(&repository, Access::Write)?) {
-            Ok(catalog) => {
-                catch_up(&repository, &catalog, reporter)?;
-                catalog
-            }
-            Err(error) if error.kind() == ErrorKind::Locked => {
-                Catalog::open(&catalog_options(&repository, Access::Read)?)?
-            }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Opened { repository, catalog })
+        let readable = self.readable(&repository, reporter)?;
+        Ok(Opened { repository, readable })
+    }
+
+    /// After the catalog turned out to be damaged: see [`Catalogs::give_up`].
+    pub(crate) fn give_up_catalog(&self, error: &Error) -> bool {
+        self.catalogs.give_up(error, &self.reporter())
+    }
+
+    /// Which snapshot a verb is about that asked for `id`: the one that was chosen before, if it begins again, since another may be the latest by then.
+    pub(crate) fn chosen_before(&self, id: &str) -> String {
+        self.chosen.borrow().clone().unwrap_or_else(|| id.to_owned())
+    }
+
+    /// Remembers which snapshot a verb is about.
+    pub(crate) fn choose(&self, snapshot: String) {
+        self.chosen.replace(Some(snapshot));
     }
 
     /// The label of a key: who, where.
@@ -267,83 +286,22 @@ pub(crate) fn user_name() -> String {
         .map_or_else(|| id.to_string(), |user| user.name().to_string_lossy().into_owned())
 }
 
-/// Whether a verb can do without the catalog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CatalogAccess {
-    /// It can, while another process uses it.
-    IfFree,
-    /// It cannot.
-    Needed,
-}
+/// How long a verb that changes the catalog waits for another process to be done: one that only brings it up to date or writes down what it saw has it for a
+/// moment.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A repository and its catalog, open.
+/// A repository and its catalog, open to be read.
 #[derive(Debug)]
 pub(crate) struct Opened {
     /// The repository.
     pub(crate) repository: Repository,
-    /// Its catalog.
-    pub(crate) catalog: Catalog,
+    readable: Readable,
 }
 
-/// What the engine may use for its own: enough for a million entries to be walked and looked up without waiting for the disk.
-const CATALOG_MEMORY_BYTES: usize = 64 << 20;
-
-fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOptions, Failure> {
-    let config = repository.config();
-    Ok(CatalogOptions {
-        dir: repository.state().path().to_owned(),
-        repository: repository.id(),
-        secrets: repository.secrets()?.clone(),
-        cipher: config.mode.cipher(),
-        epoch: config.epoch,
-        access,
-        memory_bytes: CATALOG_MEMORY_BYTES,
-    })
-}
-
-/// Applies what other machines did, and everything where the catalog was lost. One target that answers is enough, but only all of them together
-/// know what was written while one of them was away.
-fn catch_up(repository: &Repository, catalog: &Catalog, reporter: &Reporter) -> Result<(), Failure> {
-    let mut last = None;
-    let mut answered = false;
-    // A second time if it was made anew on the way, from one target: what only those before it have is missing again then.
-    for _ in 0..2 {
-        let mut rebuilt = false;
-        let mut stuck = None;
-        for (entry, target) in repository.reachable() {
-            match catalog.catch_up(&**target, reporter) {
-                Ok(done) => {
-                    answered = true;
-                    rebuilt |= done.rebuilt;
-                    // One after it may have what is missing.
-                    stuck = done.stuck.then_some(target);
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Target | ErrorKind::TargetFull | ErrorKind::NotFound
-                    ) =>
-                {
-                    reporter.target_failed(entry, "open", &error);
-                    last = Some(error);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if let Some(target) = stuck {
-            reporter.event(Event::Note(
-                "a snapshot that was taken over by half cannot be finished, as the target that has it is away: the local catalog is made again from the others",
-            ));
-            catalog.rebuild(&**target, reporter)?;
-            rebuilt = true;
-        }
-        if !rebuilt {
-            break;
-        }
-    }
-    match last {
-        Some(error) if !answered && catalog.is_empty() => Err(error.into()),
-        _ => Ok(()),
+impl Opened {
+    /// The catalog.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.readable.catalog
     }
 }
 

@@ -29,15 +29,15 @@ pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failur
     for mirror in &args.targets.mirror {
         add_mirror(&mut repository, &target_url(mirror)?, &reporter)?;
     }
-    let opened = session.open_catalog(repository, &reporter)?;
-    let options = options(session, args, roots, &opened.repository)?;
-    let (repository, catalog) = (&opened.repository, &opened.catalog);
+    repository.notice_ages(&reporter)?;
+    let catalog = session.writable(&repository, &reporter)?;
+    let options = options(session, args, roots, &repository)?;
     let summary = match input {
         Some(input) => {
             let path = stdin_path(&args.stdin_filename)?;
-            backup::backup_stream(repository, catalog, &options, &path, Box::new(input), &reporter)
+            backup::backup_stream(&repository, &catalog, &options, &path, Box::new(input), &reporter)
         }
-        None => backup::backup(repository, catalog, &options, &reporter),
+        None => backup::backup(&repository, &catalog, &options, &reporter),
     };
     // A read of standard input that was given up for a signal fails as a read; it is the signal that counts.
     let summary = summary
@@ -47,6 +47,15 @@ pub(super) fn run(session: &Session, args: &args::Backup) -> Result<Exit, Failur
         session.output.json_line(&Json::new(&summary, args.dry_run));
     } else {
         session.output.summary(&text(&summary, args.dry_run));
+    }
+    if let Some(error) = &summary.catalog_error {
+        reporter.warn(&format!(
+            "the snapshot is on the targets, but this machine's catalog could not take it in: the next command does ({error})"
+        ));
+        drop(catalog);
+        if error.is_catalog_damage() {
+            session.give_up_catalog(error);
+        }
     }
     Ok(reporter.exit())
 }

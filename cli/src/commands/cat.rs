@@ -24,7 +24,7 @@ pub(super) fn run(session: &Session, args: &args::Cat) -> Result<Exit, Failure> 
     let key = entry_key(&args.file)?;
     let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
-    let (repository, catalog) = (&opened.repository, &opened.catalog);
+    let (repository, catalog) = (&opened.repository, opened.catalog());
     match find(&opened, args, key)? {
         Found::File(key, version) => {
             reporter.finish();
@@ -52,7 +52,7 @@ enum Found {
 }
 
 fn find(opened: &Opened, args: &args::Cat, key: EntryKey) -> Result<Found, Failure> {
-    let catalog = &opened.catalog;
+    let catalog = opened.catalog();
     let (key, version, snapshot) = match selection::choose(catalog, &args.selection, &args.id, Some(&key))? {
         Chosen::Version(key, version) => (key, *version, None),
         Chosen::Snapshot(snapshot) => {
@@ -93,7 +93,7 @@ fn archive(
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     let source =
-        |range| RepositorySource::snapshot(&opened.repository, &opened.catalog, snapshot, range, reporter);
+        |range| RepositorySource::snapshot(&opened.repository, opened.catalog(), snapshot, range, reporter);
     let (itself, below) = (source(key.only())?, source(key.below())?);
     let sources: [&dyn RestoreSource; 2] = [&itself, &below];
     write(session, |out| restore::write_archive(&sources, out, reporter))
@@ -113,8 +113,10 @@ fn write(
         // Whoever reads us went away, or the disk is full: that is no fault of the repository's.
         (_, Some(error)) => Err(Failure::Output(error)),
         (Err(error), None) => {
-            // What came before the damage is good.
-            page.finish()?;
+            // What came before the damage is good. If it is the catalog's, it comes once more.
+            if !error.is_catalog_damage() {
+                page.finish()?;
+            }
             Err(error.into())
         }
     }

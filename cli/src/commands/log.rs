@@ -13,7 +13,7 @@ pub(super) fn run(session: &Session, args: &args::Log) -> Result<Exit, Failure> 
     let key = entry_key(&args.file)?;
     let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
-    let catalog = &opened.catalog;
+    let catalog = opened.catalog();
     let mut entries: Vec<LogEntry> = Vec::new();
     for timeline in catalog.timelines()? {
         if args.host.is_empty() || args.host.iter().any(|host| host.as_bytes() == timeline.host) {

@@ -19,7 +19,7 @@ use crate::session::Session;
 pub(super) fn run(session: &Session, args: &args::Ls) -> Result<Exit, Failure> {
     let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
-    let catalog = &opened.catalog;
+    let catalog = opened.catalog();
     let all = catalog.snapshots()?;
     let snapshot = selection::resolve(&all, &args.selection, &args.snapshot)?;
     reporter.finish();

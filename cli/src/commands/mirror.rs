@@ -1,33 +1,27 @@
 //! `versions mirror`: each target gets what it lacks.
 
-use chunkstore::heal::Meaning;
 use chunkstore::mirror::{self, MirrorReport};
-use chunkstore::verify::{CatalogSources, Holdings, MemHoldings};
+use chunkstore::verify::MemHoldings;
 use serde::Serialize;
 
+use super::later;
 use super::verify::exit;
 use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::render::size;
 use crate::render::words::count;
-use crate::session::{CatalogAccess, Session, host_name};
+use crate::session::Session;
 
 pub(super) fn run(session: &Session, _args: &args::Mirror) -> Result<Exit, Failure> {
     let reporter = session.reporter();
-    let (repository, catalog) = session.open_with_or_without_secrets(CatalogAccess::IfFree, &reporter)?;
-    let host = host_name();
-    let helper = catalog.as_ref().map(|catalog| CatalogSources::new(&repository, catalog, &host));
-    let memory = MemHoldings::default();
-    let holdings: &dyn Holdings = match &helper {
-        Some(helper) => helper,
-        None => &memory,
+    let (repository, has_secrets) = session.open_with_or_without_secrets(&reporter)?;
+    let report = if has_secrets {
+        later::writing_down(session, &repository, &reporter, |holdings| {
+            mirror::mirror(&repository, holdings, Some(holdings), &reporter)
+        })?
+    } else {
+        mirror::mirror(&repository, &MemHoldings::default(), None, &reporter)?
     };
-    let report = mirror::mirror(
-        &repository,
-        holdings,
-        helper.as_ref().map(|helper| helper as &dyn Meaning),
-        &reporter,
-    )?;
     reporter.finish();
     if session.output.is_json() {
         session.output.json_line(&Json::new(&report));

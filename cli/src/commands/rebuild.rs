@@ -17,12 +17,13 @@ struct Json {
 
 pub(super) fn run(session: &Session, _args: &args::Rebuild) -> Result<Exit, Failure> {
     let reporter = session.reporter();
-    let opened = session.open_for_rebuilding(&reporter)?;
-    let catalog = &opened.catalog;
+    let repository = session.open_repository(&reporter)?;
+    // What is there is not asked for anything: it may be damaged.
+    let catalog = session.anew(&repository, &reporter)?;
     let mut segments = 0;
     let mut rebuilt = false;
     let mut last = None;
-    for (entry, target) in opened.repository.reachable() {
+    for (entry, target) in repository.reachable() {
         // The first that answers gives everything it has, the others what only they have.
         let result = if rebuilt {
             catalog.catch_up(&**target, &reporter)

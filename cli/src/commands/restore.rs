@@ -33,7 +33,8 @@ pub(super) fn run(session: &Session, args: &args::Restore) -> Result<Exit, Failu
     options.verify = args.verify;
     let reporter = session.reporter();
     let opened = session.open_for_reading(&reporter)?;
-    let source = source(&opened, args, id, part.as_deref(), &mut options, &reporter)?;
+    let source =
+        source(session, &opened, args, &session.chosen_before(id), part.as_deref(), &mut options, &reporter)?;
     let summary = restore::restore(&source, &options, &reporter)?;
     reporter.finish();
     if session.output.is_json() {
@@ -51,6 +52,7 @@ fn exit(summary: &RestoreSummary, told: Exit) -> Exit {
 
 /// What is restored, and what of its path goes to the target's top.
 fn source<'a>(
+    session: &Session,
     opened: &'a Opened,
     args: &args::Restore,
     id: &str,
@@ -58,10 +60,14 @@ fn source<'a>(
     options: &mut RestoreOptions,
     reporter: &'a Reporter,
 ) -> Result<RepositorySource<'a>, Failure> {
-    let (repository, catalog) = (&opened.repository, &opened.catalog);
+    let (repository, catalog) = (&opened.repository, opened.catalog());
     let key = part.map(entry_key).transpose()?;
     let parent = |key: &EntryKey| key.parent().unwrap_or_else(EntryKey::root);
-    match (selection::choose(catalog, &args.selection, id, key.as_ref())?, key, part) {
+    let chosen = selection::choose(catalog, &args.selection, id, key.as_ref())?;
+    if let Chosen::Snapshot(snapshot) = &chosen {
+        session.choose(snapshot.id.to_string());
+    }
+    match (chosen, key, part) {
         (Chosen::Version(key, version), _, _) => {
             options.base = parent(&key);
             Ok(RepositorySource::version(repository, catalog, key, *version, reporter)?)

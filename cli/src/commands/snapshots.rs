@@ -9,7 +9,7 @@ use crate::session::Session;
 pub(super) fn run(session: &Session, args: &args::Snapshots) -> Result<Exit, Failure> {
     let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
-    let all = opened.catalog.snapshots()?;
+    let all = opened.catalog().snapshots()?;
     let mut shown = if args.snapshots.is_empty() {
         selection::select(all, &args.selection)
     } else {

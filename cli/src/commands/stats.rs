@@ -30,14 +30,14 @@ struct Stats {
 pub(super) fn run(session: &Session, args: &args::Stats) -> Result<Exit, Failure> {
     let reporter = session.reporter_of_question();
     let opened = session.open_for_reading(&reporter)?;
-    let all = opened.catalog.snapshots()?;
+    let all = opened.catalog().snapshots()?;
     let chosen = if args.snapshots.is_empty() {
         selection::select(all, &args.selection)
     } else {
         let resolve = |id: &String| selection::resolve(&all, &args.selection, id).cloned();
         args.snapshots.iter().map(resolve).collect::<Result<Vec<_>, _>>()?
     };
-    let packs = opened.catalog.packs()?;
+    let packs = opened.catalog().packs()?;
     reporter.finish();
     let stats = sum(&chosen, packs.iter().map(|(_, length)| *length));
     let mut page = session.output.page();

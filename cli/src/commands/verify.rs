@@ -1,22 +1,24 @@
 //! `versions verify`: is everything there, and as it was written? With `--heal`: then make it so.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use chunkstore::catalog::Reference;
 use chunkstore::heal::HealSources;
+use chunkstore::repository::Repository;
 use chunkstore::repository::layout::ObjectName;
 use chunkstore::verify::{
-    self, CatalogSources, Fate, Finding, Holdings, Loss, MemHoldings, Outcome, ReadData, TargetReport,
-    VerifyOptions, VerifyReport,
+    self, CatalogSources, Fate, Finding, Loss, MemHoldings, Outcome, ReadData, TargetReport, VerifyOptions,
+    VerifyReport,
 };
 use serde::Serialize;
 
+use super::later;
 use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::render::words::{self, count};
 use crate::render::{path, size, snapshot};
-use crate::session::{CatalogAccess, Session, host_name};
+use crate::reporter::Reporter;
+use crate::session::{Session, host_name};
 
 pub(super) fn run(session: &Session, args: &args::Verify) -> Result<Exit, Failure> {
     let reporter = session.reporter();
@@ -29,18 +31,17 @@ pub(super) fn run(session: &Session, args: &args::Verify) -> Result<Exit, Failur
         },
         heal: args.heal,
     };
-    let access = if args.heal { CatalogAccess::Needed } else { CatalogAccess::IfFree };
-    let (repository, catalog) = session.open_with_or_without_secrets(access, &reporter)?;
-    let host = host_name();
-    let helper = catalog.as_ref().map(|catalog| CatalogSources::new(&repository, catalog, &host));
-    let outbox = helper.as_ref().map_or_else(|| Ok(HashMap::new()), CatalogSources::outbox)?;
-    let local = |name: &ObjectName| Ok(outbox.get(name).cloned());
-    let memory = MemHoldings::default();
-    let (holdings, sources): (&dyn Holdings, HealSources<'_>) = match &helper {
-        Some(helper) => (helper, HealSources { local: Some(&local), ..helper.sources() }),
-        None => (&memory, HealSources::default()),
+    let (repository, has_secrets) = session.open_with_or_without_secrets(&reporter)?;
+    let report = if !has_secrets {
+        verify::verify(&repository, &options, &MemHoldings::default(), &HealSources::default(), &reporter)?
+    } else if args.heal {
+        heal(session, &repository, &options, &reporter)?
+    } else {
+        later::writing_down(session, &repository, &reporter, |holdings| {
+            let sources = HealSources { meaning: Some(holdings), ..HealSources::default() };
+            verify::verify(&repository, &options, holdings, &sources, &reporter)
+        })?
     };
-    let report = verify::verify(&repository, &options, holdings, &sources, &reporter)?;
     reporter.finish();
     if session.output.is_json() {
         json(session, &report);
@@ -48,6 +49,22 @@ pub(super) fn run(session: &Session, args: &args::Verify) -> Result<Exit, Failur
         session.output.summary(&text(&report, &options));
     }
     Ok(exit(report.outcome()))
+}
+
+/// With all that the catalog can do, which is held meanwhile.
+fn heal(
+    session: &Session,
+    repository: &Repository,
+    options: &VerifyOptions,
+    reporter: &Reporter,
+) -> Result<VerifyReport, Failure> {
+    let catalog = session.writable(repository, reporter)?;
+    let host = host_name();
+    let helper = CatalogSources::new(repository, &catalog, &host);
+    let outbox = helper.outbox()?;
+    let local = |name: &ObjectName| Ok(outbox.get(name).cloned());
+    let sources = HealSources { local: Some(&local), ..helper.sources() };
+    Ok(verify::verify(repository, options, &helper, &sources, reporter)?)
 }
 
 /// The exit code for how it ended. What was reported on the way (a config taken from another target, say) is in the outcome as far as it is still so.

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::compare::same;
+use crate::disk::TinyDisk;
+use crate::nobody::as_nobody;
 use crate::run::{code, text};
 use crate::sandbox::{Sandbox, below, expect, is_root, lines, message};
 use crate::tree::{Random, copy, deep, files, fill};
@@ -171,26 +172,6 @@ fn a_missing_path_is_partial_and_only_missing_paths_are_nothing() {
     assert_eq!(sandbox.snapshots().len(), 1);
 }
 
-/// The program run as nobody, who may write in the sandbox but cannot read all of it.
-fn as_nobody(sandbox: &Sandbox, args: Vec<std::ffi::OsString>) -> Command {
-    let program = sandbox.path("program");
-    if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_versions"), &program).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::set_permissions(sandbox.path(""), fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    let model = sandbox.command(args);
-    let mut command = Command::new(program);
-    command.env_clear().stdin(Stdio::null()).args(model.get_args());
-    for (name, value) in model.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    if is_root() {
-        command.uid(65_534).gid(65_534);
-    }
-    command
-}
-
 #[test]
 fn an_unreadable_file_costs_itself_and_gives_3() {
     let sandbox = small();
@@ -260,28 +241,6 @@ fn a_fifo_does_not_hang_the_scan_and_paths_may_be_longer_than_path_max() {
     let file =
         rustix::fs::openat(&folder, "bottom", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
     assert_eq!(std::io::read_to_string(fs::File::from(file)).unwrap(), "at the bottom");
-}
-
-/// A file system of a few megabytes, gone at the end.
-struct TinyDisk(std::path::PathBuf);
-
-impl TinyDisk {
-    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let size = format!("size={megabytes}m,mode=0777");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        mounted.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

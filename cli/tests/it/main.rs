@@ -4,14 +4,17 @@
 
 mod afresh;
 mod archive;
+mod catalog;
 mod compare;
 mod course;
+mod disk;
 mod docs;
 mod failures;
 mod heal;
 mod help;
 mod look;
 mod machines;
+mod nobody;
 mod passwords;
 mod renames;
 mod restore;
