@@ -7,7 +7,6 @@
 //! complete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Holding, RunWriter, TargetNumber, Verdict};
@@ -154,11 +153,7 @@ pub(super) fn mark_whole(
     destinations: &mut [Destination],
     lost: &[SegmentName],
 ) -> Result<()> {
-    let away =
-        held_by_others(repository, catalog, destinations, PACKS, |key| match ObjectName::parse(key) {
-            Some(ObjectName::Pack(name)) => Some(name),
-            _ => None,
-        })?;
+    let away = held_by_others(repository, catalog, destinations)?;
     let named = catalog.packs()?;
     let has = |destination: &Destination, name: &ObjectHash, length: u64| {
         destination.packs.get(name) == Some(&length)
@@ -191,7 +186,8 @@ pub(super) fn mark_whole(
     Ok(())
 }
 
-/// The segments that the catalog has read and that are lost: as far as is known no target has them undamaged, nor has the outbox.
+/// The segments that the catalog has read and that are lost: no target has them undamaged, nor has the outbox. A target that is away now has what
+/// it is not known to lack: whoever says everything again because of a disk in a drawer does so for nothing.
 ///
 /// # Errors
 /// Local, if the catalog fails.
@@ -217,31 +213,53 @@ pub(super) fn lost_segments(
             missing.push(segment.name);
         }
     }
-    if !missing.is_empty() {
-        let away = held_by_others(repository, catalog, destinations, SEGMENTS, SegmentName::from_key)?;
-        let outbox: HashSet<SegmentName> = catalog.outbox_names()?.into_iter().collect();
-        missing.retain(|name| !away.contains(name) && !outbox.contains(name));
+    let away = away(repository, catalog, destinations)?;
+    let mut lost = Vec::new();
+    for name in missing {
+        let mut is_there = catalog.outbox_segment(&name)?.is_some();
+        for target in &away {
+            is_there |= match target {
+                Some(number) => catalog.holding(*number, &name.key())?.is_none_or(|held| held.is_usable()),
+                None => true,
+            };
+        }
+        if !is_there {
+            lost.push(name);
+        }
     }
-    Ok(missing)
+    Ok(lost)
 }
 
-/// The objects below `prefix`, by the names that `name` gives them, that are, as far as is known, on targets of the repository that are not among the destinations.
-fn held_by_others<T: Eq + Hash>(
+/// The targets of the repository that are not among the destinations, by their numbers; `None` for one that the catalog has never seen.
+fn away(
     repository: &Repository,
     catalog: &Catalog,
     destinations: &[Destination],
-    prefix: &str,
-    name: impl Fn(&ObjectKey) -> Option<T>,
-) -> Result<HashSet<T>> {
-    let mut held = HashSet::new();
-    for (number, url) in catalog.targets()? {
-        let is_target = repository.targets().iter().any(|target| target.url() == url);
-        if !is_target || destinations.iter().any(|destination| destination.number == number) {
-            continue;
+) -> Result<Vec<Option<TargetNumber>>> {
+    let known = catalog.targets()?;
+    let mut away = Vec::new();
+    for target in repository.targets() {
+        let number = known.iter().find(|(_, url)| url == target.url()).map(|(number, _)| *number);
+        if !destinations.iter().any(|destination| Some(destination.number) == number) {
+            away.push(number);
         }
-        for holding in catalog.each_holding(number, prefix) {
+    }
+    Ok(away)
+}
+
+/// The packs that are, as far as is known, on targets of the repository that are not among the destinations.
+fn held_by_others(
+    repository: &Repository,
+    catalog: &Catalog,
+    destinations: &[Destination],
+) -> Result<HashSet<ObjectHash>> {
+    let mut held = HashSet::new();
+    for number in away(repository, catalog, destinations)?.into_iter().flatten() {
+        for holding in catalog.each_holding(number, PACKS) {
             let (key, holding) = holding?;
-            held.extend(name(&key).filter(|_| holding.is_usable()));
+            if let (true, Some(ObjectName::Pack(name))) = (holding.is_usable(), ObjectName::parse(&key)) {
+                held.insert(name);
+            }
         }
     }
     Ok(held)

@@ -164,6 +164,10 @@ fn a_segment_that_some_target_or_the_outbox_has_is_not_lost() {
     let open = world.open().unwrap();
     let summary = world.backup_with(&open, &Collector::default()).unwrap();
     assert!(!is_afresh(&open, &summary));
+    // The same, though nobody knows what that one has.
+    open.catalog.forget_target(open.catalog.target("mem:b").unwrap()).unwrap();
+    let summary = world.backup_with(&open, &Collector::default()).unwrap();
+    assert!(!is_afresh(&open, &summary));
     // The outbox has the newest.
     world.faults[1].clear();
     let newest = commits(&open).last().unwrap().key();
