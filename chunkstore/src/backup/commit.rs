@@ -352,7 +352,7 @@ impl Committer<'_> {
             if *lacking || !destination.whole {
                 continue;
             }
-            match mark_complete(destination, &committed.segment) {
+            match mark_complete(destination, committed.segment.name) {
                 Ok(()) => self.summary.targets_complete.push(destination.entry.url().to_owned()),
                 Err(error) => target_failed(&destination.entry, "put", &error, self.monitor),
             }

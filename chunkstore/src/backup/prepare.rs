@@ -21,7 +21,7 @@ use crate::repository::fetch::fetch;
 use crate::repository::intent::Intent;
 use crate::repository::layout::{ObjectName, PACKS, SEGMENTS};
 use crate::repository::{Repository, RepositoryTarget};
-use crate::segment::{PackContents, SegmentName, SegmentObject};
+use crate::segment::{PackContents, SEGMENT_BYTES_MAX, Segment, SegmentName, SegmentObject};
 use crate::target::{ObjectKey, Target};
 
 /// A target as this run sees it.
@@ -86,12 +86,47 @@ pub(super) fn destinations(
         }
     }
     send_outbox(catalog, &mut destinations, monitor)?;
+    note_listings(catalog, &mut destinations)?;
+    Ok(destinations)
+}
+
+/// Lists what the destinations that did not fail hold now.
+///
+/// # Errors
+/// Local, if the catalog fails; a target's fault is reported and passed over.
+pub(super) fn look_again(
+    catalog: &Catalog,
+    before: &[Destination],
+    monitor: &dyn Monitor,
+) -> Result<Vec<Destination>> {
+    let mut now = Vec::new();
+    for destination in before.iter().filter(|destination| destination.entry.error().is_none()) {
+        match list(&*destination.target) {
+            Ok((packs, segments)) => now.push(Destination {
+                entry: destination.entry.clone(),
+                target: destination.target.clone(),
+                number: destination.number,
+                packs,
+                damaged: HashSet::new(),
+                segments,
+                whole: false,
+            }),
+            Err(error) => target_failed(&destination.entry, "list", &error, monitor),
+        }
+    }
+    note_listings(catalog, &mut now)?;
+    Ok(now)
+}
+
+fn note_listings(catalog: &Catalog, destinations: &mut [Destination]) -> Result<()> {
     let mut expected = catalog.packs()?;
     expected.sort_unstable();
-    for destination in &mut destinations {
+    let outbox: HashSet<ObjectKey> = catalog.outbox_names()?.iter().map(SegmentName::key).collect();
+    for destination in destinations {
         reconcile(catalog, destination, &expected)?;
+        note_segments(catalog, destination, &outbox)?;
     }
-    Ok(destinations)
+    Ok(())
 }
 
 type Listing = (HashMap<ObjectHash, u64>, BTreeMap<ObjectKey, u64>);
@@ -142,8 +177,27 @@ fn reconcile(catalog: &Catalog, destination: &mut Destination, expected: &[(Obje
     catalog.record_holdings(destination.number, &news)
 }
 
+/// Notes segments that are there, and those that were and are not any more. What the outbox has is known from puts alone: a listing does not say that
+/// it is durable.
+fn note_segments(catalog: &Catalog, destination: &Destination, outbox: &HashSet<ObjectKey>) -> Result<()> {
+    let known: HashMap<ObjectKey, Holding> =
+        catalog.holdings(destination.number, SEGMENTS)?.into_iter().collect();
+    let mut news = Vec::new();
+    for (key, length) in destination.segments.iter().filter(|(key, _)| !outbox.contains(*key)) {
+        if known.get(key).is_none_or(|before| !before.held || before.verdict == Verdict::Missing) {
+            news.push((key.clone(), Holding::put(*length)));
+        }
+    }
+    for (key, before) in known {
+        if before.held && !destination.segments.contains_key(&key) {
+            news.push((key, Holding { held: false, verdict: Verdict::Missing, ..before }));
+        }
+    }
+    catalog.record_holdings(destination.number, &news)
+}
+
 /// Notes which targets hold every pack that a segment names and every segment. A pack that is good on no target is lost, and nobody lacks it; one that is
-/// on a target which is away now is not. So for segments: those that are `lost` nobody lacks.
+/// on a target which is away now is not. So for segments: those that are `lost` nobody lacks. What is known to be damaged is lacked.
 ///
 /// # Errors
 /// Local, if the catalog fails.
@@ -167,19 +221,31 @@ pub(super) fn mark_whole(
             away.contains(name) || destinations.iter().any(is_good)
         })
         .collect();
-    let mut segments: BTreeSet<ObjectKey> =
-        destinations.iter().flat_map(|destination| destination.segments.keys().cloned()).collect();
-    segments.extend(catalog.segments()?.iter().map(|segment| segment.name.key()));
+    // The length, where it is known: a segment that was not read yet may be anything.
+    let mut segments: BTreeMap<ObjectKey, Option<u64>> = BTreeMap::new();
+    for destination in destinations.iter() {
+        let names = destination.segments.keys().filter(|key| SegmentName::from_key(key).is_some());
+        segments.extend(names.map(|key| (key.clone(), None)));
+    }
+    segments.extend(catalog.segments()?.iter().map(|segment| (segment.name.key(), Some(segment.length))));
     for name in lost {
         segments.remove(&name.key());
     }
-    let whole: Vec<bool> = destinations
-        .iter()
-        .map(|destination| {
-            segments.iter().all(|key| destination.segments.contains_key(key))
-                && existing.iter().all(|(name, length)| has(destination, name, *length))
-        })
-        .collect();
+    let mut whole = Vec::with_capacity(destinations.len());
+    for destination in destinations.iter() {
+        let has_good =
+            |name: &ObjectHash, length| has(destination, name, length) && !destination.damaged.contains(name);
+        let mut is_whole = existing.iter().all(|(name, length)| has_good(name, *length));
+        for (key, length) in &segments {
+            let listed = destination.segments.get(key);
+            is_whole &= listed.is_some() && length.is_none_or(|length| listed == Some(&length));
+            if is_whole {
+                let holding = catalog.holding(destination.number, key)?;
+                is_whole = holding.is_none_or(|holding| holding.verdict != Verdict::Damaged);
+            }
+        }
+        whole.push(is_whole);
+    }
     for (destination, whole) in destinations.iter_mut().zip(whole) {
         destination.whole = whole;
     }
@@ -228,6 +294,40 @@ pub(super) fn lost_segments(
         }
     }
     Ok(lost)
+}
+
+/// Sees to it that no pack counts as told of because a lost segment told of it: reads all segments that are left, once for each loss.
+///
+/// # Errors
+/// Local, if the catalog fails; cancelled.
+pub(super) fn untell_packs(
+    catalog: &Catalog,
+    destinations: &[Destination],
+    lost: &[SegmentName],
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    if catalog.are_packs_untold(lost)? {
+        return Ok(());
+    }
+    let lost_names: HashSet<&SegmentName> = lost.iter().collect();
+    let names = catalog.segments()?.into_iter().map(|segment| segment.name);
+    let left = names.filter(|name| !lost_names.contains(name)).filter_map(|name| {
+        if monitor.cancelled() {
+            return Some(Err(crate::pipeline::read::stopped()));
+        }
+        match catalog.outbox_segment(&name) {
+            Ok(Some(segment)) => return Some(Segment::open(&segment)),
+            Ok(None) => {}
+            Err(error) => return Some(Err(error)),
+        }
+        // What only a target has that is away is told of again, if it must be: that costs some bytes and no data.
+        let read = |destination: &Destination| {
+            let bytes = destination.target.get_at_most(&name.key(), SEGMENT_BYTES_MAX as u64).ok()?;
+            Segment::open(&SegmentObject { name, bytes: bytes.into() }).ok()
+        };
+        destinations.iter().find_map(read).map(Ok)
+    });
+    catalog.untell_packs(lost, left)
 }
 
 /// The targets of the repository that are not among the destinations, by their numbers; `None` for one that the catalog has never seen.
@@ -489,8 +589,7 @@ pub(super) fn put_everywhere(
 ///
 /// # Errors
 /// The target's.
-pub(super) fn mark_complete(destination: &Destination, segment: &SegmentObject) -> Result<()> {
-    let name = segment.name;
+pub(super) fn mark_complete(destination: &Destination, name: SegmentName) -> Result<()> {
     Complete { writer: name.writer, sequence: name.sequence.0, segment: name.hash }.put(&*destination.target)
 }
 

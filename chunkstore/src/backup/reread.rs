@@ -54,6 +54,11 @@ impl Reread {
         Ok(Self::These(keys))
     }
 
+    /// Whether nothing is to be read that did not change.
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::These(keys) if keys.is_empty())
+    }
+
     pub(super) fn has(&self, key: &EntryKey) -> bool {
         match self {
             Self::These(keys) => keys.contains(key),

@@ -1,5 +1,6 @@
 //! One run, from the intent to the snapshot: wires the stages, and keeps the order of durability.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::read::{Item, Job, JobBuilder, Reading, Stream, stream_metadata, work}
 use super::record::Compared;
 use super::reread::Reread;
 use super::{BackupOptions, BackupSummary};
-use crate::catalog::{Basis, Catalog, NewRun, RunWriter, SnapshotSummary};
+use crate::catalog::{Basis, Catalog, NewRun, RunWriter, SnapshotSummary, Suffering};
 use crate::chunk::{Cutter, Hasher};
 use crate::entry_key::EntryKey;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +32,7 @@ use crate::pipeline::upload::Uploaders;
 use crate::repository::Repository;
 use crate::repository::intent::Intent;
 use crate::repository::layout::ObjectName;
-use crate::segment::SegmentName;
+use crate::segment::{Head, SegmentName};
 use crate::source::{Rules, ScanStart, Walk};
 use crate::verify::CatalogSources;
 use crate::version::Timeline;
@@ -111,6 +112,9 @@ fn run(
     };
     let timeline = catalog.timeline(options.host.as_bytes(), &roots)?;
     let lost = prepare::lost_segments(repository, catalog, &destinations)?;
+    if !lost.is_empty() {
+        prepare::untell_packs(catalog, &destinations, &lost, monitor)?;
+    }
     let basis = catalog.basis(&timeline, &lost)?;
     if basis == Basis::Nothing {
         let (count, which) = (lost.len(), if lost.len() == 1 { "segment is" } else { "segments are" });
@@ -176,15 +180,12 @@ impl Stages<'_> {
         &self,
         rules: Rules,
         origin: Origin,
+        reread: Reread,
         jobs: &Submitter<Job, Batch<super::read::Ended>>,
     ) -> Result<Unchanged> {
         let known = self.catalog.current(self.timeline.id)?;
         match origin {
             Origin::Tree => {
-                let reread = match self.options.force {
-                    true => Reread::All,
-                    false => Reread::lost(self.catalog, self.timeline, self.options.dry_run, self.monitor)?,
-                };
                 let wanted = Wanted { reread, kept: self.basis == Basis::Nothing };
                 let walk = Walk::new(&self.options.roots, rules)?.ahead();
                 let mut builder = JobBuilder::default();
@@ -229,8 +230,9 @@ impl Stages<'_> {
             monitor: self.monitor,
         };
         let (jobs, queue, batches) = ordered(2 * self.threads(), 2);
+        let reread = self.reread(self.lost_entries()?);
         std::thread::scope(|scope| {
-            let found = scope.spawn(move || self.find(rules, origin, &jobs));
+            let found = scope.spawn(move || self.find(rules, origin, reread, &jobs));
             for _ in 0..self.threads() {
                 let (queue, reading) = (queue.clone(), &reading);
                 scope.spawn(move || work(reading, &queue));
@@ -252,7 +254,7 @@ impl Stages<'_> {
             let gathered = gatherer.finish()?;
             summary.gathered(gathered);
             summary.unchanged(joined(found)?);
-            Ok(summary)
+            if self.monitor.cancelled() { Err(stopped()) } else { Ok(summary) }
         })
     }
 
@@ -289,11 +291,18 @@ impl Stages<'_> {
             }
         }
         prepare::mark_whole(repository, catalog, &mut destinations, &self.lost)?;
+        let lost = self.lost_entries()?;
+        let is_harmed = !lost.is_none();
+        if is_harmed {
+            // Only when it is read again, and stored, is anything whole.
+            destinations.iter_mut().for_each(|destination| destination.whole = false);
+        }
         let timeline = run.timeline();
-        let mut summary = self.pipeline(rules, origin, run, &destinations, &intent)?;
+        let reread = self.reread(lost);
+        let mut summary = self.pipeline(rules, origin, reread, run, &destinations, &intent)?;
         // The snapshot is made: a catalog that fails now is told of, and is no reason to make it once more.
         if summary.catalog_error.is_none() {
-            summary.catalog_error = self.put_in_order(timeline, &destinations, &mut summary).err();
+            summary.catalog_error = self.put_in_order(timeline, is_harmed, &destinations, &mut summary).err();
         }
         let ours: Vec<_> = left.into_iter().chain([intent.id]).collect();
         prepare::withdraw(&destinations, &ours);
@@ -307,10 +316,20 @@ impl Stages<'_> {
         Ok(summary)
     }
 
+    /// The entries of the last snapshot that are not whole anywhere.
+    fn lost_entries(&self) -> Result<Reread> {
+        Reread::lost(self.catalog, self.timeline, self.options.dry_run, self.monitor)
+    }
+
+    fn reread(&self, lost: Reread) -> Reread {
+        if self.options.force { Reread::All } else { lost }
+    }
+
     /// After the snapshot: what it does without is noted, targets that lag behind are caught up, and the outbox keeps what one of them still lacks.
     fn put_in_order(
         &self,
         timeline: TimelineId,
+        is_harmed: bool,
         destinations: &[Destination],
         summary: &mut BackupSummary,
     ) -> Result<()> {
@@ -319,6 +338,7 @@ impl Stages<'_> {
             catalog.note_without(timeline, &self.lost)?;
         }
         self.catch_up(destinations, summary)?;
+        self.complete(timeline, is_harmed, destinations, summary)?;
         let listed = repository.targets().iter().filter(|target| target.is_listed());
         let listed = listed.map(|target| catalog.target(target.url())).collect::<Result<Vec<_>>>()?;
         catalog.trim_outbox(&listed)
@@ -338,23 +358,81 @@ impl Stages<'_> {
         }
         let sources = CatalogSources::new(self.repository, self.catalog, &self.options.host);
         // The snapshot is made, whatever becomes of this.
-        let report = match mirror(self.repository, &sources, Some(&sources), self.monitor) {
-            Ok(report) => report,
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Ok(()),
+        match mirror(self.repository, &sources, Some(&sources), self.monitor) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) if error.kind() == ErrorKind::Local => return Err(error),
             Err(error) => {
                 for entry in behind {
                     let (item, error) = (entry.url().to_owned(), error.clone());
                     self.monitor.fault(Fault { side: FaultSide::Target, item, during: "mirror", error });
                 }
-                return Ok(());
             }
-        };
-        if report.objects_behind == 0 && report.findings.is_empty() {
-            let caught_up = behind.iter().filter(|entry| entry.error().is_none());
-            summary.targets_complete.extend(caught_up.map(|entry| entry.url().to_owned()));
         }
         Ok(())
+    }
+
+    /// Looks again at targets that were not whole when the run began, and marks those that are now. If entries of the last snapshot were lost, none is
+    /// before they were read again.
+    fn complete(
+        &self,
+        timeline: TimelineId,
+        is_harmed: bool,
+        destinations: &[Destination],
+        summary: &mut BackupSummary,
+    ) -> Result<()> {
+        let Self { repository, catalog, monitor, .. } = *self;
+        let is_behind = |destination: &Destination| {
+            let url = destination.entry.url();
+            destination.entry.error().is_none() && !summary.targets_complete.iter().any(|done| done == url)
+        };
+        if !destinations.iter().any(is_behind) || (is_harmed && !self.is_whole_now(timeline)?) {
+            return Ok(());
+        }
+        let mut now = prepare::look_again(catalog, destinations, monitor)?;
+        prepare::mark_whole(repository, catalog, &mut now, &self.lost)?;
+        let writer = catalog.writer()?;
+        let Some(newest) = catalog.heads()?.into_iter().find(|head| Some(head.writer) == writer) else {
+            return Ok(());
+        };
+        let Head { writer, sequence, hash } = newest;
+        for destination in now.iter().filter(|destination| destination.whole) {
+            let url = destination.entry.url();
+            if summary.targets_complete.iter().any(|done| done == url) {
+                continue;
+            }
+            match prepare::mark_complete(destination, SegmentName { writer, sequence, hash }) {
+                Ok(()) => summary.targets_complete.push(url.to_owned()),
+                Err(error) => prepare::target_failed(&destination.entry, "put", &error, monitor),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all entries of the new snapshot are whole; tells of those that are not.
+    fn is_whole_now(&self, timeline: TimelineId) -> Result<bool> {
+        let timeline = self.catalog.timelines()?.into_iter().find(|found| found.id == timeline);
+        let Some(timeline) = timeline else { return Ok(false) };
+        let losses = self.catalog.losses()?;
+        let keys = match self.catalog.suffering(&timeline, &losses)? {
+            Suffering::Entries(keys) if keys.is_empty() => {
+                self.catalog.note_unharmed(&timeline, &losses)?;
+                return Ok(true);
+            }
+            Suffering::Entries(keys) => keys,
+            Suffering::Many => HashSet::new(),
+        };
+        let lost = |item: String| {
+            let error = Error::damage(
+                "some of its bytes are on no target that can be reached, and it could not be read again",
+            );
+            self.monitor.fault(Fault { side: FaultSide::Damage, item, during: "backup", error });
+        };
+        if keys.is_empty() {
+            lost("a million entries or more".to_owned());
+        }
+        keys.iter().map(ToString::to_string).for_each(lost);
+        Ok(false)
     }
 
     /// All stages but the first ones, on threads; the committer on this one.
@@ -362,6 +440,7 @@ impl Stages<'_> {
         &self,
         rules: Rules,
         origin: Origin,
+        reread: Reread,
         mut run: RunWriter,
         destinations: &[Destination],
         intent: &Intent,
@@ -399,7 +478,7 @@ impl Stages<'_> {
         std::thread::scope(|scope| {
             let (uploaders, acknowledgements) = Uploaders::start(scope, &targets, UPLOADS_WAITING);
             let uploaders: Arc<SharedUploaders> = Arc::new(Mutex::new(Some(uploaders)));
-            let found = scope.spawn(move || self.find(rules, origin, &jobs));
+            let found = scope.spawn(move || self.find(rules, origin, reread, &jobs));
             let mut workers = Vec::with_capacity(2 * threads);
             for _ in 0..threads {
                 let (queue, reading) = (queue.clone(), &reading);

@@ -226,14 +226,15 @@ impl<'a> Pass<'a> {
         }
         self.check_chains(&new, &names)?;
         let in_order = self.apply_runs()?;
-        if self.done.faults > 0 {
+        // The end of a log may be lost without a trace: who knows nothing yet asks for all that no segment names.
+        if self.done.faults > 0 || known.is_empty() {
             self.read_unnamed_packs()?;
         }
         Ok(in_order)
     }
 
-    /// When segments are lost: asks the packs themselves that no segment describes what they hold, so that what other segments need of
-    /// them can be read.
+    /// When segments are lost, or may be: asks the packs themselves that no segment describes what they hold, so that what other segments need
+    /// of them can be read.
     fn read_unnamed_packs(&mut self) -> Result<()> {
         let mut decompressor = Decompressor::new();
         for info in self.target.list(PACKS)? {

@@ -309,15 +309,66 @@ fn losses_that_harm_nobody_are_looked_for_once() {
         // Looked at without what was noted, the first snapshot's head suffers or does not; with it, nothing is read.
         open.catalog.is_unharmed(&timeline(), &losses).unwrap()
     };
-    world.backup_with(&open, &Collector::default()).unwrap();
-    assert!(!is_noted(), "the snapshot before needed it");
-    world.backup_with(&open, &Collector::default()).unwrap();
-    assert!(is_noted());
+    let summary = world.backup_with(&open, &Collector::default()).unwrap();
+    assert!(is_noted(), "the new snapshot does not need it");
+    assert_eq!(summary.targets_complete, ["mem:a"]);
     // Something else is lost.
     lose(&world, &ObjectName::Pack(pack_of("kept")).key());
     let summary = world.backup_with(&open, &Collector::default()).unwrap();
     assert!(summary.chunks_new > 0, "it was read again");
-    assert!(!is_noted());
+    assert_eq!(summary.targets_complete, ["mem:a"], "and so it is whole again");
+    assert!(is_noted());
+}
+
+#[test]
+fn packs_that_only_a_lost_segment_told_of_are_told_of_again() {
+    let world = World::new(1);
+    let other = world.elsewhere();
+    for name in ["big", "small"] {
+        other.write(name, noise(7, 30_000));
+        world.write(name, noise(7, 30_000));
+    }
+    settle();
+    other.backup();
+    let theirs = commits(&other.open().unwrap());
+    let open = world.open().unwrap();
+    assert_eq!(
+        world.backup_with(&open, &Collector::default()).unwrap().chunks_new,
+        0,
+        "or this tests nothing"
+    );
+    drop(open);
+    // The only one of its log: nothing stands on it, so nobody who comes later misses it.
+    lose(&world, &theirs[0].key());
+    for pass in 0..2 {
+        let summary = world.backup();
+        assert_eq!((summary.chunks_new, summary.targets_complete.len()), (0, 1), "pass {pass}");
+        world.assert_newest_is_exact_elsewhere();
+    }
+}
+
+#[test]
+fn disks_that_take_turns_lose_nothing() {
+    let world = World::new(2);
+    let other = world.elsewhere();
+    world.write("mine", noise(1, 3000));
+    other.write("theirs", noise(2, 3000));
+    settle();
+    world.backup();
+    let away = |index: usize| world.faults[index].add(Rule::dies_after(0));
+    for round in 0..3u64 {
+        away(1);
+        other.write("theirs", noise(10 + round, 3000));
+        settle();
+        other.backup();
+        world.backup();
+        world.faults[1].clear();
+        away(0);
+        let open = world.open().unwrap();
+        let summary = world.backup_with(&open, &Collector::default()).unwrap();
+        assert!(!is_afresh(&open, &summary), "round {round}");
+        world.faults[0].clear();
+    }
 }
 
 #[test]

@@ -151,3 +151,29 @@ fn a_pack_that_calls_itself_newer_is_read_from_a_sister() {
         packs.iter_mut().for_each(|(_, bytes)| call_newer(bytes));
     });
 }
+
+#[test]
+fn a_target_that_is_known_to_hold_something_damaged_is_not_whole() {
+    let world = World::new(2);
+    populate(&world);
+    world.backup();
+    let open = world.open().unwrap();
+    let pack = world.mem[0].list("packs").unwrap().remove(0).key;
+    let mut bytes = world.mem[0].get(&pack).unwrap();
+    bytes[100] ^= 1;
+    world.mem[0].delete(&pack).unwrap();
+    world.mem[0].put(&pack, &[&bytes]).unwrap();
+    let check = |heal| {
+        let options = VerifyOptions { data: ReadData::All, heal };
+        verify_with_catalog(&open.repository, &open.catalog, "host", &options, &Collector::default())
+            .unwrap();
+    };
+    check(false);
+    let summary = world.backup_in(&open);
+    assert_eq!(
+        (summary.targets_complete, summary.targets_behind),
+        (vec!["mem:b".to_owned()], vec!["mem:a".to_owned()])
+    );
+    check(true);
+    assert_eq!(world.backup_in(&open).targets_complete, ["mem:a", "mem:b"]);
+}

@@ -176,6 +176,14 @@ fn the_reading_of_one_large_file_can_be_stopped() {
     assert!(monitor.faults().is_empty(), "{:?}", monitor.faults());
     assert!(TAKEN.load(Ordering::Relaxed) < 20 << 20);
     assert!(open.catalog.snapshots().unwrap().is_empty());
+    // A dry run gives no figures then.
+    TAKEN.store(0, Ordering::Relaxed);
+    let monitor = Arc::new(Collector::default());
+    let endless = Box::new(Endless { taken: &TAKEN, monitor: monitor.clone() });
+    let options = BackupOptions { dry_run: true, ..options };
+    let stopped =
+        backup_stream(&open.repository, &open.catalog, &options, Path::new("/s"), endless, &*monitor);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[test]
