@@ -23,7 +23,7 @@ use crate::target::{ObjectInfo, Target};
 
 use super::Catalog;
 use super::runs::{PieceSource, RunApplied};
-use super::store::meta;
+use super::store::{self, meta};
 use super::writers::SegmentInfo;
 
 /// What [`Catalog::catch_up`] did.
@@ -163,6 +163,7 @@ impl Catalog {
         batch.delete_prefix(&spaces.meta, meta::WAITING);
         batch.delete_prefix(&spaces.meta, meta::WITHOUT);
         batch.delete_prefix(&spaces.meta, meta::UNHARMED);
+        batch.delete_prefix(&spaces.meta, meta::TOLD);
         self.commit(batch, Durability::Synced)?;
         *self.inner.usable.lock() = None;
         *self.inner.pack_cache.lock() = Default::default();
@@ -180,6 +181,20 @@ impl<'a> Pass<'a> {
         self.done.faults += 1;
         let item = format!("{}/{item}", self.target.url());
         self.monitor.fault(Fault { side, item, during: "catalog", error });
+    }
+
+    /// A segment is damaged or missing, or what stands on it cannot be had. Told once by this catalog: it concerns who wants what is lost, and
+    /// verification tells of it each time.
+    fn lost(&mut self, name: &SegmentName, error: Error) -> Result<()> {
+        let row = store::told(name);
+        if self.catalog.inner.spaces.meta.contains(&row)? {
+            self.done.faults += 1;
+            return Ok(());
+        }
+        self.fault(FaultSide::Damage, name.key().as_str().to_owned(), error);
+        let mut batch = Batch::new();
+        batch.put(&self.catalog.inner.spaces.meta, row, []);
+        self.catalog.commit(batch, Durability::System)
     }
 
     fn check_cancelled(&self) -> Result<()> {
@@ -309,7 +324,7 @@ impl<'a> Pass<'a> {
         match read {
             Ok(()) => self.done.segments += 1,
             Err(error) if costs_only_itself(&error) => {
-                self.fault(FaultSide::Damage, name.key().as_str().to_owned(), error);
+                self.lost(name, error)?;
             }
             Err(error) => return Err(error),
         }
@@ -330,7 +345,7 @@ impl<'a> Pass<'a> {
             };
             if !listed.contains(&before) && !self.catalog.has_segment(&before)? {
                 let error = Error::damage(format!("missing, though {name} stands on it"));
-                self.fault(FaultSide::Damage, before.key().as_str().to_owned(), error);
+                self.lost(&before, error)?;
             }
         }
         Ok(())
@@ -351,7 +366,7 @@ impl<'a> Pass<'a> {
             match self.catalog.read_run_record(&info, &self.pieces) {
                 Ok(run) => waiting.entry(run.parent).or_default().push(Candidate { info, run }),
                 Err(error) if costs_only_itself(&error) => {
-                    self.fault(FaultSide::Damage, info.name.key().as_str().to_owned(), error);
+                    self.lost(&info.name, error)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -394,7 +409,7 @@ impl<'a> Pass<'a> {
                     "its snapshot {} builds on snapshot {parent}, which is not here",
                     candidate.run.snapshot
                 ));
-                self.fault(FaultSide::Damage, candidate.info.name.key().as_str().to_owned(), error);
+                self.lost(&candidate.info.name, error)?;
             }
         }
         Ok(true)
@@ -417,7 +432,7 @@ impl<'a> Pass<'a> {
         let applied = match read.and_then(|run| self.catalog.apply_run(&run, &self.pieces)) {
             Ok(applied) => applied,
             Err(error) if costs_only_itself(&error) => {
-                self.fault(FaultSide::Damage, info.name.key().as_str().to_owned(), error);
+                self.lost(&info.name, error)?;
                 return Ok(None);
             }
             Err(error) => return Err(error),

@@ -80,6 +80,8 @@ pub(super) mod meta {
     pub(in crate::catalog) const WITHOUT: &[u8] = b"without/";
     /// In front of a timeline's number: the losses from which its newest snapshot does not suffer.
     pub(in crate::catalog) const UNHARMED: &[u8] = b"unharmed/";
+    /// In front of the name of a segment that is lost, or stands on one that is: somebody was told.
+    pub(in crate::catalog) const TOLD: &[u8] = b"told/";
     /// There if this catalog was made from what a target had: then nobody has seen yet that its snapshots are whole.
     pub(in crate::catalog) const MADE_AGAIN: &[u8] = b"made again";
     /// There while a rebuild is under way: what is here is not whole.
@@ -203,6 +205,11 @@ pub(super) fn without(timeline: TimelineNumber, lost: &SegmentName) -> Vec<u8> {
 /// The row of `meta` that says from which losses a timeline does not suffer.
 pub(super) fn unharmed(timeline: TimelineNumber) -> Vec<u8> {
     join(&[meta::UNHARMED, &timeline.0.to_be_bytes()])
+}
+
+/// The row of `meta` that says that the loss of a segment was told of.
+pub(super) fn told(lost: &SegmentName) -> Vec<u8> {
+    join(&[meta::TOLD, &segment(lost)])
 }
 
 pub(super) fn holding(target: u32, object: &str) -> Vec<u8> {
