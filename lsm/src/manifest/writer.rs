@@ -118,6 +118,8 @@ impl Manifest {
         let ahead = self.next_file.checked_add(NUMBERS_AHEAD);
         let ahead = ahead.ok_or_else(|| Error::corruption("the numbers of files are used up"))?;
         if ahead - NUMBERS_AHEAD / 2 > self.levels.next_file {
+            // The number only rises: what the edit says of a smaller one is said with this one.
+            edit.changes.retain(|change| !matches!(change, Change::NextFile(number) if *number <= ahead));
             edit.changes.insert(0, Change::NextFile(ahead));
         }
         for change in &edit.changes {

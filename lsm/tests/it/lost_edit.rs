@@ -59,14 +59,19 @@ fn with_manifest(fs: &MemFs, bytes: &[u8]) -> MemFs {
 
 /// Where the last edit begins.
 fn last_edit(fs: &MemFs) -> usize {
-    let mut offset = 0;
+    edits(fs).pop().unwrap()
+}
+
+/// Where each edit begins.
+fn edits(fs: &MemFs) -> Vec<usize> {
+    let mut offsets = Vec::new();
     let file = fs.open_read(Path::new(MANIFEST)).unwrap();
     read_records(file, Path::new(MANIFEST), LogKind::Manifest, &mut |record| {
-        offset = record.offset;
+        offsets.push(usize::try_from(record.offset).unwrap());
         Ok(())
     })
     .unwrap();
-    usize::try_from(offset).unwrap()
+    offsets
 }
 
 /// Each way in which the last edit may be gone.
@@ -183,4 +188,44 @@ fn a_log_that_was_never_named_and_one_that_is_named_no_more_are_no_loss() {
         assert_eq!(found, state);
         assert!(!db.recovery_report().is_lossy);
     }
+}
+
+/// More is gone than the last edit: the ones too that gave out the number of the newest log.
+#[test]
+fn salvage_takes_a_log_in_whose_number_was_forgotten_too() {
+    let fs = MemFs::new();
+    let mut tuning = tiny(100_000);
+    // Neither is a table merged away, nor a fresh manifest begun.
+    (tuning.level0_tables_slow, tuning.manifest_bytes) = (100, 1 << 20);
+    let db = builder(&fs, RecoveryMode::Tail).tuning(tuning).open().unwrap();
+    let keyspaces = support::keyspaces(&db).unwrap();
+    let write = |number: u8| {
+        let op = Op::Put(usize::from(number % 2), vec![number], b"value".to_vec());
+        commit(&db, &keyspaces, &[op], Durability::Synced).unwrap();
+    };
+    write(0);
+    let early = edits(&fs).len();
+    // Each takes the numbers of two files at least.
+    for number in 1..20 {
+        db.flush().unwrap();
+        write(number);
+    }
+    let killed = fs.snapshot();
+    let (bytes, edits) = (contents(&killed, MANIFEST), edits(&killed));
+    let mut opened = 0;
+    for at in &edits[early..] {
+        let damaged = with_manifest(&killed, &bytes[..*at]);
+        let found = {
+            let (db, found) = open_dump(&damaged, RecoveryMode::Salvage);
+            assert!(db.recovery_report().is_lossy, "cut at {at}");
+            assert!(found[1].contains_key(&[19][..]), "cut at {at}: the newest log was taken in: {found:?}");
+            assert!(db.check().unwrap().is_clean(), "cut at {at}");
+            found
+        };
+        let (db, again) = open_dump(&damaged, RecoveryMode::Tail);
+        assert_eq!(again, found, "cut at {at}");
+        assert!(!db.recovery_report().is_lossy, "cut at {at}");
+        opened += 1;
+    }
+    assert!(opened > 16, "{opened}");
 }
