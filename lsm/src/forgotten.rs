@@ -3,11 +3,13 @@
 //! Nothing is appended to a log before the edit that names it is durable, and it is named until everything in it is in tables. So a log that holds a
 //! batch above every mark, and is not named, was named by an edit that is gone. Without it a damaged last edit could not be told from one
 //! that was being written when the power went, and acknowledged commits would be lost in silence.
+//!
+//! Numbers rise: a log below the newest one that is named was un-named by an edit, and not lost. Nobody reads it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::fs::FileSystem;
 use crate::journal::{RecoveryMode, StrayLog, find_stray};
@@ -31,7 +33,7 @@ pub(crate) struct Remembered {
 /// Looks for forgotten logs among `names`, and does about them what the mode says.
 ///
 /// # Errors
-/// Corruption in the modes that allow no loss: what is lost, and what can be done. Those of reading.
+/// In the modes that allow no loss: Corruption, what is lost and what can be done; Io, if a log cannot be read that may be one. Those of reading otherwise.
 pub(crate) fn remember(
     fs: &Arc<dyn FileSystem>,
     directory: &Path,
@@ -39,16 +41,17 @@ pub(crate) fn remember(
     found: &ManifestReport,
     mode: RecoveryMode,
 ) -> Result<Remembered> {
-    let forgotten = find(fs, directory, names, found)?;
+    let may_lose = matches!(mode, RecoveryMode::Salvage | RecoveryMode::PointInTime);
+    let Found { logs: forgotten, unread } = find(fs, directory, names, found, may_lose)?;
     if let Some(log) = forgotten.first()
-        && matches!(mode, RecoveryMode::Tail | RecoveryMode::Strict)
+        && !may_lose
     {
         return Err(refused(directory, found, *log));
     }
     let mut remembered = Remembered {
         levels: found.levels.clone(),
         changes: Vec::new(),
-        is_lossy: !forgotten.is_empty(),
+        is_lossy: !forgotten.is_empty() || !unread.is_empty(),
         last_sequence: forgotten.iter().map(|log| log.last).max().unwrap_or(0),
     };
     if mode == RecoveryMode::Salvage {
@@ -59,45 +62,60 @@ pub(crate) fn remember(
     Ok(remembered)
 }
 
-/// In the order of their numbers.
+/// Logs that no edit names any more that could be their last one, in the order of their numbers.
+#[derive(Debug, Default)]
+struct Found {
+    /// Those that had been forgotten.
+    logs: Vec<StrayLog>,
+    /// Those that cannot be read.
+    unread: Vec<FileNumber>,
+}
+
+/// A log that cannot be read is an error, unless it may be lost.
 fn find(
     fs: &Arc<dyn FileSystem>,
     directory: &Path,
     names: &[FileName],
     found: &ManifestReport,
-) -> Result<Vec<StrayLog>> {
+    may_lose: bool,
+) -> Result<Found> {
     let levels = &found.levels;
-    let unnamed = |number: &FileNumber| !levels.logs.contains_key(number);
     let mut numbers: Vec<FileNumber> = names
         .iter()
         .filter_map(|name| match name {
             FileName::Log(number) => Some(*number),
             _ => None,
         })
-        .filter(unnamed)
+        .filter(|number| is_above(levels, *number))
         .collect();
     numbers.sort_unstable();
-    let mut logs = Vec::new();
+    let mut strays = Found::default();
     for number in numbers {
-        logs.extend(find_stray(fs.as_ref(), directory, number, levels.database, levels.flushed_any())?);
+        match find_stray(fs.as_ref(), directory, number, levels.database, levels.flushed_any()) {
+            Err(error) if may_lose && error.kind() == ErrorKind::Io => strays.unread.push(number),
+            looked => strays.logs.extend(looked?),
+        }
     }
-    if !logs.is_empty()
+    if !(strays.logs.is_empty() && strays.unread.is_empty())
         && let Some(now) = manifest::read(fs, directory)?
     {
         // A writer may be at work, and have named (or flushed) a log after its manifest was read. What is in a log now it
         // had named before.
         let through = now.levels.flushed_any();
-        logs.retain(|log| !now.levels.logs.contains_key(&log.number) && log.first > through);
+        strays.logs.retain(|log| is_above(&now.levels, log.number) && log.first > through);
+        strays.unread.retain(|number| is_above(&now.levels, *number));
     }
-    Ok(logs)
+    Ok(strays)
 }
 
-/// Names it again, if it fits behind those that are named.
+/// Whether a log lies above all that are named.
+fn is_above(levels: &Levels, number: FileNumber) -> bool {
+    levels.logs.last_key_value().is_none_or(|(last, _)| *last < number)
+}
+
+/// Names it again: it lies above all that are named.
 fn take_in(remembered: &mut Remembered, log: StrayLog) -> Result<()> {
     let levels = &remembered.levels;
-    if levels.logs.last_key_value().is_some_and(|(last, _)| *last >= log.number) {
-        return Ok(());
-    }
     let mut changes = Vec::new();
     if log.number >= levels.next_file {
         let next = log.number.checked_add(1);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lsm::fs::{FileSystem, MemFs};
+use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
 use lsm::journal::{LogKind, read_records};
 use lsm::{Background, Builder, Db, Durability, ErrorKind, RecoveryMode};
 
@@ -228,4 +228,85 @@ fn salvage_takes_a_log_in_whose_number_was_forgotten_too() {
         opened += 1;
     }
     assert!(opened > 16, "{opened}");
+}
+
+/// The only log of a closed database, and what is in it.
+fn the_log(fs: &MemFs) -> (String, Vec<u8>) {
+    let names = fs.read_dir(Path::new("/db")).unwrap();
+    let name = names.iter().find(|name| name.to_string_lossy().ends_with(".log")).unwrap();
+    let path = Path::new("/db").join(name.file_name().unwrap()).to_str().unwrap().to_owned();
+    let bytes = contents(fs, &path);
+    (path, bytes)
+}
+
+/// A builder on a disk that cannot read a file.
+fn cannot_read(fs: &MemFs, path: &str, call: FaultCall, mode: RecoveryMode) -> Builder {
+    let faulty = FaultFs::new(Arc::new(fs.clone()));
+    faulty.inject(Fault::sticky(call, 1, FaultEffect::Error).on(path));
+    builder(fs, mode).file_system(Arc::new(faulty))
+}
+
+#[test]
+fn a_log_of_no_name_that_cannot_be_read_is_lost_where_that_is_allowed() {
+    let (fs, _) = written(true);
+    let (path, _) = the_log(&fs);
+    let fs = with_manifest(&fs, &contents(&fs, MANIFEST)[..last_edit(&fs)]);
+    for call in [FaultCall::Open, FaultCall::Read] {
+        for (mode, read_only) in [
+            (RecoveryMode::Tail, false),
+            (RecoveryMode::Tail, true),
+            (RecoveryMode::Strict, false),
+            (RecoveryMode::Strict, true),
+        ] {
+            let error = cannot_read(&fs, &path, call, mode).read_only(read_only).open().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert_eq!(error.path(), Some(Path::new(&path)), "{error}");
+        }
+        for mode in [RecoveryMode::Salvage, RecoveryMode::PointInTime] {
+            let entries = |db: &Db| {
+                let found = dump(&support::keyspaces(db).unwrap()).unwrap();
+                found.iter().map(|map| map.len()).sum::<usize>()
+            };
+            let disk = fs.snapshot();
+            let reader = cannot_read(&disk, &path, call, mode).read_only(true).open().unwrap();
+            assert!(reader.recovery_report().is_lossy);
+            assert_eq!(entries(&reader), 10);
+            assert!(disk.exists(Path::new(&path)).unwrap(), "a reader changes nothing");
+            drop(reader);
+            let db = cannot_read(&disk, &path, call, mode).open().unwrap();
+            assert!(db.recovery_report().is_lossy);
+            assert_eq!(entries(&db), 10);
+            drop(db);
+            assert!(!disk.exists(Path::new(&path)).unwrap());
+            assert!(disk.exists(Path::new(&path.replace("/db/", "/db/lost/"))).unwrap());
+            let (db, _) = open_dump(&disk, RecoveryMode::Tail);
+            assert!(!db.recovery_report().is_lossy);
+        }
+    }
+}
+
+/// An edit took its name from it, as a later log's name says: whatever the disk makes of it, it is a leftover.
+#[test]
+fn nobody_reads_a_log_below_one_that_is_named() {
+    let (fs, mut state) = written(true);
+    let (path, bytes) = the_log(&fs);
+    {
+        let db = builder(&fs, RecoveryMode::Tail).open().unwrap();
+        let keyspaces = support::keyspaces(&db).unwrap();
+        db.flush().unwrap();
+        let op = Op::Put(0, b"more".to_vec(), vec![]);
+        op.apply_to(&mut state);
+        commit(&db, &keyspaces, &[op], Durability::Synced).unwrap();
+    }
+    assert_ne!(the_log(&fs).0, path, "there is another");
+    fs.create_new(Path::new(&path)).unwrap().write_all_at(&bytes, 0).unwrap();
+    for mode in [RecoveryMode::Strict, RecoveryMode::Tail, RecoveryMode::Salvage, RecoveryMode::PointInTime] {
+        for read_only in [true, false] {
+            let disk = fs.snapshot();
+            let opened = cannot_read(&disk, &path, FaultCall::Open, mode).read_only(read_only);
+            let db = opened.open().unwrap();
+            assert!(!db.recovery_report().is_lossy, "{mode:?}");
+            assert_eq!(dump(&support::keyspaces(&db).unwrap()).unwrap(), state, "{mode:?}");
+        }
+    }
 }
