@@ -1,6 +1,6 @@
 //! The only place that starts threads: one that flushes, one that compacts. They stop in order when the database closes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -93,14 +93,17 @@ fn flush(engine: &Engine) {
 /// Compacts while there is something to compact.
 fn compact(engine: &Engine) {
     while !may_stop(engine) {
-        // Before the step: what changes while it looks for something to do is a change too.
-        let view = engine.view();
+        // Before the step: what changes while it looks for something to do is a change too, and so is a pause that ends. The view is
+        // told by its address, and not kept: its tables may go while the step waits.
+        let view = Arc::downgrade(&engine.view());
+        let now = engine.clock.now();
         match engine.compaction_step() {
             Err(_) => return,
             Ok(Progress::Working) => {}
             Ok(Progress::Idle) => {
-                let next_try = engine.avoided.lock().next_try(engine.clock.now());
-                engine.wait_until(|| may_stop(engine) || !Arc::ptr_eq(&view, &engine.view()), next_try);
+                let next_try = engine.avoided.lock().next_try(now);
+                let has_changed = || !Weak::ptr_eq(&view, &Arc::downgrade(&engine.view()));
+                engine.wait_until(|| may_stop(engine) || has_changed(), next_try);
             }
         }
     }
