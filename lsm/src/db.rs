@@ -164,7 +164,7 @@ impl Db {
         Builder { directory: directory.as_ref().to_owned(), options: Options::default() }
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.handle.engine
     }
 
@@ -279,6 +279,9 @@ impl Db {
 
     /// Flushes, then merges all tables of each keyspace into one run: reads are fastest then, and nothing deleted takes space (but for what
     /// snapshots still see). Costs reading and writing everything.
+    ///
+    /// Nothing else is merged meanwhile: whoever writes so much that level 0 of a keyspace fills is slowed, and in the end waits, at the longest until all
+    /// of this is done.
     ///
     /// # Errors
     /// ReadOnly; Closed; Failed and those of reading and writing.

@@ -312,14 +312,17 @@ impl Engine {
         self.happened.notify_all();
     }
 
-    /// Waits until `is_done`, which waits for no lock but `view` and moments. Returns `false` if `limit` passed before.
+    /// Waits until `is_done`, which waits for no lock but `view` and moments. Returns `false` if `limit` passed before,
+    /// however often something happened meanwhile.
     pub(crate) fn wait_until(&self, mut is_done: impl FnMut() -> bool, limit: Option<Duration>) -> bool {
+        let deadline = limit.map(|limit| self.clock.now().saturating_add(limit));
         let mut progress = self.progress.lock();
         while !is_done() {
-            match limit {
+            match deadline {
                 None => self.happened.wait(&mut progress),
-                Some(limit) => {
-                    if self.happened.wait_for(&mut progress, limit).timed_out() {
+                Some(deadline) => {
+                    let left = deadline.saturating_sub(self.clock.now());
+                    if left.is_zero() || self.happened.wait_for(&mut progress, left).timed_out() {
                         return is_done();
                     }
                 }
@@ -367,4 +370,36 @@ impl Engine {
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Db;
+    use crate::fs::MemFs;
+
+    #[test]
+    fn what_happens_meanwhile_does_not_make_a_wait_longer() {
+        let db = Db::builder("/db")
+            .file_system(Arc::new(MemFs::new()))
+            .background(Background::Manual)
+            .open()
+            .unwrap();
+        let engine = db.engine();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    engine.notify();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let start = engine.clock.now();
+            // Gives up, so that a failure is one and not a wait for ever.
+            let give_up = || engine.clock.now() - start > Duration::from_secs(20);
+            let has_given_up = engine.wait_until(give_up, Some(Duration::from_millis(50)));
+            is_over.store(true, Ordering::Release);
+            assert!(!has_given_up);
+        });
+    }
 }
