@@ -12,9 +12,15 @@ use crate::write::active_bytes;
 impl Engine {
     /// How far merging lags.
     pub(crate) fn debt(&self) -> Debt {
-        let avoided = self.avoided.lock();
+        let view = self.view();
+        let at_most = Debt::of(&view, &self.tuning, |_| false);
+        if !at_most.is_felt() {
+            // As nearly always: then it is no matter what merges keep away from.
+            return at_most;
+        }
         let now = self.clock.now();
-        Debt::of(&self.view(), &self.tuning, |file| avoided.contains(file, now))
+        let avoided = self.avoided.lock();
+        Debt::of(&view, &self.tuning, |file| avoided.contains(file, now))
     }
 
     /// Returns when a batch of so many bytes may be committed.

@@ -21,7 +21,7 @@ struct Pause {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Avoided {
     tables: BTreeMap<FileNumber, Pause>,
 }

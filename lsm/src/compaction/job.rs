@@ -96,7 +96,8 @@ impl Engine {
         }
         let view = self.view();
         let wanted = {
-            let avoided = self.avoided.lock();
+            // A few tables at most; writers who ask for the debt do not wait for the pick.
+            let avoided = self.avoided.lock().clone();
             let now = self.clock.now();
             let keyspaces = view.keyspaces.iter();
             let picks = keyspaces.filter_map(|(id, keyspace)| {
