@@ -142,14 +142,14 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// What is said of a catalog that another process opens, or has open, for writing.
+pub(crate) const CATALOG_IN_USE: &str =
+    "another process uses this machine's catalog of the repository: try again when it is done";
+
 impl From<lsm::Error> for Error {
     fn from(error: lsm::Error) -> Self {
         match error.kind() {
-            lsm::ErrorKind::Locked => Self::caused(
-                ErrorKind::Locked,
-                "another process uses this machine's catalog of the repository: try again when it is done",
-                error,
-            ),
+            lsm::ErrorKind::Locked => Self::caused(ErrorKind::Locked, CATALOG_IN_USE, error),
             _ if crate::catalog::is_damage(&error) => {
                 Self::catalog_damage(format!("the local catalog is damaged: {error}"))
             }

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use lsm::{Batch, Db, Durability, Keyspace};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{CATALOG_IN_USE, Error, ErrorKind, Result};
 
 use super::Catalog;
 use super::applier::Limits;
@@ -31,7 +32,10 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Makes the folder of the local state, and waits until no other process opens there.
+    /// Makes the folder of the local state, and sees to it that no other process opens there. Whoever opens may take its time, so nobody waits here for it.
+    ///
+    /// # Errors
+    /// Locked, if another process opens there; local.
     pub(super) fn alone(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|error| failed("create", dir, error))?;
         let path = dir.join(LOCK_FILE);
@@ -41,9 +45,11 @@ impl Opening {
             .write(true)
             .open(&path)
             .map_err(|error| failed("open", &path, error))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|errno| failed("lock", &path, errno.into()))?;
-        Ok(Self { _lock: lock })
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _lock: lock }),
+            Err(Errno::WOULDBLOCK) => Err(Error::new(ErrorKind::Locked, CATALOG_IN_USE)),
+            Err(errno) => Err(failed("lock", &path, errno.into())),
+        }
     }
 }
 

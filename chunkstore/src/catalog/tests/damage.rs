@@ -128,6 +128,24 @@ fn a_new_catalog_knows_what_no_segment_tells() {
     assert!(Catalog::open_anew(&other).unwrap().targets().unwrap().is_empty());
 }
 
+#[test]
+fn nobody_waits_for_whoever_opens_it() {
+    let Machine { dir, catalog } = Machine::new();
+    catalog.close().unwrap();
+    let opening = fs::File::options().write(true).open(dir.path().join("catalog.lock")).unwrap();
+    opening.lock().unwrap();
+    for opened in [Catalog::open(&options(dir.path())), Catalog::open_anew(&options(dir.path()))] {
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().contains("another process uses"), "{error}");
+    }
+    let mut reading = options(dir.path());
+    reading.access = Access::Read;
+    Catalog::open(&reading).unwrap();
+    drop(opening);
+    Catalog::open(&options(dir.path())).unwrap();
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
