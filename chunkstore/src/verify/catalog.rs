@@ -98,6 +98,10 @@ pub(super) fn record(catalog: &Catalog, url: &str, time: i64, seen: &[(ObjectNam
     for (name, seen) in seen {
         let key = name.key();
         let before = catalog.holding(number, &key)?;
+        // Another process was quicker to write down what it saw later. What a clock said that was ahead does not count.
+        if before.is_some_and(|before| before.verified > time && before.verified <= now().seconds) {
+            continue;
+        }
         let verified = before.map_or(0, |before| before.verified);
         let length = before.map_or(0, |before| before.length);
         let holding = match *seen {

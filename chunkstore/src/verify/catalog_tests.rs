@@ -97,6 +97,26 @@ fn told(report: &VerifyReport) -> Vec<String> {
 }
 
 #[test]
+fn what_was_seen_earlier_does_not_hide_what_was_seen_later() {
+    let backed = Backed::new();
+    let [first, second] = [0, 1].map(|index| backed.names(ObjectKind::Pack)[index]);
+    let (repository, catalog) = backed.open();
+    let reading = catalog_to_read(&repository).unwrap();
+    let holdings = LaterHoldings::new(&reading, Duration::MAX, &|_| ()).unwrap();
+    holdings.record("mem:a", 1000, &[(first, Seen::Damaged), (second, Seen::Damaged)]).unwrap();
+    let ahead = i64::MAX;
+    catalog::record(&catalog, "mem:a", 2000, &[(first, Seen::Good(7))]).unwrap();
+    catalog::record(&catalog, "mem:a", ahead, &[(second, Seen::Good(7))]).unwrap();
+    holdings.write_to(&catalog).unwrap();
+    let number = catalog.target("mem:a").unwrap();
+    let holding = |name: &ObjectName| catalog.holding(number, &name.key()).unwrap().unwrap();
+    assert_eq!((holding(&first).verdict, holding(&first).verified), (Verdict::Good, 2000));
+    assert_eq!((holding(&second).verdict, holding(&second).verified), (Verdict::Damaged, 1000));
+    catalog::record(&catalog, "mem:a", 2000, &[(first, Seen::Damaged)]).unwrap();
+    assert_eq!(holding(&first).verdict, Verdict::Damaged, "what is seen in the same second counts");
+}
+
+#[test]
 fn what_is_seen_can_be_written_down_later_from_beside_a_writer() {
     let backed = Backed::new();
     let damaged = backed.names(ObjectKind::Pack)[0];
