@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::blame::blame;
+use super::fetch::fetch;
 use super::layout::ObjectName;
 use super::{Repository, RepositoryTarget};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +17,7 @@ impl Repository {
     /// Not found if no target has it; damage if none has it good; else what kept the last target from answering.
     pub fn read(&self, name: &ObjectName, monitor: &dyn Monitor) -> Result<Vec<u8>> {
         self.read_from_any(name, monitor, |target| {
-            let bytes = target.get(&name.key())?;
+            let bytes = fetch(target, name)?;
             self.inspector().check(name, &bytes)?;
             Ok(bytes)
         })

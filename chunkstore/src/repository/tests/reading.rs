@@ -111,3 +111,18 @@ fn another_repository_is_not_asked_even_last() {
     assert!(opened.read(&packs[0].0, &monitor).is_err());
     assert_eq!(faults[0].calls(), before);
 }
+
+#[test]
+fn what_is_longer_than_its_kind_is_passed_over() {
+    let world = World::new(&["a", "b"]);
+    world.init(PASSWORD).unwrap();
+    let monitor = Collector::default();
+    let opened = world.open(0, &monitor).unwrap();
+    let config = opened.read(&ObjectName::Config, &monitor).unwrap();
+    world.targets[0].delete(&ObjectName::Config.key()).unwrap();
+    world.targets[0].put(&ObjectName::Config.key(), &[&vec![0; (1 << 20) + 1]]).unwrap();
+    assert_eq!(opened.read(&ObjectName::Config, &monitor).unwrap(), config);
+    let faults = monitor.faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].error.kind(), ErrorKind::Damage);
+}
