@@ -15,6 +15,7 @@ use chunkstore::{Error, ErrorKind};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::reporter::Reporter;
+use crate::temporary::TemporaryFolder;
 
 /// What the engine may use for its own: enough for a million entries to be walked and looked up without waiting for the disk.
 const MEMORY_BYTES: usize = 64 << 20;
@@ -28,7 +29,7 @@ pub(crate) struct Readable {
     /// Itself.
     pub(crate) catalog: Catalog,
     /// Where it lies, if that is to go with it; dropped behind it.
-    temporary: Option<tempfile::TempDir>,
+    temporary: Option<TemporaryFolder>,
 }
 
 impl Readable {
@@ -259,11 +260,11 @@ fn temporary(
     options: &CatalogOptions,
     reporter: &Reporter,
 ) -> Result<Readable, Failure> {
+    let place = std::env::temp_dir();
     let failed = |error: std::io::Error| {
-        let place = std::env::temp_dir();
         Error::caused(ErrorKind::Local, format!("no room for a catalog in {}", place.display()), error)
     };
-    let folder = tempfile::Builder::new().prefix("versions-catalog.").tempdir().map_err(failed)?;
+    let folder = TemporaryFolder::new_in(&place).map_err(failed)?;
     let options = CatalogOptions { dir: folder.path().to_owned(), ..options.clone() };
     let catalog = Catalog::open(&options)?;
     catch_up(repository, &catalog, reporter)?;

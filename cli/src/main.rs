@@ -15,6 +15,7 @@ mod render;
 mod reporter;
 mod selection;
 mod session;
+mod temporary;
 
 use std::process::ExitCode;
 
