@@ -24,6 +24,8 @@ const ASIDE_DIR: &str = "catalog.aside";
 const LOCK_FILE: &str = "catalog.lock";
 /// Rows that are taken over at once.
 const KEPT_BATCH: usize = 4096;
+/// A target's number, in front of the key of what it holds.
+const TARGET_BYTES: usize = size_of::<u32>();
 
 /// The right to open the engine for writing, or to put another in its place: without it one process could move a directory away that another has just
 /// opened.
@@ -115,13 +117,17 @@ fn take_over(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<()
     {
         return Ok(());
     }
-    copy(&before.targets, db, &spaces.targets)?;
-    copy(&before.holdings, db, &spaces.holdings)
+    copy(&before.targets, db, &spaces.targets, |_| true)?;
+    // The number of a target that cannot be read is given to another one.
+    copy(&before.holdings, db, &spaces.holdings, |key| {
+        key.get(..TARGET_BYTES).is_some_and(|number| spaces.targets.contains(number).is_ok_and(|known| known))
+    })
 }
 
-/// Copies rows up to the first that cannot be read.
-fn copy(from: &Keyspace, db: &Db, to: &Keyspace) -> Result<()> {
-    let mut rows = from.iter().map_while(lsm::Result::ok).peekable();
+/// Copies the rows that are wanted, up to the first that cannot be read.
+fn copy(from: &Keyspace, db: &Db, to: &Keyspace, is_wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
+    let rows = from.iter().map_while(lsm::Result::ok);
+    let mut rows = rows.filter(|(key, _)| is_wanted(key)).peekable();
     while rows.peek().is_some() {
         let mut batch = Batch::new();
         for (key, value) in rows.by_ref().take(KEPT_BATCH) {

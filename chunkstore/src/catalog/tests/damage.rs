@@ -129,6 +129,22 @@ fn a_new_catalog_knows_what_no_segment_tells() {
 }
 
 #[test]
+fn what_is_held_by_a_target_that_is_not_known_any_more_is_not_taken_over() {
+    let Machine { dir, catalog } = Machine::new();
+    let number = catalog.target("/lost").unwrap();
+    let key = ObjectKey::new("packs/00/x").unwrap();
+    let good = Holding { held: true, length: 7, verified: 99, verdict: Verdict::Good };
+    catalog.record_holdings(number, &[(key.clone(), good)]).unwrap();
+    let mut batch = lsm::Batch::new();
+    batch.delete(&catalog.inner.spaces.targets, number.0.to_be_bytes());
+    catalog.inner.db.commit(batch, lsm::Durability::Synced).unwrap();
+    catalog.close().unwrap();
+    let catalog = Catalog::open_anew(&options(dir.path())).unwrap();
+    let other = catalog.target("/other").unwrap();
+    assert_eq!((other, catalog.holding(other, &key).unwrap()), (number, None));
+}
+
+#[test]
 fn nobody_waits_for_whoever_opens_it() {
     let Machine { dir, catalog } = Machine::new();
     catalog.close().unwrap();

@@ -295,6 +295,7 @@ fn a_catalog_whose_engine_lost_an_edit_is_made_again() {
     std::fs::write(&manifest, bytes).unwrap();
     let catalog = Catalog::open(&options(dir.path())).unwrap();
     assert!(catalog.is_empty(), "what lost something is not believed");
+    assert!(catalog.set_aside().is_some_and(Error::is_catalog_damage), "and that is said");
     catalog.catch_up(&*target, &Collector::default()).unwrap();
     assert_eq!(dump(&catalog), expected);
 }
