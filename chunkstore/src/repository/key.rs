@@ -36,6 +36,9 @@ const TAG_BYTES: usize = 16;
 /// The longest label, in bytes.
 pub const LABEL_BYTES_MAX: usize = 256;
 
+/// Above the largest allocation, 32 MiB, whose freeing makes glibc's allocator keep that much for later ones. Else each backup would take twice the memory.
+const KEPT_BY_NOBODY_KIB: usize = 33 << 10;
+
 /// What it costs to try a password: Argon2id's parameters.
 ///
 /// More makes guessing dearer, for whoever stole a key object and for every honest opening; less is for tests and very small machines. The
@@ -107,8 +110,9 @@ impl PasswordCost {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).map_err(failed)?;
         let mut blocks: Vec<Block> = Vec::new();
         let count = params.block_count();
-        // Reserved so that too little memory is an error, not an abort.
-        blocks.try_reserve_exact(count).map_err(|_| {
+        // Reserved so that too little memory is an error, not an abort. And so much that glibc does not take its size, when it is given back, for one
+        // that comes again and is to be kept at hand (`mallopt`, M_MMAP_THRESHOLD): what is not touched costs nothing.
+        blocks.try_reserve_exact(count.max(KEPT_BY_NOBODY_KIB)).map_err(|_| {
             Error::new(
                 ErrorKind::Local,
                 format!(
