@@ -35,12 +35,20 @@ snapshot_ids() {
     versions -r "$1" snapshots --json | python3 -c 'import json,sys; [print(s["id"]) for s in json.load(sys.stdin)]'
 }
 
-# seconds COMMAND..: the command's user and system time together, in seconds, on standard output.
+# cpu_seconds COMMAND..: the command's user and system time together, in seconds: the median of five runs. @RUN@ in an argument is the number of
+# the run.
 cpu_seconds() {
     python3 - "$@" <<'PY'
-import os, resource, subprocess, sys
-subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(f"{used.ru_utime + used.ru_stime:.3f}")
+import resource, subprocess, sys
+def used():
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+runs = []
+for run in range(5):
+    before = used()
+    command = [argument.replace("@RUN@", str(run)) for argument in sys.argv[1:]]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    runs.append(used() - before)
+print(f"{sorted(runs)[2]:.3f}")
 PY
 }

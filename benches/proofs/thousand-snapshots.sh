@@ -37,4 +37,4 @@ say "unlocking alone (key list)         $(cpu_seconds "$VERSIONS" -r "$WORK/a" k
 check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" log "$tree/00/0/file7")" log
 check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls latest)" ls latest
 check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" ls "$middle")" ls of the middle snapshot
-check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" restore "$middle" --include "$tree/00/0/file7" --target "$WORK/out" --quiet)" restore of one file
+check "$(cpu_seconds "$VERSIONS" -r "$WORK/a" restore "$middle" --include "$tree/00/0/file7" --target "$WORK/out-@RUN@" --quiet)" restore of one file

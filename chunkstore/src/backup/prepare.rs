@@ -526,7 +526,9 @@ pub(super) fn adopt(
         )));
     }
     if untold > 0 {
-        monitor.event(Event::Note(&format!("{untold} packs whose segments are lost are told of again")));
+        let which =
+            if untold == 1 { "pack whose segment is lost is" } else { "packs whose segments are lost are" };
+        monitor.event(Event::Note(&format!("{untold} {which} told of again")));
     }
     Ok(adopted + untold)
 }
