@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::BackupSummary;
 use crate::catalog::{Catalog, Holding, RunWriter, TargetNumber, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Decompressor;
@@ -42,6 +43,27 @@ pub(super) struct Destination {
     pub(super) whole: bool,
 }
 
+impl Destination {
+    /// A target with what it holds now; `None`, and reported, if it does not tell.
+    fn listed(
+        entry: &Arc<RepositoryTarget>,
+        target: Arc<dyn Target>,
+        number: TargetNumber,
+        monitor: &dyn Monitor,
+    ) -> Option<Self> {
+        let (packs, segments) =
+            list(&*target).inspect_err(|error| target_failed(entry, "list", error, monitor)).ok()?;
+        let (entry, damaged) = (entry.clone(), HashSet::new());
+        Some(Self { entry, target, number, packs, damaged, segments, whole: false })
+    }
+
+    /// Whether it did not fail, and yet does not have all of what the summary tells of.
+    pub(super) fn is_behind(&self, summary: &BackupSummary) -> bool {
+        let url = self.entry.url();
+        self.entry.error().is_none() && !summary.targets_complete.iter().any(|done| done == url)
+    }
+}
+
 /// Reports that a target failed, once, and passes it over from now on.
 pub(super) fn target_failed(
     entry: &RepositoryTarget,
@@ -69,21 +91,8 @@ pub(super) fn destinations(
     for entry in repository.targets() {
         let Ok(target) = entry.get() else { continue };
         let target = target.clone();
-        match list(&*target) {
-            Ok((packs, segments)) => {
-                let number = catalog.target(entry.url())?;
-                destinations.push(Destination {
-                    entry: entry.clone(),
-                    target,
-                    number,
-                    packs,
-                    damaged: HashSet::new(),
-                    segments,
-                    whole: false,
-                });
-            }
-            Err(error) => target_failed(entry, "list", &error, monitor),
-        }
+        let number = catalog.target(entry.url())?;
+        destinations.extend(Destination::listed(entry, target, number, monitor));
     }
     send_outbox(catalog, &mut destinations, monitor)?;
     note_listings(catalog, &mut destinations)?;
@@ -101,18 +110,8 @@ pub(super) fn look_again(
 ) -> Result<Vec<Destination>> {
     let mut now = Vec::new();
     for destination in before.iter().filter(|destination| destination.entry.error().is_none()) {
-        match list(&*destination.target) {
-            Ok((packs, segments)) => now.push(Destination {
-                entry: destination.entry.clone(),
-                target: destination.target.clone(),
-                number: destination.number,
-                packs,
-                damaged: HashSet::new(),
-                segments,
-                whole: false,
-            }),
-            Err(error) => target_failed(&destination.entry, "list", &error, monitor),
-        }
+        let Destination { entry, target, number, .. } = destination;
+        now.extend(Destination::listed(entry, target.clone(), *number, monitor));
     }
     note_listings(catalog, &mut now)?;
     Ok(now)

@@ -345,13 +345,9 @@ impl Stages<'_> {
     }
 
     /// Brings targets that can be reached and are not whole what they lack, from the others: they were absent or slow.
-    fn catch_up(&self, destinations: &[Destination], summary: &mut BackupSummary) -> Result<()> {
-        let is_complete = |url: &str| summary.targets_complete.iter().any(|done| done == url);
-        let behind: Vec<_> = destinations
-            .iter()
-            .map(|destination| &destination.entry)
-            .filter(|entry| entry.error().is_none() && !is_complete(entry.url()))
-            .collect();
+    fn catch_up(&self, destinations: &[Destination], summary: &BackupSummary) -> Result<()> {
+        let behind: Vec<_> =
+            destinations.iter().filter(|destination| destination.is_behind(summary)).collect();
         // Each of two may have what the other lacks.
         if behind.is_empty() || destinations.len() < 2 {
             return Ok(());
@@ -363,8 +359,8 @@ impl Stages<'_> {
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) if error.kind() == ErrorKind::Local => return Err(error),
             Err(error) => {
-                for entry in behind {
-                    let (item, error) = (entry.url().to_owned(), error.clone());
+                for destination in behind {
+                    let (item, error) = (destination.entry.url().to_owned(), error.clone());
                     self.monitor.fault(Fault { side: FaultSide::Target, item, during: "mirror", error });
                 }
             }
@@ -382,11 +378,8 @@ impl Stages<'_> {
         summary: &mut BackupSummary,
     ) -> Result<()> {
         let Self { repository, catalog, monitor, .. } = *self;
-        let is_behind = |destination: &Destination| {
-            let url = destination.entry.url();
-            destination.entry.error().is_none() && !summary.targets_complete.iter().any(|done| done == url)
-        };
-        if !destinations.iter().any(is_behind) || (is_harmed && !self.is_whole_now(timeline)?) {
+        let is_any_behind = destinations.iter().any(|destination| destination.is_behind(summary));
+        if !is_any_behind || (is_harmed && !self.is_whole_now(timeline)?) {
             return Ok(());
         }
         let mut now = prepare::look_again(catalog, destinations, monitor)?;
@@ -397,12 +390,11 @@ impl Stages<'_> {
         };
         let Head { writer, sequence, hash } = newest;
         for destination in now.iter().filter(|destination| destination.whole) {
-            let url = destination.entry.url();
-            if summary.targets_complete.iter().any(|done| done == url) {
+            if !destination.is_behind(summary) {
                 continue;
             }
             match prepare::mark_complete(destination, SegmentName { writer, sequence, hash }) {
-                Ok(()) => summary.targets_complete.push(url.to_owned()),
+                Ok(()) => summary.targets_complete.push(destination.entry.url().to_owned()),
                 Err(error) => prepare::target_failed(&destination.entry, "put", &error, monitor),
             }
         }
