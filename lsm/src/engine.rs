@@ -211,8 +211,8 @@ impl Engine {
     }
 
     /// A memtable, charged.
-    pub(crate) fn new_memtable(&self) -> Arc<Memtable> {
-        Arc::new(Memtable::charged(Arc::clone(self.budget.memtables())))
+    pub(crate) fn new_memtable(&self) -> Memtable {
+        Memtable::charged(Arc::clone(self.budget.memtables()))
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.

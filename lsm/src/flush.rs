@@ -13,7 +13,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::journal::random_identity;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
-use crate::memtable::{Memtable, MemtableIter};
+use crate::memtable::{Memtable, SortedIter};
 use crate::range_tombstone::RangeTombstones;
 use crate::table::{ExpectedTable, Table, TableSummary, TableWriter};
 
@@ -23,7 +23,7 @@ struct Open {
     keyspace: KeyspaceId,
     file: FileNumber,
     writer: TableWriter,
-    iter: MemtableIter,
+    iter: SortedIter,
     filter: Filter,
 }
 
@@ -31,7 +31,7 @@ struct Open {
 #[derive(Debug)]
 pub(crate) struct FlushJob {
     generation: Arc<Generation>,
-    pending: Vec<(KeyspaceId, Arc<Memtable>)>,
+    pending: Vec<(KeyspaceId, Memtable)>,
     open: Option<Open>,
     done: Vec<(KeyspaceId, FileNumber, TableSummary)>,
     retention: Retention,
@@ -75,7 +75,7 @@ impl Engine {
 impl FlushJob {
     fn new(generation: Arc<Generation>, engine: &Engine) -> Self {
         Self {
-            pending: generation.memtables.iter().map(|(id, memtable)| (*id, Arc::clone(memtable))).collect(),
+            pending: generation.memtables.iter().map(|(id, memtable)| (*id, memtable.clone())).collect(),
             generation,
             open: None,
             done: Vec::new(),
@@ -109,7 +109,7 @@ impl FlushJob {
         Ok(Progress::Working)
     }
 
-    fn begin(&self, engine: &Engine, keyspace: KeyspaceId, memtable: &Arc<Memtable>) -> Result<Open> {
+    fn begin(&self, engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Result<Open> {
         let file = engine.manifest.lock().next_file()?;
         let mut writer = TableWriter::create(
             &engine.fs,
@@ -120,7 +120,8 @@ impl FlushJob {
         )?;
         let tombstones = memtable.range_tombstones().unwrap_or_default();
         add_tombstones(&mut writer, &tombstones);
-        let mut iter = memtable.iter();
+        let Memtable::Sorted(sorted) = memtable;
+        let mut iter = sorted.iter();
         iter.seek_to_first()?;
         let filter = Filter::new(self.retention.clone(), tombstones);
         Ok(Open { keyspace, file, writer, iter, filter })
@@ -192,9 +193,9 @@ pub(crate) fn update(view: &mut View, levels: &Levels, new: impl Fn(FileNumber) 
     let frozen = &view.frozen;
     for (id, keyspace) in &mut view.keyspaces {
         let Some(record) = levels.keyspaces.get(id) else { continue };
-        let is_waiting = |memtable: &Arc<Memtable>| {
+        let is_waiting = |memtable: &Memtable| {
             frozen.iter().any(|generation| {
-                generation.memtables.get(id).is_some_and(|waiting| Arc::ptr_eq(waiting, memtable))
+                generation.memtables.get(id).is_some_and(|waiting| waiting.is_same(memtable))
             })
         };
         let same_tables = Arc::ptr_eq(&keyspace.tables.tree, &record.tree);
@@ -217,7 +218,7 @@ pub(crate) fn update(view: &mut View, levels: &Levels, new: impl Fn(FileNumber) 
         };
         *keyspace = Arc::new(KeyspaceView {
             name: Arc::clone(&keyspace.name),
-            active: Arc::clone(&keyspace.active),
+            active: keyspace.active.clone(),
             frozen: keyspace.frozen.iter().filter(|memtable| is_waiting(memtable)).cloned().collect(),
             tables,
         });

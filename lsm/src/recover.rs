@@ -320,7 +320,7 @@ fn replay(
             *id,
             Arc::new(KeyspaceView {
                 name: Arc::clone(&record.name),
-                active: Arc::new(Memtable::charged(Arc::clone(budget.memtables()))),
+                active: Memtable::charged(Arc::clone(budget.memtables())),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             }),

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::{Kind, SequenceNumber, TRAILER_BYTES, parse_trailer, seek_key, split};
 use crate::levels::{KeyspaceView, OpenTable, OpenTree, RunIter};
-use crate::memtable::MemtableIter;
+use crate::memtable::{Memtable, SortedIter};
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstones, TombstoneCursor};
@@ -149,7 +149,7 @@ fn multi_get_table(
 #[derive(Debug)]
 pub enum Source {
     /// A memtable.
-    Memtable(MemtableIter),
+    Memtable(SortedIter),
     /// A table.
     Table(TableIter),
     /// A run of tables.
@@ -228,7 +228,8 @@ fn sources(
     };
     for memtable in view.memtables() {
         if memtable.entry_count() > 0 {
-            sources.push(Source::Memtable(memtable.iter()));
+            let Memtable::Sorted(sorted) = memtable;
+            sources.push(Source::Memtable(sorted.iter()));
         }
         if let Some(set) = memtable.range_tombstones() {
             keep(&set);

@@ -142,7 +142,7 @@ impl Engine {
             .keyspaces
             .iter()
             .filter(|(_, keyspace)| !keyspace.active.is_empty())
-            .map(|(id, keyspace)| (*id, Arc::clone(&keyspace.active)))
+            .map(|(id, keyspace)| (*id, keyspace.active.clone()))
             .collect();
         let generation =
             Arc::new(Generation { memtables, logs: std::mem::take(&mut state.logs), last_sequence });
@@ -150,7 +150,7 @@ impl Engine {
             for id in generation.memtables.keys() {
                 if let Some(keyspace) = view.keyspaces.get_mut(id) {
                     let mut frozen = Vec::with_capacity(keyspace.frozen.len() + 1);
-                    frozen.push(Arc::clone(&keyspace.active));
+                    frozen.push(keyspace.active.clone());
                     frozen.extend(keyspace.frozen.iter().cloned());
                     *keyspace = Arc::new(KeyspaceView {
                         name: Arc::clone(&keyspace.name),
@@ -245,7 +245,7 @@ pub(crate) fn apply_to(
     mut wanted: impl FnMut(KeyspaceId, SequenceNumber) -> bool,
 ) -> Result<u64> {
     // Most batches stay in one keyspace for long stretches.
-    let mut last: Option<(KeyspaceId, &Arc<Memtable>)> = None;
+    let mut last: Option<(KeyspaceId, &Memtable)> = None;
     let mut count = 0;
     for (sequence, operation) in (first..).zip(Operations::new(payload)) {
         let (keyspace, operation): (KeyspaceId, Operation) = operation?;

@@ -109,16 +109,16 @@ pub struct KeyspaceView {
     /// Its name.
     pub name: Arc<str>,
     /// What is being written.
-    pub active: Arc<Memtable>,
+    pub active: Memtable,
     /// What waits to be flushed, newest first.
-    pub frozen: Vec<Arc<Memtable>>,
+    pub frozen: Vec<Memtable>,
     /// Its tables.
     pub tables: Arc<OpenTree>,
 }
 
 impl KeyspaceView {
     /// The memtables, newest first.
-    pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+    pub fn memtables(&self) -> impl Iterator<Item = &Memtable> {
         std::iter::once(&self.active).chain(&self.frozen)
     }
 }
@@ -127,7 +127,7 @@ impl KeyspaceView {
 #[derive(Debug)]
 pub struct Generation {
     /// The memtables that hold something.
-    pub memtables: BTreeMap<KeyspaceId, Arc<Memtable>>,
+    pub memtables: BTreeMap<KeyspaceId, Memtable>,
     /// The logs, which end durably.
     pub logs: Vec<FileNumber>,
     /// The last sequence number in it.

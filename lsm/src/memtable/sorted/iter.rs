@@ -6,7 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{KeyView, Memtable, StoredKey, StoredValue, Target, internal_key, slice};
+use super::{KeyView, SortedMemtable, StoredKey, StoredValue, Target, internal_key, slice};
 use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::split;
@@ -23,8 +23,8 @@ enum Direction {
 }
 
 /// A cursor over a memtable; it keeps the memtable alive.
-pub struct MemtableIter {
-    memtable: Arc<Memtable>,
+pub struct SortedIter {
+    memtable: Arc<SortedMemtable>,
     /// Entries in the order of `direction`.
     run: Vec<(StoredKey, StoredValue)>,
     /// The current one.
@@ -35,8 +35,8 @@ pub struct MemtableIter {
     key: Vec<u8>,
 }
 
-impl MemtableIter {
-    pub(super) fn new(memtable: Arc<Memtable>) -> Self {
+impl SortedIter {
+    pub(super) fn new(memtable: Arc<SortedMemtable>) -> Self {
         Self {
             memtable,
             run: Vec::new(),
@@ -107,7 +107,7 @@ impl MemtableIter {
     }
 }
 
-impl InternalIterator for MemtableIter {
+impl InternalIterator for SortedIter {
     fn seek_to_first(&mut self) -> Result<()> {
         self.restart(Bound::Unbounded, Direction::Forward);
         Ok(())
@@ -158,8 +158,8 @@ impl InternalIterator for MemtableIter {
     }
 }
 
-impl std::fmt::Debug for MemtableIter {
+impl std::fmt::Debug for SortedIter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemtableIter").field("memtable", &self.memtable).finish_non_exhaustive()
+        f.debug_struct("SortedIter").field("memtable", &self.memtable).finish_non_exhaustive()
     }
 }
