@@ -133,6 +133,7 @@ pub struct Encoder {
     payload: Vec<u8>,
     operations: u32,
     fault: Option<Error>,
+    has_fixed_ranges: bool,
 }
 
 impl Encoder {
@@ -149,6 +150,24 @@ impl Encoder {
     /// The first operation that cannot be: building goes on without it, the commit says so.
     pub fn fault(&self) -> Option<&Error> {
         self.fault.as_ref()
+    }
+
+    /// Whether there are range deletes of keyspaces with fixed widths, which are taken apart when the batch is committed.
+    pub(crate) fn has_fixed_ranges(&self) -> bool {
+        self.has_fixed_ranges
+    }
+
+    /// Says that there are.
+    pub(crate) fn note_fixed_range(&mut self) {
+        self.has_fixed_ranges = true;
+    }
+
+    /// Adds "the keys of this range are gone", for a range that has a start and excludes its end.
+    pub(crate) fn delete_range_of(&mut self, keyspace: KeyspaceId, range: &crate::range::KeyRange) {
+        self.delete_range::<&[u8]>(
+            keyspace,
+            &(Bound::Included(range.lower.as_slice()), range.upper.as_ref().map(Vec::as_slice)),
+        );
     }
 
     /// Remembers an operation that cannot be; the first stays.

@@ -22,6 +22,8 @@ pub(crate) struct Budget {
     write_bytes_max: usize,
     cache: Arc<BlockCache>,
     memtables: Arc<Charge>,
+    /// What tables keep in memory beside the cache.
+    resident: Arc<Charge>,
     /// What was pinned when a View was last installed.
     pinned_before: AtomicUsize,
 }
@@ -35,6 +37,7 @@ impl Budget {
             write_bytes_max,
             cache,
             memtables: Arc::default(),
+            resident: Arc::default(),
             pinned_before: AtomicUsize::new(0),
         };
         budget.settle(0, 0);
@@ -54,6 +57,23 @@ impl Budget {
     /// What all memtables take, those too that only a snapshot or a scan keeps.
     pub(crate) fn memtables(&self) -> &Arc<Charge> {
         &self.memtables
+    }
+
+    /// What tables of fixed widths keep in memory beside the cache: rows, indexes and filters, as if all of it were loaded.
+    pub(crate) fn resident(&self) -> &Arc<Charge> {
+        &self.resident
+    }
+
+    /// Whether so many bytes more may be resident, and leave the cache its part.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let taken = [
+            self.write_bytes_max,
+            self.table_bytes(),
+            self.resident.bytes(),
+            self.memory_bytes / CACHE_PART_MIN,
+            bytes,
+        ];
+        taken.into_iter().fold(0, usize::saturating_add) <= self.memory_bytes
     }
 
     /// What all open tables take, likewise.
@@ -78,7 +98,8 @@ impl Budget {
     fn give(&self, write_bytes: usize, pinned_bytes: usize) {
         // The write buffers are set aside before they fill: a cache that breathes with each flush keeps nothing.
         let taken = write_bytes.max(self.write_bytes_max).saturating_add(pinned_bytes);
-        let left = self.memory_bytes.saturating_sub(taken.saturating_add(self.table_bytes()));
+        let kept = self.table_bytes().saturating_add(self.resident.bytes());
+        let left = self.memory_bytes.saturating_sub(taken.saturating_add(kept));
         let capacity = left.max(self.memory_bytes / CACHE_PART_MIN);
         if capacity != self.cache.capacity_bytes() {
             self.cache.set_capacity(capacity);

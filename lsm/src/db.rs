@@ -171,7 +171,7 @@ impl Db {
     /// The keyspace of a name; made if there is none. Its making is durable when this returns.
     ///
     /// # Errors
-    /// InvalidArgument for a name that is empty or longer than 255 bytes; NotFound if there is none and the database is read-only;
+    /// InvalidArgument for a name that is empty or longer than 255 bytes, or if there is one of another kind or other widths; NotFound if there is none and the database is read-only;
     /// Closed; Failed and those of writing.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
@@ -187,11 +187,17 @@ impl Db {
         let (view, _) = engine.read()?;
         let known = |view: &crate::levels::View| {
             view.keyspaces.iter().find(|(_, keyspace)| &*keyspace.name == name).map(|(id, keyspace)| {
-                Keyspace::new(Arc::clone(&self.handle), *id, Arc::clone(&keyspace.name))
+                if keyspace.kind != options.kind {
+                    return Err(Error::new(
+                        ErrorKind::InvalidArgument,
+                        format!("keyspace {name:?} is {}, not {}", keyspace.kind, options.kind),
+                    ));
+                }
+                Ok(Keyspace::new(Arc::clone(&self.handle), *id, Arc::clone(&keyspace.name), keyspace.kind))
             })
         };
         if let Some(keyspace) = known(&view) {
-            return Ok(keyspace);
+            return keyspace;
         }
         if engine.read_only {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
@@ -201,7 +207,7 @@ impl Db {
         engine.check_writable()?;
         // Another thread may have been quicker.
         if let Some(keyspace) = known(&engine.view()) {
-            return Ok(keyspace);
+            return keyspace;
         }
         let last = manifest.levels().keyspaces.last_key_value().map_or(0, |(id, _)| id.number());
         let id = last
@@ -219,13 +225,14 @@ impl Db {
         engine.install(|view| {
             let keyspace = KeyspaceView {
                 name: Arc::clone(&name),
-                active: engine.new_memtable(),
+                active: engine.new_memtable(options.kind, None),
+                kind: options.kind,
                 frozen: Vec::new(),
                 tables: Arc::default(),
             };
             view.keyspaces.insert(id, Arc::new(keyspace));
         });
-        Ok(Keyspace::new(Arc::clone(&self.handle), id, name))
+        Ok(Keyspace::new(Arc::clone(&self.handle), id, name, options.kind))
     }
 
     /// The names of all keyspaces, sorted.
@@ -375,14 +382,15 @@ impl Batch {
         &mut self.encoder
     }
 
-    /// Adds: the key gets this value. A key or value that is too long (1 MiB, 256 MiB) makes the commit fail.
+    /// Adds: the key gets this value. A key or value that is too long (1 MiB, 256 MiB), or of another width than its keyspace's, makes the commit fail;
+    /// [`Self::fault`] tells at once.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.to(keyspace).put(keyspace.id(), key.as_ref(), value.as_ref());
+        keyspace.add_put(self.to(keyspace), key.as_ref(), value.as_ref());
     }
 
     /// Adds: the key is gone.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
-        self.to(keyspace).delete(keyspace.id(), key.as_ref());
+        keyspace.add_delete(self.to(keyspace), key.as_ref());
     }
 
     /// Adds: the keys of this range are gone. One operation, however many they are; an empty range adds nothing.
@@ -391,12 +399,17 @@ impl Batch {
         keyspace: &Keyspace,
         range: impl std::ops::RangeBounds<K>,
     ) {
-        self.to(keyspace).delete_range(keyspace.id(), &range);
+        keyspace.add_delete_range(self.to(keyspace), &range);
     }
 
     /// Adds: the keys that start with `prefix` are gone.
     pub fn delete_prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) {
-        self.to(keyspace).delete_prefix(keyspace.id(), prefix.as_ref());
+        keyspace.add_delete_prefix(self.to(keyspace), prefix.as_ref());
+    }
+
+    /// The first operation that cannot be, if there is one: the commit will fail with this error.
+    pub fn fault(&self) -> Option<&Error> {
+        self.encoder.fault()
     }
 
     /// How many operations there are.

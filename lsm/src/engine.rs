@@ -34,6 +34,7 @@ use crate::levels::View;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::options::{Background, Tuning};
+use crate::row::KeyspaceKind;
 use crate::stats::Counters;
 use crate::write::CommitState;
 
@@ -210,9 +211,10 @@ impl Engine {
         (frozen.saturating_add(self.tuning.write_buffer_bytes), pinned)
     }
 
-    /// A memtable, charged.
-    pub(crate) fn new_memtable(&self) -> Memtable {
-        Memtable::charged(Arc::clone(self.budget.memtables()))
+    /// A memtable, charged; `before` is the one whose place it takes: what came into that may come into this.
+    pub(crate) fn new_memtable(&self, kind: KeyspaceKind, before: Option<&Memtable>) -> Memtable {
+        let rows_expected = before.map_or(0, Memtable::entry_count);
+        Memtable::charged(kind, rows_expected, Arc::clone(self.budget.memtables()))
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.

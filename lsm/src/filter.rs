@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 
 /// Bytes of a line.
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 
 /// Bytes before the lines.
 const HEADER_BYTES: usize = 8;
@@ -50,30 +50,71 @@ fn line_of(hash: u64, lines: usize) -> usize {
     usize::try_from((u128::from(hash >> 32) * lines as u128) >> 32).unwrap_or(0)
 }
 
+/// How many lines a filter for so many keys has; at least one.
+pub(crate) fn lines_for(keys: usize, bits_per_key: u32) -> usize {
+    let bits_per_key = bits_per_key.clamp(1, BITS_PER_KEY_MAX) as usize;
+    (keys * bits_per_key).div_ceil(LINE_BYTES * 8).max(1)
+}
+
+/// How many bits a key has in its line: about 0.65 for each bit of filter, where one over all bits wants ln 2: a line is sometimes fuller than the
+/// average.
+pub(crate) fn probes_for(bits_per_key: u32) -> u8 {
+    let bits_per_key = bits_per_key.clamp(1, BITS_PER_KEY_MAX);
+    u8::try_from((bits_per_key * 13 + 10) / 20).unwrap_or(PROBES_MAX).clamp(1, PROBES_MAX)
+}
+
+/// Puts a key into the lines of a filter.
+///
+/// # Panics
+/// If there is no line.
+pub(crate) fn insert(lines: &mut [u8], hash: u64, count: u8) {
+    let start = line_of(hash, lines.len() / LINE_BYTES) * LINE_BYTES;
+    let line = lines.get_mut(start..start + LINE_BYTES).expect("a line below their number");
+    for (byte, bit) in probes(hash, count) {
+        if let Some(byte) = line.get_mut(byte) {
+            *byte |= bit;
+        }
+    }
+}
+
+/// A filter's payload.
+pub(crate) fn payload(probes: u8, lines: &[u8]) -> Vec<u8> {
+    [&[KIND_BLOCKED_BLOOM, probes, 0, 0, 0, 0, 0, 0], lines].concat()
+}
+
 /// The payload of a filter for keys with these hashes.
 ///
 /// # Panics
 /// If a key that was put in is not found: memory is failing, and a filter that hides keys hides data.
 pub fn build(hashes: &[u64], bits_per_key: u32) -> Vec<u8> {
-    let bits_per_key = bits_per_key.clamp(1, BITS_PER_KEY_MAX) as usize;
-    let lines = (hashes.len() * bits_per_key).div_ceil(LINE_BYTES * 8).max(1);
-    // About 0.65 bits for each bit, where a filter over all bits wants ln 2: a line is sometimes fuller than the average.
-    let count = u8::try_from((bits_per_key * 13 + 10) / 20).unwrap_or(PROBES_MAX).clamp(1, PROBES_MAX);
-    let mut payload = vec![0; HEADER_BYTES + lines * LINE_BYTES];
-    if let [kind, probes, ..] = payload.as_mut_slice() {
-        (*kind, *probes) = (KIND_BLOCKED_BLOOM, count);
-    }
+    let count = probes_for(bits_per_key);
+    let mut lines = vec![0; lines_for(hashes.len(), bits_per_key) * LINE_BYTES];
     for &hash in hashes {
-        let start = HEADER_BYTES + line_of(hash, lines) * LINE_BYTES;
-        let line = payload.get_mut(start..start + LINE_BYTES).expect("a line below `lines`");
-        for (byte, bit) in probes(hash, count) {
-            if let Some(byte) = line.get_mut(byte) {
-                *byte |= bit;
-            }
-        }
+        insert(&mut lines, hash, count);
     }
+    let payload = payload(count, &lines);
     assert!(hashes.iter().all(|hash| may_contain(&payload, *hash)), "a filter finds what was put into it");
     payload
+}
+
+/// Where, of so many lines, that of a key is.
+#[inline]
+pub(crate) fn line(hash: u64, lines: usize) -> usize {
+    line_of(hash, lines)
+}
+
+/// Whether a key may be in its line.
+#[inline]
+pub(crate) fn line_may_contain(line: &[u8; LINE_BYTES], hash: u64, count: u8) -> bool {
+    probes(hash, count).all(|(byte, bit)| line.get(byte).is_some_and(|byte| byte & bit != 0))
+}
+
+/// The probes and the lines of a filter's payload; `None` for one of an unknown kind.
+pub(crate) fn parts(payload: &[u8]) -> Option<(u8, &[u8])> {
+    match payload.split_first_chunk::<HEADER_BYTES>()? {
+        ([KIND_BLOCKED_BLOOM, count, ..], lines) => Some((*count, lines)),
+        _ => None,
+    }
 }
 
 /// Whether a key with this hash may be among those of the filter. A filter of an unknown kind says yes.
@@ -85,7 +126,7 @@ pub fn may_contain(payload: &[u8], hash: u64) -> bool {
     let Some(line) = lines.get(start..).and_then(|line| line.first_chunk::<LINE_BYTES>()) else {
         return true;
     };
-    probes(hash, *count).all(|(byte, bit)| line.get(byte).is_some_and(|byte| byte & bit != 0))
+    line_may_contain(line, hash, *count)
 }
 
 /// Verifies the shape of a filter.

@@ -3,27 +3,32 @@
 //! Each keyspace of the generation becomes one table of level 0. When all are written and their names durable, one edit adds the tables, moves
 //! the marks of *all* keyspaces (those with nothing to flush too) and drops the logs; then the View changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
+use crate::budget::Budget;
 use crate::compaction::drop::{Filter, Retention};
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
-use crate::journal::random_identity;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
-use crate::memtable::{Memtable, SortedIter};
+use crate::memtable::Memtable;
+use crate::output::OutputPlan;
 use crate::range_tombstone::RangeTombstones;
-use crate::table::{ExpectedTable, Table, TableSummary, TableWriter};
+use crate::row::KeyspaceKind;
+use crate::table::{AnyTable, AnyTableWriter, ExpectedTable, TableSummary};
+use crate::visible::Source;
 
 /// One table being written.
 #[derive(Debug)]
 struct Open {
     keyspace: KeyspaceId,
     file: FileNumber,
-    writer: TableWriter,
-    iter: SortedIter,
+    writer: AnyTableWriter,
+    plan: OutputPlan,
+    iter: Source,
     filter: Filter,
 }
 
@@ -37,7 +42,34 @@ pub(crate) struct FlushJob {
     retention: Retention,
 }
 
+impl Open {
+    /// Whether a further entry goes to a further table. Those of sorted keyspaces are told apart by their age: one flush makes one.
+    fn is_full(&self, engine: &Engine) -> bool {
+        matches!(self.writer, AnyTableWriter::Fixed(_))
+            && self.writer.entries() > 0
+            && self.writer.estimated_bytes() >= engine.tuning.table_bytes
+            && !self.writer.ends_with(self.iter.key())
+    }
+
+    /// Begins the next table; returns the one that ends.
+    fn next_table(&mut self, engine: &Engine) -> Result<(KeyspaceId, FileNumber, TableSummary)> {
+        let (file, writer) = self.plan.create(engine)?;
+        let full = std::mem::replace(&mut self.writer, writer);
+        Ok((self.keyspace, std::mem::replace(&mut self.file, file), full.finish()?))
+    }
+}
+
 impl Engine {
+    /// Has tables that were just written, and are to be resident, loaded, on this thread rather than on that of whoever reads first. What cannot be read
+    /// now is an error when it is asked for.
+    pub(crate) fn preload(&self, is_new: impl Fn(FileNumber) -> bool) {
+        let view = self.view();
+        let tables = view.keyspaces.values().flat_map(|keyspace| keyspace.tables.tables());
+        for open in tables.filter(|open| is_new(open.reference.file)) {
+            open.preload();
+        }
+    }
+
     /// Runs one step of the oldest generation's flush.
     ///
     /// # Errors
@@ -91,6 +123,9 @@ impl FlushJob {
                     break;
                 }
                 if open.filter.keeps(open.iter.key(), |_| false)? {
+                    if open.is_full(engine) {
+                        self.done.push(open.next_table(engine)?);
+                    }
                     open.writer.add(open.iter.key(), open.iter.value())?;
                 }
                 open.iter.next()?;
@@ -110,21 +145,22 @@ impl FlushJob {
     }
 
     fn begin(&self, engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Result<Open> {
-        let file = engine.manifest.lock().next_file()?;
-        let mut writer = TableWriter::create(
-            &engine.fs,
-            &FileName::Table(file).path(&engine.directory),
-            random_identity()?,
-            engine.database,
-            engine.tuning.table_options(0),
-        )?;
+        let (kind, has_deletions, mut iter) = match memtable {
+            Memtable::Sorted(memtable) => (KeyspaceKind::Sorted, true, Source::Memtable(memtable.iter())),
+            Memtable::Fixed(memtable) => (
+                KeyspaceKind::Fixed(memtable.widths()),
+                memtable.deletion_count() > 0,
+                Source::Rows(memtable.sorted_iter()),
+            ),
+        };
+        let sequences = (memtable.sequence_min(), memtable.sequence_max());
+        let plan = OutputPlan::new(kind, 0, sequences, has_deletions, &self.retention);
+        let (file, mut writer) = plan.create(engine)?;
         let tombstones = memtable.range_tombstones().unwrap_or_default();
-        add_tombstones(&mut writer, &tombstones);
-        let Memtable::Sorted(sorted) = memtable;
-        let mut iter = sorted.iter();
+        add_tombstones(&mut writer, &tombstones)?;
         iter.seek_to_first()?;
         let filter = Filter::new(self.retention.clone(), tombstones);
-        Ok(Open { keyspace, file, writer, iter, filter })
+        Ok(Open { keyspace, file, writer, plan, iter, filter })
     }
 
     fn install(&mut self, engine: &Engine) -> Result<()> {
@@ -132,18 +168,27 @@ impl FlushJob {
             .fs
             .sync_dir(&engine.directory, sites::TABLE_NAMES)
             .context("sync the directory", &engine.directory)?;
+        let view = engine.view();
+        let kinds: BTreeMap<_, _> =
+            view.keyspaces.iter().map(|(id, keyspace)| (*id, keyspace.kind)).collect();
+        drop(view);
         let mut opened = Vec::new();
         for (keyspace, file, summary) in &self.done {
-            opened.push((*keyspace, *file, summary, open_table(engine, *file, summary)?));
+            let kind = kinds.get(keyspace).copied().unwrap_or(KeyspaceKind::Sorted);
+            opened.push((*keyspace, *file, summary, open_table(engine, *file, kind, summary)?));
         }
         let through = self.generation.last_sequence;
         let mut manifest = engine.manifest.lock();
         let mut epoch = manifest.levels().epoch_max();
         let mut changes = Vec::new();
+        let mut before = None;
         for (keyspace, file, summary, _) in &opened {
-            // A manifest may say any epoch.
-            epoch =
-                epoch.checked_add(1).ok_or_else(|| Error::corruption("the epochs of tables are used up"))?;
+            // The tables of one keyspace are one run. A manifest may say any epoch.
+            if before.replace(*keyspace) != Some(*keyspace) {
+                epoch = epoch
+                    .checked_add(1)
+                    .ok_or_else(|| Error::corruption("the epochs of tables are used up"))?;
+            }
             let table = Arc::new(TableReference::whole(*file, summary, epoch));
             changes.push(Change::TableAdded { keyspace: *keyspace, level: 0, table });
         }
@@ -156,11 +201,15 @@ impl FlushJob {
         let generation = &self.generation;
         engine.install(|view| {
             view.frozen.retain(|frozen| !Arc::ptr_eq(frozen, generation));
-            update(view, &levels, |file| {
-                opened.iter().find(|(_, opened, ..)| *opened == file).map(|(.., table)| Arc::clone(table))
-            });
+            update(
+                view,
+                &levels,
+                |file| opened.iter().find(|(_, opened, ..)| *opened == file).map(|(.., table)| table.clone()),
+                &engine.budget,
+            );
         });
         drop(manifest);
+        engine.preload(|file| self.done.iter().any(|(_, done, _)| *done == file));
         engine.counters.flushed(&self.done);
         engine.add_obsolete(self.generation.logs.iter().map(|number| FileName::Log(*number)));
         engine.remove_obsolete();
@@ -169,27 +218,37 @@ impl FlushJob {
 }
 
 /// Adds all of a set.
-pub(crate) fn add_tombstones(writer: &mut TableWriter, tombstones: &RangeTombstones) {
-    for tombstone in tombstones.iter() {
-        writer.add_range_tombstone(tombstone.start, tombstone.end, tombstone.sequence);
-    }
+pub(crate) fn add_tombstones(writer: &mut AnyTableWriter, tombstones: &RangeTombstones) -> Result<()> {
+    tombstones.iter().try_for_each(|tombstone| {
+        writer.add_range_tombstone(tombstone.start, tombstone.end, tombstone.sequence)
+    })
 }
 
 /// Opens a table that was just written. What cannot be read back was not written: an error here counts as one of writing, and no edit names
 /// the table.
-pub(crate) fn open_table(engine: &Engine, file: FileNumber, summary: &TableSummary) -> Result<Arc<Table>> {
+pub(crate) fn open_table(
+    engine: &Engine,
+    file: FileNumber,
+    kind: KeyspaceKind,
+    summary: &TableSummary,
+) -> Result<AnyTable> {
     let expected = ExpectedTable {
         identity: summary.identity,
         database: engine.database,
         file_bytes: summary.file_bytes,
     };
     let path = FileName::Table(file).path(&engine.directory);
-    Table::open(&engine.fs, &path, expected, engine.budget.cache())
+    AnyTable::open(&engine.fs, &path, kind, expected, engine.budget.cache())
 }
 
 /// Brings the tables of a View to what an edit left; memtables that the flushed generations held go. Tables that were not open before
 /// are `new`.
-pub(crate) fn update(view: &mut View, levels: &Levels, new: impl Fn(FileNumber) -> Option<Arc<Table>>) {
+pub(crate) fn update(
+    view: &mut View,
+    levels: &Levels,
+    new: impl Fn(FileNumber) -> Option<AnyTable>,
+    budget: &Budget,
+) {
     let frozen = &view.frozen;
     for (id, keyspace) in &mut view.keyspaces {
         let Some(record) = levels.keyspaces.get(id) else { continue };
@@ -212,12 +271,13 @@ pub(crate) fn update(view: &mut View, levels: &Levels, new: impl Fn(FileNumber) 
                 })
             };
             match OpenTree::new(Arc::clone(&record.tree), open) {
-                Ok(tree) => Arc::new(tree),
+                Ok(tree) => Arc::new(tree.settled(known, budget)),
                 Err(error) => unreachable!("an edit names only tables that are open: {error}"),
             }
         };
         *keyspace = Arc::new(KeyspaceView {
             name: Arc::clone(&keyspace.name),
+            kind: keyspace.kind,
             active: keyspace.active.clone(),
             frozen: keyspace.frozen.iter().filter(|memtable| is_waiting(memtable)).cloned().collect(),
             tables,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::batch::{Encoder, KeyspaceId};
 use crate::db::Handle;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::iterator::Iter;
 use crate::journal::Durability;
-use crate::key::SequenceNumber;
+use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
+use crate::read;
+use crate::row::KeyspaceKind;
 use crate::value::Value;
-use crate::visible;
 
 /// A handle to one keyspace, cheap to clone; it keeps the database open.
 ///
@@ -22,11 +23,12 @@ pub struct Keyspace {
     handle: Arc<Handle>,
     id: KeyspaceId,
     name: Arc<str>,
+    kind: KeyspaceKind,
 }
 
 impl Keyspace {
-    pub(crate) fn new(handle: Arc<Handle>, id: KeyspaceId, name: Arc<str>) -> Self {
-        Self { handle, id, name }
+    pub(crate) fn new(handle: Arc<Handle>, id: KeyspaceId, name: Arc<str>, kind: KeyspaceKind) -> Self {
+        Self { handle, id, name, kind }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -42,13 +44,31 @@ impl Keyspace {
         &self.name
     }
 
+    /// How it keeps its entries.
+    pub fn kind(&self) -> KeyspaceKind {
+        self.kind
+    }
+
     /// The value of a key.
     ///
     /// # Errors
     /// Io or Corruption, naming file and offset; Closed.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let (view, sequence) = self.engine().read()?;
-        visible::get(view.keyspace(self.id)?, key.as_ref(), sequence)
+        read::get(view.keyspace(self.id)?, key.as_ref(), sequence)
+    }
+
+    /// What `use_value` makes of the value of a key, which it gets where it lies: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        use_value: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let (view, sequence) = self.engine().read()?;
+        read::get_with(view.keyspace(self.id)?, key.as_ref(), sequence, use_value)
     }
 
     /// Whether a key has a value.
@@ -56,7 +76,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
+        Ok(self.get_with(key, |_| ())?.is_some())
     }
 
     /// The values of many keys, in their order, all as of one moment. Much cheaper than one by one where they are many: each table is asked
@@ -66,7 +86,29 @@ impl Keyspace {
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let (view, sequence) = self.engine().read()?;
-        visible::multi_get(view.keyspace(self.id)?, keys, sequence)
+        read::multi_get(view.keyspace(self.id)?, keys, sequence)
+    }
+
+    /// As [`Self::multi_get`] without copies: `use_value` is called once for each key, with its index, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; then some calls may have been made.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        use_value: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let (view, sequence) = self.engine().read()?;
+        read::multi_get_with(view.keyspace(self.id)?, keys, sequence, use_value)
+    }
+
+    /// Which of many keys have values, in their order, all as of one moment.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_contains<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<bool>> {
+        let (view, sequence) = self.engine().read()?;
+        read::multi_contains(view.keyspace(self.id)?, keys, sequence)
     }
 
     /// All entries, in order of their keys.
@@ -97,7 +139,7 @@ impl Keyspace {
     /// # Errors
     /// InvalidArgument for a key or value that is too long; ReadOnly; Closed; Failed and those of writing.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| batch.put(self.id, key.as_ref(), value.as_ref()))
+        self.write(|batch| self.add_put(batch, key.as_ref(), value.as_ref()))
     }
 
     /// Removes a key, with [`Durability::System`]. One that is not there is fine.
@@ -105,15 +147,16 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::put`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| batch.delete(self.id, key.as_ref()))
+        self.write(|batch| self.add_delete(batch, key.as_ref()))
     }
 
-    /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are.
+    /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are, but for a keyspace with fixed widths, where each key is
+    /// removed.
     ///
     /// # Errors
     /// As [`Self::put`].
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<SequenceNumber> {
-        self.write(|batch| batch.delete_range(self.id, &range))
+        self.write(|batch| self.add_delete_range(batch, &range))
     }
 
     /// Removes all keys that start with `prefix`, with [`Durability::System`].
@@ -121,7 +164,44 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::put`].
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| batch.delete_prefix(self.id, prefix.as_ref()))
+        self.write(|batch| self.add_delete_prefix(batch, prefix.as_ref()))
+    }
+
+    pub(crate) fn add_put(&self, batch: &mut Encoder, key: &[u8], value: &[u8]) {
+        match self.check(key, value, Kind::Put) {
+            Ok(()) => batch.put(self.id, key, value),
+            Err(fault) => batch.refuse(fault),
+        }
+    }
+
+    pub(crate) fn add_delete(&self, batch: &mut Encoder, key: &[u8]) {
+        match self.check(key, &[], Kind::Delete) {
+            Ok(()) => batch.delete(self.id, key),
+            Err(fault) => batch.refuse(fault),
+        }
+    }
+
+    pub(crate) fn add_delete_range<K: AsRef<[u8]>>(&self, batch: &mut Encoder, range: &impl RangeBounds<K>) {
+        self.note_range(batch);
+        batch.delete_range(self.id, range);
+    }
+
+    pub(crate) fn add_delete_prefix(&self, batch: &mut Encoder, prefix: &[u8]) {
+        self.note_range(batch);
+        batch.delete_prefix(self.id, prefix);
+    }
+
+    fn note_range(&self, batch: &mut Encoder) {
+        if matches!(self.kind, KeyspaceKind::Fixed(_)) {
+            batch.note_fixed_range();
+        }
+    }
+
+    /// Whether an entry has the widths of this keyspace, if it has any.
+    fn check(&self, key: &[u8], value: &[u8], kind: Kind) -> Result<()> {
+        let KeyspaceKind::Fixed(widths) = self.kind else { return Ok(()) };
+        let checked = widths.check(key, value, kind);
+        checked.map_err(|error| Error::new(error.kind(), format!("keyspace {:?}: {error}", self.name)))
     }
 
     fn write(&self, build: impl FnOnce(&mut Encoder)) -> Result<SequenceNumber> {

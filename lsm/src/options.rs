@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, OsFs};
 use crate::journal::{JournalOptions, RecoveryMode};
-use crate::levels::KeyspaceKind;
+use crate::row::{KeyspaceKind, Widths};
 use crate::table::TableOptions;
 
 /// Least memory that a database can work with, in bytes.
@@ -35,9 +35,18 @@ pub struct KeyspaceOptions {
 }
 
 impl KeyspaceOptions {
-    /// Keys of any kind, in order.
+    /// Keys and values of any length.
     pub fn sorted() -> Self {
         Self { kind: KeyspaceKind::Sorted }
+    }
+
+    /// Keys and values of fixed widths, in bytes: keys of 1 to 256, values of 0 to 1,024. Made for keys that are spread evenly, such as
+    /// hashes: then a lookup computes where a key is instead of searching. Right, and slower, for any others. Entries of other widths are refused.
+    ///
+    /// # Errors
+    /// InvalidArgument for widths beyond those.
+    pub fn fixed(key_bytes: usize, value_bytes: usize) -> Result<Self> {
+        Ok(Self { kind: KeyspaceKind::Fixed(Widths::new(key_bytes, value_bytes)?) })
     }
 }
 
@@ -64,10 +73,13 @@ pub struct Tuning {
     pub block_bytes: usize,
     /// Entries between two whole keys in a block. Default: 16.
     pub restart_interval: usize,
-    /// Bits of filter a key. Default: 10.
+    /// Bits of filter a key; 0: no filters. In keyspaces of fixed widths two more, in their smaller runs half as many more. Default: 10.
     pub filter_bits_per_key: u32,
     /// The zstd level of levels 2 and below; `None`: not compressed. Default: 1 where the feature `zstd` is on.
     pub compression: Option<i32>,
+    /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
+    /// ask. Default: 8.
+    pub tier_runs: usize,
     /// Entries that one step of a flush or a merge handles. Default: 4,096.
     pub step_entries: usize,
     /// Bytes of a manifest from which on a fresh one is begun, if it is also four times as long as that. Default: 1 MiB.
@@ -114,6 +126,7 @@ impl Tuning {
             restart_interval: 16,
             filter_bits_per_key: 10,
             compression: cfg!(feature = "zstd").then_some(1),
+            tier_runs: 8,
             step_entries: 4096,
             manifest_bytes: 1 << 20,
             journal: JournalTuning {
@@ -139,6 +152,15 @@ impl Tuning {
         }
     }
 
+    /// Bits of filter a row in a level: the last run is the largest by far, and what it saves there is memory.
+    pub(crate) fn fixed_filter_bits(&self, level: usize) -> u32 {
+        match self.filter_bits_per_key {
+            0 => 0,
+            bits if level == 0 => bits + bits / 2,
+            bits => bits + 2,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let at_least_one = [
             ("write_buffer_bytes", self.write_buffer_bytes as u64),
@@ -148,6 +170,7 @@ impl Tuning {
             ("table_bytes", self.table_bytes),
             ("block_bytes", self.block_bytes as u64),
             ("restart_interval", self.restart_interval as u64),
+            ("tier_runs", self.tier_runs.saturating_sub(1) as u64),
             ("step_entries", self.step_entries as u64),
         ];
         for (name, value) in at_least_one {

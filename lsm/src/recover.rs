@@ -33,7 +33,7 @@ use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
 use crate::manifest::{self, Manifest, ManifestReport};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
-use crate::table::{ExpectedTable, Table};
+use crate::table::{AnyTable, ExpectedTable};
 use crate::write::{CommitState, apply_to};
 
 /// How often, and how long, a reader asks for the lock that a writer holds while it removes files.
@@ -307,20 +307,24 @@ fn replay(
                 file_bytes: reference.file_bytes,
             };
             let path = FileName::Table(reference.file).path(directory);
-            Table::open(&options.fs, &path, expected, budget.cache()).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => Error::corruption(format!(
-                    "a table of keyspace {:?} is missing: the manifest names it. Restore it from a copy",
-                    record.name
-                ))
-                .at(&path),
-                _ => error,
+            AnyTable::open(&options.fs, &path, record.kind, expected, budget.cache()).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::NotFound => Error::corruption(format!(
+                        "a table of keyspace {:?} is missing: the manifest names it. Restore it from a copy",
+                        record.name
+                    ))
+                    .at(&path),
+                    _ => error,
+                }
             })
         })?;
+        let tree = tree.settled(&OpenTree::default(), &budget);
         view.keyspaces.insert(
             *id,
             Arc::new(KeyspaceView {
                 name: Arc::clone(&record.name),
-                active: Memtable::charged(Arc::clone(budget.memtables())),
+                kind: record.kind,
+                active: Memtable::charged(record.kind, 0, Arc::clone(budget.memtables())),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             }),

@@ -10,8 +10,8 @@ use crate::key::SequenceNumber;
 use crate::keyspace::Keyspace;
 use crate::levels::{KeyspaceView, View};
 use crate::range::KeyRange;
+use crate::read;
 use crate::value::Value;
-use crate::visible;
 
 /// What all keyspaces held at one moment, between two batches. Clones share it.
 ///
@@ -71,7 +71,7 @@ impl Snapshot {
     /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         match self.view(keyspace)? {
-            Some(view) => visible::get(view, key.as_ref(), self.held.reader.sequence),
+            Some(view) => read::get(view, key.as_ref(), self.held.reader.sequence),
             None => Ok(None),
         }
     }
@@ -81,7 +81,53 @@ impl Snapshot {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(keyspace, key)?.is_some())
+        Ok(self.get_with(keyspace, key, |_| ())?.is_some())
+    }
+
+    /// What `use_value` makes of the value of a key, which it gets where it lies: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_with<R>(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        use_value: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        match self.view(keyspace)? {
+            Some(view) => read::get_with(view, key.as_ref(), self.held.reader.sequence, use_value),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::multi_get`] without copies: `use_value` is called once for each key, with its index, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; then some calls may have been made.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: &[K],
+        mut use_value: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        match self.view(keyspace)? {
+            Some(view) => read::multi_get_with(view, keys, self.held.reader.sequence, use_value),
+            None => {
+                (0..keys.len()).for_each(|index| use_value(index, None));
+                Ok(())
+            }
+        }
+    }
+
+    /// Which of many keys have values, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_contains<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<bool>> {
+        match self.view(keyspace)? {
+            Some(view) => read::multi_contains(view, keys, self.held.reader.sequence),
+            None => Ok(vec![false; keys.len()]),
+        }
     }
 
     /// The values of many keys, in their order.
@@ -90,7 +136,7 @@ impl Snapshot {
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
         match self.view(keyspace)? {
-            Some(view) => visible::multi_get(view, keys, self.held.reader.sequence),
+            Some(view) => read::multi_get(view, keys, self.held.reader.sequence),
             None => Ok(vec![None; keys.len()]),
         }
     }

@@ -11,11 +11,11 @@ use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::{Kind, SequenceNumber, TRAILER_BYTES, parse_trailer, seek_key, split};
 use crate::levels::{KeyspaceView, OpenTable, OpenTree, RunIter};
-use crate::memtable::{Memtable, SortedIter};
+use crate::memtable::{FixedIter, Memtable, SortedIter};
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstones, TombstoneCursor};
-use crate::table::{Found, Lookup, ReadMode, TableIter};
+use crate::table::{AnyTable, AnyTableIter, Found, Lookup, ReadMode};
 use crate::value::Value;
 
 /// Older versions of a key that are stepped over before the cursor seeks past the rest.
@@ -52,7 +52,8 @@ pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Re
     let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
     for open in newest.chain(runs.iter().filter_map(|level| OpenTree::find(level, key))) {
         let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
-        if let Some(found) = open.table.get_hashed(key, hash, read_sequence)? {
+        let AnyTable::Sorted(table) = &open.table else { continue };
+        if let Some(found) = table.get_hashed(key, hash, read_sequence)? {
             return Ok(live(found, covered));
         }
         if covered > 0 {
@@ -133,7 +134,9 @@ fn multi_get_table(
     if !pending.contains(&true) {
         return Ok(0);
     }
-    open.table.multi_get(inside, read_sequence)?;
+    if let AnyTable::Sorted(table) = &open.table {
+        table.multi_get(inside, read_sequence)?;
+    }
     let mut settled_count = 0;
     for (lookup, was_pending) in inside.iter_mut().zip(pending) {
         if was_pending {
@@ -150,8 +153,10 @@ fn multi_get_table(
 pub enum Source {
     /// A memtable.
     Memtable(SortedIter),
+    /// Rows of a memtable.
+    Rows(FixedIter),
     /// A table.
-    Table(TableIter),
+    Table(AnyTableIter),
     /// A run of tables.
     Run(RunIter),
 }
@@ -160,6 +165,7 @@ macro_rules! delegate {
     ($self:ident, $source:ident => $call:expr) => {
         match $self {
             Source::Memtable($source) => $call,
+            Source::Rows($source) => $call,
             Source::Table($source) => $call,
             Source::Run($source) => $call,
         }
@@ -228,8 +234,10 @@ fn sources(
     };
     for memtable in view.memtables() {
         if memtable.entry_count() > 0 {
-            let Memtable::Sorted(sorted) = memtable;
-            sources.push(Source::Memtable(sorted.iter()));
+            match memtable {
+                Memtable::Sorted(memtable) => sources.push(Source::Memtable(memtable.iter())),
+                Memtable::Fixed(memtable) => sources.extend(memtable.iters().into_iter().map(Source::Rows)),
+            }
         }
         if let Some(set) = memtable.range_tombstones() {
             keep(&set);

@@ -13,18 +13,21 @@
 //! The first commit of a session, and the first after a rotation, creates the log: its number is set aside in the manifest, it is created
 //! durably, and the manifest names it, before anything in it is acknowledged.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expand::expand;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::FlushJob;
 use crate::journal::{BatchRecord, Durability, Journal, LogEnd, Start, random_identity};
-use crate::key::{SEQUENCE_MAX, SequenceNumber};
+use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
 use crate::levels::{Change, Edit, Generation, KeyspaceView, View};
 use crate::memtable::Memtable;
 use crate::options::Background;
+use crate::row::Widths;
 
 /// What the commit lock guards.
 #[derive(Debug)]
@@ -61,11 +64,21 @@ impl Engine {
             return Ok(self.visible());
         }
         self.admit(batch.payload().len())?;
-        let payload: Arc<[u8]> = batch.payload().into();
         let (journal, position, last) = {
             let mut state = self.commit.lock();
             self.check_writable()?;
             self.make_room(&mut state)?;
+            let expanded;
+            let batch = if batch.has_fixed_ranges() {
+                expanded = expand(batch.payload(), &self.view(), self.visible())?;
+                &expanded
+            } else {
+                batch
+            };
+            if batch.operations() == 0 {
+                return Ok(self.visible());
+            }
+            let payload: Arc<[u8]> = batch.payload().into();
             let first = state.next_sequence;
             let last = first + u64::from(batch.operations()) - 1;
             if last > SEQUENCE_MAX {
@@ -87,9 +100,9 @@ impl Engine {
                 "a batch holds as many operations as were added"
             );
             self.publish(&state, last);
+            self.counters.committed(batch.operations(), payload.len());
             (journal, position, last)
         };
-        self.counters.committed(batch.operations(), payload.len());
         match durability {
             Durability::Process => Ok(()),
             Durability::System => journal.write_through(position),
@@ -154,7 +167,8 @@ impl Engine {
                     frozen.extend(keyspace.frozen.iter().cloned());
                     *keyspace = Arc::new(KeyspaceView {
                         name: Arc::clone(&keyspace.name),
-                        active: self.new_memtable(),
+                        kind: keyspace.kind,
+                        active: self.new_memtable(keyspace.kind, Some(&keyspace.active)),
                         frozen,
                         tables: Arc::clone(&keyspace.tables),
                     });
@@ -266,9 +280,25 @@ pub(crate) fn apply_to(
             }
         };
         last = Some((keyspace, memtable));
+        if let Memtable::Fixed(memtable) = memtable {
+            check_row(memtable.widths(), payload, &operation)?;
+        }
         memtable.apply(payload, operation, sequence);
     }
     Ok(count)
+}
+
+/// Whether an operation is one that a keyspace with fixed widths takes: batches are built so, logs are replayed only if they are.
+fn check_row(widths: Widths, payload: &[u8], operation: &Operation) -> Result<()> {
+    let slice = |range: &Range<usize>| payload.get(range.clone()).unwrap_or_default();
+    let checked = match operation {
+        Operation::Put { key, value } => widths.check(slice(key), slice(value), Kind::Put),
+        Operation::Delete { key } => widths.check(slice(key), &[], Kind::Delete),
+        Operation::DeleteRange { .. } => {
+            Err(Error::new(ErrorKind::InvalidArgument, "a range delete in a keyspace with fixed widths"))
+        }
+    };
+    checked.map_err(|error| Error::corruption(error.to_string()))
 }
 
 impl Engine {

@@ -38,6 +38,12 @@ pub enum BlockKind {
     Properties = 6,
     /// Where the sections are.
     Directory = 7,
+    /// Rows of one width.
+    Rows = 8,
+    /// The first prefix of each block of rows.
+    Fences = 9,
+    /// Where everything is in a table of rows.
+    RowsPlan = 10,
 }
 
 impl BlockKind {
@@ -51,6 +57,9 @@ impl BlockKind {
             Self::Tombstones,
             Self::Properties,
             Self::Directory,
+            Self::Rows,
+            Self::Fences,
+            Self::RowsPlan,
         ];
         all.into_iter().find(|known| *known as u8 == kind)
     }

@@ -129,7 +129,7 @@ mod tests {
     use crate::fs::{FileSystem, MemFs};
     use crate::key::trailer;
     use crate::levels::TableReference;
-    use crate::table::{ExpectedTable, Table, TableOptions, TableWriter};
+    use crate::table::{AnyTable, ExpectedTable, Table, TableOptions, TableWriter};
 
     /// A table of `a` (5), `c` (6) and a range tombstone (7), and a reference to it that is changed.
     fn table(change: impl FnOnce(&mut TableReference)) -> OpenTable {
@@ -145,7 +145,7 @@ mod tests {
         let table = Table::open(&fs, path, expected, &Arc::new(BlockCache::new(0))).unwrap();
         let mut reference = TableReference::whole(1, &summary, 1);
         change(&mut reference);
-        OpenTable::new(Arc::new(reference), table)
+        OpenTable::new(Arc::new(reference), AnyTable::Sorted(table))
     }
 
     /// How many entries there are, and how many range tombstones.

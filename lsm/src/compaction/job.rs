@@ -15,16 +15,18 @@ use crate::batch::KeyspaceId;
 use crate::compaction::drop::{Filter, Retention};
 use crate::compaction::input::Input;
 use crate::compaction::pick::{Pick, pick, pick_all, urgency};
+use crate::compaction::tiered;
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
-use crate::journal::random_identity;
 use crate::key::split;
-use crate::levels::{Change, Edit, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View};
+use crate::levels::{Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View};
+use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
-use crate::table::{TableSummary, TableWriter};
+use crate::row::KeyspaceKind;
+use crate::table::{AnyTableWriter, TableSummary};
 
 /// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
 const OVERLAP_MAX: u64 = 10;
@@ -33,6 +35,8 @@ const OVERLAP_MAX: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct Job {
     keyspace: KeyspaceId,
+    kind: KeyspaceKind,
+    plan: OutputPlan,
     pick: Pick,
     input: Input,
     filter: Filter,
@@ -52,7 +56,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 struct Output {
     file: FileNumber,
-    writer: TableWriter,
+    writer: AnyTableWriter,
     /// The level below the output's: which of its tables this output reached, and their bytes.
     below_index: usize,
     below_bytes: u64,
@@ -102,8 +106,18 @@ impl Engine {
             let keyspaces = view.keyspaces.iter();
             let picks = keyspaces.filter_map(|(id, keyspace)| {
                 let tree = &keyspace.tables.tree;
-                let pick = pick(tree, &self.tuning, |file| avoided.contains(file, now))?;
-                Some((urgency(tree, &self.tuning), *id, keyspace, pick))
+                let is_avoided = |file| avoided.contains(file, now);
+                let (pick, urgency) = match keyspace.kind {
+                    KeyspaceKind::Sorted => {
+                        (pick(tree, &self.tuning, is_avoided)?, urgency(tree, &self.tuning))
+                    }
+                    KeyspaceKind::Fixed(_) => {
+                        let runs = tiered::runs(tree).count() as u64;
+                        let urgency = (runs * 1000 / self.tuning.tier_runs as u64).max(1000);
+                        (tiered::pick(tree, &self.tuning, is_avoided)?, urgency)
+                    }
+                };
+                Some((urgency, *id, keyspace, pick))
             });
             picks.max_by_key(|(urgency, ..)| *urgency)
         };
@@ -112,7 +126,7 @@ impl Engine {
             self.move_down(id, &pick)?;
         } else {
             // One that cannot be read is given up, and that is remembered: there may be others.
-            *job = self.begin_job(id, &keyspace.tables, pick).ok();
+            *job = self.begin_job(id, keyspace, pick).ok();
         }
         Ok(Progress::Working)
     }
@@ -139,7 +153,7 @@ impl Engine {
                 continue;
             }
             self.check_writable()?;
-            match self.begin_job(id, &keyspace.tables, pick) {
+            match self.begin_job(id, keyspace, pick) {
                 Ok(begun) => *job = Some(begun),
                 Err(error) => unread = unread.and(Err(error)),
             }
@@ -173,15 +187,14 @@ impl Engine {
             changes.push(Change::TableAdded { keyspace, level: pick.output_level, table: Arc::clone(table) });
         }
         let levels = manifest.commit(Edit { changes }).map_err(|error| self.fail(error))?;
-        self.install(|view| update(view, &levels, |_| None));
+        self.install(|view| update(view, &levels, |_| None, &self.budget));
         self.counters.moved();
         Ok(())
     }
 
-    fn begin_job(&self, keyspace: KeyspaceId, tables: &Arc<OpenTree>, pick: Pick) -> Result<Job> {
+    fn begin_job(&self, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Job> {
         let inputs = pick.inputs.clone();
-        Job::new(self, keyspace, Arc::clone(tables), pick)
-            .inspect_err(|error| self.merge_failed(&inputs, error))
+        Job::new(self, id, keyspace, pick).inspect_err(|error| self.merge_failed(&inputs, error))
     }
 
     fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
@@ -244,7 +257,8 @@ enum Fault {
 }
 
 impl Job {
-    fn new(engine: &Engine, keyspace: KeyspaceId, tables: Arc<OpenTree>, pick: Pick) -> Result<Self> {
+    fn new(engine: &Engine, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Self> {
+        let tables = Arc::clone(&keyspace.tables);
         let mut runs: Vec<Arc<[OpenTable]>> = Vec::new();
         let mut tombstones: Vec<RangeTombstone> = Vec::new();
         let mut older = Vec::new();
@@ -265,12 +279,12 @@ impl Job {
             for open in &inputs {
                 tombstones.extend(super::input::tombstones(open)?);
             }
-            // One source for a run: each source reads far ahead, so their number is memory.
-            if level == 0 {
-                runs.extend(inputs.into_iter().map(|open| Arc::from([open.clone()])));
-            } else if !inputs.is_empty() {
-                runs.push(inputs.into_iter().cloned().collect());
-            }
+            // One source for a run: each source reads far ahead, so their number is memory. In level 0 those of one epoch are one.
+            let is_one_run =
+                |a: &&OpenTable, b: &&OpenTable| level > 0 || a.reference.epoch == b.reference.epoch;
+            runs.extend(
+                inputs.chunk_by(is_one_run).map(|run| run.iter().map(|open| (*open).clone()).collect()),
+            );
         }
         let input = Input::new(runs)?;
         let retention = Retention::new(engine.read_sequences());
@@ -282,8 +296,17 @@ impl Job {
                 || older.iter().any(|bounds| bounds.overlaps(&range))
                 || is_deeper(&tables, output_level, &range)
         });
+        let inputs = || pick.inputs.iter().map(|(_, table)| table);
+        let sequences = (
+            inputs().map(|table| table.sequence_min).min().unwrap_or(0),
+            inputs().map(|table| table.sequence_max).max().unwrap_or(0),
+        );
+        let has_deletions = inputs().any(|table| table.deletions > 0);
+        let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention);
         Ok(Self {
-            keyspace,
+            keyspace: id,
+            kind: keyspace.kind,
+            plan,
             pick,
             input,
             tombstones: RangeTombstones::new(staying),
@@ -327,7 +350,7 @@ impl Job {
                 }
                 let output = match &mut self.output {
                     Some(output) => output,
-                    None => self.output.insert(Output::create(engine, output_level).map_err(Fault::Write)?),
+                    None => self.output.insert(Output::create(engine, &self.plan).map_err(Fault::Write)?),
                 };
                 output.writer.add(self.input.key(), self.input.value()).map_err(Fault::Write)?;
             }
@@ -338,8 +361,9 @@ impl Job {
 
     /// Whether the output should end before `last_user`.
     fn is_full(&mut self, engine: &Engine) -> bool {
-        // Tables of level 0 are told apart by their age: one merge makes one. The pick saw to it that it is small.
-        if self.pick.output_level == 0 {
+        // Tables of level 0 are told apart by their age: one merge makes one. The pick saw to it that it is small. (Rows are found by run, and a run there may
+        // be of several tables.)
+        if self.pick.output_level == 0 && self.kind == KeyspaceKind::Sorted {
             return false;
         }
         let Some(output) = &mut self.output else { return false };
@@ -361,10 +385,10 @@ impl Job {
         let range = KeyRange::until(self.lower.clone(), cut.clone());
         let tombstones = self.tombstones.clipped(&range);
         if self.output.is_none() && !tombstones.is_empty() {
-            self.output = Some(Output::create(engine, self.pick.output_level)?);
+            self.output = Some(Output::create(engine, &self.plan)?);
         }
         if let Some(mut output) = self.output.take() {
-            crate::flush::add_tombstones(&mut output.writer, &tombstones);
+            crate::flush::add_tombstones(&mut output.writer, &tombstones)?;
             self.done.push((output.file, output.writer.finish()?));
         }
         if let Some(cut) = cut {
@@ -382,7 +406,7 @@ impl Job {
         }
         let mut opened = Vec::new();
         for (file, summary) in &self.done {
-            opened.push((*file, open_table(engine, *file, summary)?));
+            opened.push((*file, open_table(engine, *file, self.kind, summary)?));
         }
         let epoch = self.pick.inputs.iter().map(|(_, table)| table.epoch).max().unwrap_or(0);
         let keyspace = self.keyspace;
@@ -396,11 +420,15 @@ impl Job {
         let mut manifest = engine.manifest.lock();
         let levels = manifest.commit(Edit { changes })?;
         engine.install(|view: &mut View| {
-            update(view, &levels, |file| {
-                opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| Arc::clone(table))
-            });
+            update(
+                view,
+                &levels,
+                |file| opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| table.clone()),
+                &engine.budget,
+            );
         });
         drop(manifest);
+        engine.preload(|file| self.done.iter().any(|(done, _)| *done == file));
         engine.counters.merged(self.pick.bytes(), &self.done);
         // A file may be referred to more than once; it goes with the last reference.
         let still_used = |file: FileNumber| {
@@ -418,15 +446,8 @@ impl Job {
 }
 
 impl Output {
-    fn create(engine: &Engine, level: usize) -> Result<Self> {
-        let file = engine.manifest.lock().next_file()?;
-        let writer = TableWriter::create(
-            &engine.fs,
-            &FileName::Table(file).path(&engine.directory),
-            random_identity()?,
-            engine.database,
-            engine.tuning.table_options(level),
-        )?;
+    fn create(engine: &Engine, plan: &OutputPlan) -> Result<Self> {
+        let (file, writer) = plan.create(engine)?;
         Ok(Self { file, writer, below_index: 0, below_bytes: 0 })
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::filename::FileNumber;
 use crate::levels::View;
 use crate::options::Tuning;
+use crate::row::KeyspaceKind;
 
 /// What a byte takes where the debt is such that both terms of its price are one: a megabyte a second, which any merge keeps up with.
 const SECONDS_PER_BYTE: f64 = 1e-6;
@@ -31,9 +32,18 @@ impl Debt {
     pub fn of(view: &View, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Self {
         let counts = view.keyspaces.values().map(|keyspace| {
             let tables = keyspace.tables.tree.level(0);
-            match tables.len() <= tuning.level0_tables_slow {
-                true => 0,
-                false => tables.iter().take_while(|table| !avoided(table.file)).count(),
+            if tables.len() <= tuning.level0_tables_slow {
+                return 0;
+            }
+            let waiting = tables.iter().take_while(|table| !avoided(table.file));
+            match keyspace.kind {
+                KeyspaceKind::Sorted => waiting.count(),
+                // There the number of runs that is no reason for anything yet is larger.
+                KeyspaceKind::Fixed(_) => {
+                    let mut epochs: Vec<u64> = waiting.map(|table| table.epoch).collect();
+                    epochs.dedup();
+                    epochs.len().saturating_sub(2 * tuning.tier_runs)
+                }
             }
         });
         Self::of_tables(counts.max().unwrap_or(0), tuning)

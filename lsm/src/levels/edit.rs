@@ -7,7 +7,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::state::KeyspaceKind;
 use super::tree::TableReference;
 use crate::batch::KeyspaceId;
 use crate::checksum::Identity;
@@ -17,6 +16,7 @@ use crate::filename::FileNumber;
 use crate::journal::Cut;
 use crate::key::{KEY_BYTES_MAX, SEQUENCE_MAX, SequenceNumber};
 use crate::range::KeyRange;
+use crate::row::{KeyspaceKind, Widths};
 
 /// Required features of a database that this version understands: none yet.
 const REQUIRED_FEATURES_KNOWN: u64 = 0;
@@ -34,6 +34,9 @@ const TAG_LOG_CUT: u64 = 7 << 1 | MUST_UNDERSTAND;
 const TAG_LOG_REMOVED: u64 = 8 << 1 | MUST_UNDERSTAND;
 const TAG_NEXT_FILE: u64 = 9 << 1 | MUST_UNDERSTAND;
 const TAG_NEXT_SEQUENCE: u64 = 10 << 1 | MUST_UNDERSTAND;
+
+const KIND_SORTED: u8 = 1;
+const KIND_FIXED: u8 = 2;
 
 const UPPER_EXCLUDED: u8 = 1;
 const UPPER_INCLUDED: u8 = 2;
@@ -114,10 +117,17 @@ impl Change {
             }
             Self::Keyspace { id, name, kind } => {
                 put_varint(&mut body, u64::from(id.number()));
-                body.push(*kind as u8);
+                let mut widths = Vec::new();
+                body.push(match kind {
+                    KeyspaceKind::Sorted => KIND_SORTED,
+                    KeyspaceKind::Fixed(fixed) => {
+                        put_varint(&mut widths, fixed.key() as u64);
+                        put_varint(&mut widths, fixed.value() as u64);
+                        KIND_FIXED
+                    }
+                });
                 put_slice(&mut body, name.as_bytes());
-                // Options that are kept with the keyspace: none yet.
-                put_slice(&mut body, &[]);
+                put_slice(&mut body, &widths);
                 TAG_KEYSPACE
             }
             Self::TableAdded { keyspace, level, table } => {
@@ -185,20 +195,13 @@ impl Change {
             }
             TAG_KEYSPACE => {
                 let id = keyspace(decoder)?;
-                let kind = KeyspaceKind::from_u8(decoder.u8("keyspace's kind")?)?;
+                let kind = decoder.u8("keyspace's kind")?;
                 let name = std::str::from_utf8(decoder.slice("keyspace's name")?)
                     .map_err(|_| Error::corruption("a keyspace's name is not UTF-8"))?;
                 if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
                     return Err(Error::corruption(format!("a keyspace's name of {} bytes", name.len())));
                 }
-                if !decoder.slice("keyspace's options")?.is_empty() {
-                    return Err(Error::new(
-                        ErrorKind::NewerFormat,
-                        format!(
-                            "keyspace {name:?} has options that this version does not know: open it with a newer one"
-                        ),
-                    ));
-                }
+                let kind = keyspace_kind(kind, name, decoder.slice("keyspace's options")?)?;
                 Self::Keyspace { id, name: name.into(), kind }
             }
             TAG_TABLE_ADDED => Self::TableAdded {
@@ -248,6 +251,40 @@ impl Change {
 
 fn keyspace(decoder: &mut Decoder<'_>) -> Result<KeyspaceId> {
     KeyspaceId::new(decoder.varint_u32("keyspace")?)
+}
+
+/// A keyspace's kind, with the options that are kept with it: widths, where it has them.
+fn keyspace_kind(kind: u8, name: &str, options: &[u8]) -> Result<KeyspaceKind> {
+    let mut decoder = Decoder::new(options);
+    let kind = match kind {
+        0 => return Err(Error::corruption("a keyspace of kind 0")),
+        KIND_SORTED => KeyspaceKind::Sorted,
+        KIND_FIXED => {
+            let (key, value) =
+                (decoder.varint_usize("width of keys")?, decoder.varint_usize("width of values")?);
+            let widths = Widths::new(key, value);
+            KeyspaceKind::Fixed(
+                widths.map_err(|error| Error::corruption(format!("keyspace {name:?}: {error}")))?,
+            )
+        }
+        _ => {
+            return Err(Error::new(
+                ErrorKind::NewerFormat,
+                format!(
+                    "a keyspace of kind {kind}, which this version does not know: open it with a newer one"
+                ),
+            ));
+        }
+    };
+    if !decoder.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NewerFormat,
+            format!(
+                "keyspace {name:?} has options that this version does not know: open it with a newer one"
+            ),
+        ));
+    }
+    Ok(kind)
 }
 
 fn sequence(decoder: &mut Decoder<'_>, field: &str) -> Result<SequenceNumber> {

@@ -8,13 +8,16 @@
 //! - A [`View`] is what a reader holds: memtables and opened tables, all as of one moment.
 
 mod edit;
+mod fixed_run;
 mod state;
 mod tree;
 mod view;
 
+pub use crate::row::KeyspaceKind;
 pub(crate) use edit::KEYSPACE_NAME_BYTES_MAX;
 pub use edit::{Change, Edit};
-pub use state::{KeyspaceKind, KeyspaceRecord, Levels, LogRecord};
+pub(crate) use fixed_run::RunTable;
+pub use state::{KeyspaceRecord, Levels, LogRecord};
 pub use tree::{LEVEL_COUNT, TableReference, Tree};
 pub use view::{Generation, KeyspaceView, OpenTable, OpenTree, RunIter, View};
 

@@ -7,33 +7,11 @@ use super::edit::{Change, Edit};
 use super::tree::Tree;
 use crate::batch::KeyspaceId;
 use crate::checksum::Identity;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::journal::Cut;
 use crate::key::SequenceNumber;
-
-/// How a keyspace keeps its entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum KeyspaceKind {
-    /// Keys of any kind, in order, in prefix-compressed blocks.
-    Sorted = 1,
-}
-
-impl KeyspaceKind {
-    pub(super) fn from_u8(kind: u8) -> Result<Self> {
-        match kind {
-            0 => Err(Error::corruption("a keyspace of kind 0")),
-            1 => Ok(Self::Sorted),
-            _ => Err(Error::new(
-                ErrorKind::NewerFormat,
-                format!(
-                    "a keyspace of kind {kind}, which this version does not know: open it with a newer one"
-                ),
-            )),
-        }
-    }
-}
+use crate::row::KeyspaceKind;
 
 /// One keyspace, as of an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -74,7 +74,7 @@ impl TableReference {
 /// One keyspace's tables. Immutable; a change makes a new one that shares the references.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Level 0: newest first. The others: by key.
+    /// Level 0: newest first, those of one epoch by key. The others: by key.
     levels: [Vec<Arc<TableReference>>; LEVEL_COUNT],
 }
 
@@ -140,7 +140,10 @@ impl Tree {
         table.check()?;
         let tables = self.levels.get_mut(level).ok_or_else(|| no_level(level))?;
         let position = if level == 0 {
-            tables.partition_point(|other| other.epoch > table.epoch)
+            tables.partition_point(|other| {
+                (other.epoch > table.epoch)
+                    || (other.epoch == table.epoch && other.bounds.lower < table.bounds.lower)
+            })
         } else {
             tables.partition_point(|other| other.bounds.lower < table.bounds.lower)
         };
@@ -154,24 +157,21 @@ impl Tree {
     /// # Errors
     /// Corruption, naming the two tables.
     pub fn check(&self) -> Result<()> {
+        // The smallest sequence number of the runs above.
         let mut oldest_above = SEQUENCE_MAX + 1;
-        for (newer, older) in self.level(0).iter().zip(self.level(0).iter().skip(1)) {
-            if newer.epoch <= older.epoch || newer.sequence_min <= older.sequence_max {
-                return Err(order_fault(0, newer, older, "do not follow each other in time"));
+        for run in self.level(0).chunk_by(|a, b| a.epoch == b.epoch) {
+            check_disjoint(0, run)?;
+            if let Some(table) = run.iter().find(|table| table.sequence_max >= oldest_above) {
+                return Err(Error::corruption(format!(
+                    "{} in level 0 is newer (sequence number {}) than what lies above it ({oldest_above})",
+                    FileName::Table(table.file),
+                    table.sequence_max
+                )));
             }
-        }
-        if let Some(oldest) = self.level(0).last() {
-            oldest_above = oldest.sequence_min;
+            oldest_above = run.iter().map(|table| table.sequence_min).min().unwrap_or(oldest_above);
         }
         for (level, tables) in self.levels.iter().enumerate().skip(1) {
-            for (left, right) in tables.iter().zip(tables.iter().skip(1)) {
-                if left.bounds.overlaps(&right.bounds)
-                    || left.bounds.lower >= right.bounds.lower
-                    || compare_upper(left.bounds.upper(), right.bounds.upper()).is_ge()
-                {
-                    return Err(order_fault(level, left, right, "overlap"));
-                }
-            }
+            check_disjoint(level, tables)?;
             // Level 0 leaves from its old end only: whatever is below is older than whatever is left.
             if let Some(table) = tables.iter().find(|table| table.sequence_max >= oldest_above) {
                 return Err(Error::corruption(format!(
@@ -183,6 +183,19 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Whether tables follow each other by key.
+fn check_disjoint(level: usize, tables: &[Arc<TableReference>]) -> Result<()> {
+    for (left, right) in tables.iter().zip(tables.iter().skip(1)) {
+        if left.bounds.overlaps(&right.bounds)
+            || left.bounds.lower >= right.bounds.lower
+            || compare_upper(left.bounds.upper(), right.bounds.upper()).is_ge()
+        {
+            return Err(order_fault(level, left, right, "overlap"));
+        }
+    }
+    Ok(())
 }
 
 fn no_level(level: usize) -> Error {
@@ -248,7 +261,7 @@ pub(crate) mod tests {
     fn what_is_out_of_order_is_refused() {
         let bad = |tables: &[(usize, Arc<TableReference>)]| tree(tables).check().unwrap_err().to_string();
         assert!(bad(&[(1, table(1, "a", "c", 1, 1)), (1, table(2, "c", "d", 1, 1))]).contains("overlap"));
-        assert!(bad(&[(0, table(1, "a", "c", 1, 5)), (0, table(2, "c", "d", 5, 6))]).contains("follow"));
+        assert!(bad(&[(0, table(1, "a", "c", 1, 5)), (0, table(2, "c", "d", 5, 6))]).contains("newer"));
         assert!(bad(&[(0, table(1, "a", "c", 4, 5)), (2, table(2, "c", "d", 1, 4))]).contains("newer"));
         tree(&[(0, table(1, "a", "c", 4, 5)), (2, table(2, "c", "d", 1, 3))]).check().unwrap();
     }

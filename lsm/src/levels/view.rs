@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::fixed_run::FixedRun;
 use super::tree::{LEVEL_COUNT, TableReference, Tree};
 use crate::batch::KeyspaceId;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::InternalIterator;
@@ -18,7 +20,9 @@ use crate::key::SequenceNumber;
 use crate::memtable::Memtable;
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
-use crate::table::{ReadMode, Table, TableIter};
+use crate::row::KeyspaceKind;
+use crate::table::fixed::{FixedTableIter, Resident, RowCursor};
+use crate::table::{AnyTable, AnyTableIter, ReadMode};
 
 /// A reference and the open table that it refers to.
 #[derive(Clone, Debug)]
@@ -26,30 +30,59 @@ pub struct OpenTable {
     /// The reference.
     pub reference: Arc<TableReference>,
     /// The table.
-    pub table: Arc<Table>,
+    pub table: AnyTable,
     /// Its range tombstones within the reference's bounds; `None` where there are none.
     pub tombstones: Option<Arc<RangeTombstones>>,
+    /// What of it is in memory beside the cache.
+    pub(crate) resident: Resident,
 }
 
 impl OpenTable {
     /// The reference to `table`.
-    pub fn new(reference: Arc<TableReference>, table: Arc<Table>) -> Self {
-        let whole = table.range_tombstones();
-        let tombstones = if whole.is_empty() {
-            None
-        } else if reference.bounds.encloses(&table.summary().bounds) {
-            Some(Arc::clone(whole))
-        } else {
-            let clipped = whole.clipped(&reference.bounds);
-            (!clipped.is_empty()).then(|| Arc::new(clipped))
+    pub fn new(reference: Arc<TableReference>, table: AnyTable) -> Self {
+        let tombstones = match table.range_tombstones() {
+            Some(whole) if whole.is_empty() => None,
+            None => None,
+            Some(whole) if reference.bounds.encloses(&table.summary().bounds) => Some(Arc::clone(whole)),
+            Some(whole) => {
+                let clipped = whole.clipped(&reference.bounds);
+                (!clipped.is_empty()).then(|| Arc::new(clipped))
+            }
         };
-        Self { reference, table, tombstones }
+        Self { reference, table, tombstones, resident: Resident::default() }
+    }
+
+    /// The same table, with as much of it resident as the budget has room for: first what was so before.
+    fn settled(mut self, before: Option<&Resident>, budget: &Budget) -> Self {
+        let AnyTable::Fixed(table) = &self.table else { return self };
+        let mut resident = before.cloned().unwrap_or_default();
+        if resident.meta.is_none() && budget.has_room(table.meta_bytes()) {
+            resident.meta = Some(table.new_meta(budget.resident()));
+        }
+        if resident.meta.is_some() && resident.rows.is_none() && budget.has_room(table.rows_bytes()) {
+            resident.rows = table.new_region(budget.resident());
+        }
+        self.resident = resident;
+        self
+    }
+
+    /// Loads what is to be resident. What cannot be read is an error for whoever asks for it.
+    pub(crate) fn preload(&self) {
+        if let (AnyTable::Fixed(table), Some(region)) = (&self.table, &self.resident.rows) {
+            let _ = table.load_all(region);
+        }
     }
 
     /// A cursor over the entries that lie both in the reference's bounds and in `range`; `None` where there can be none.
-    pub fn iter(&self, mode: ReadMode, range: &KeyRange) -> Option<TableIter> {
+    pub fn iter(&self, mode: ReadMode, range: &KeyRange) -> Option<AnyTableIter> {
         let both = self.reference.bounds.intersection(range)?;
-        Some(self.table.iter_within(mode, both))
+        Some(match &self.table {
+            AnyTable::Sorted(table) => AnyTableIter::Sorted(table.iter_within(mode, both)),
+            AnyTable::Fixed(table) => {
+                let rows = RowCursor::new(Arc::clone(table), self.resident.clone(), mode, both);
+                AnyTableIter::Fixed(FixedTableIter::new(rows))
+            }
+        })
     }
 }
 
@@ -59,6 +92,8 @@ pub struct OpenTree {
     /// The tree.
     pub tree: Arc<Tree>,
     levels: [Arc<[OpenTable]>; LEVEL_COUNT],
+    /// Those of a keyspace with fixed widths, as a lookup asks them.
+    runs: Vec<FixedRun>,
 }
 
 impl OpenTree {
@@ -68,7 +103,7 @@ impl OpenTree {
     /// Those of `open`.
     pub fn new(
         tree: Arc<Tree>,
-        mut open: impl FnMut(&Arc<TableReference>) -> Result<Arc<Table>>,
+        mut open: impl FnMut(&Arc<TableReference>) -> Result<AnyTable>,
     ) -> Result<Self> {
         let mut levels: [Arc<[OpenTable]>; LEVEL_COUNT] = Default::default();
         for (tables, references) in levels.iter_mut().zip(tree.levels()) {
@@ -77,7 +112,29 @@ impl OpenTree {
                 .map(|reference| Ok(OpenTable::new(Arc::clone(reference), open(reference)?)))
                 .collect::<Result<_>>()?;
         }
-        Ok(Self { tree, levels })
+        let runs = FixedRun::all(&levels);
+        Ok(Self { tree, levels, runs })
+    }
+
+    /// The same tables; what was resident of them `before` is so again, and what the budget has room for besides.
+    pub(crate) fn settled(mut self, before: &Self, budget: &Budget) -> Self {
+        if self.runs.is_empty() {
+            return self;
+        }
+        for tables in &mut self.levels {
+            let settled = tables.iter().map(|open| {
+                let known = before.tables().find(|known| known.reference.file == open.reference.file);
+                open.clone().settled(known.map(|known| &known.resident), budget)
+            });
+            *tables = settled.collect();
+        }
+        self.runs = FixedRun::all(&self.levels);
+        self
+    }
+
+    /// The runs of rows, from the newest to the oldest.
+    pub(crate) fn runs(&self) -> &[FixedRun] {
+        &self.runs
     }
 
     /// The tables of each level, in the tree's order.
@@ -91,7 +148,7 @@ impl OpenTree {
     }
 
     /// The open table of a file.
-    pub fn table(&self, file: FileNumber) -> Option<&Arc<Table>> {
+    pub fn table(&self, file: FileNumber) -> Option<&AnyTable> {
         self.tables().find(|open| open.reference.file == file).map(|open| &open.table)
     }
 
@@ -108,6 +165,8 @@ impl OpenTree {
 pub struct KeyspaceView {
     /// Its name.
     pub name: Arc<str>,
+    /// How it keeps its entries.
+    pub kind: KeyspaceKind,
     /// What is being written.
     pub active: Memtable,
     /// What waits to be flushed, newest first.
@@ -171,7 +230,7 @@ pub struct RunIter {
     mode: ReadMode,
     range: KeyRange,
     index: usize,
-    current: Option<TableIter>,
+    current: Option<AnyTableIter>,
 }
 
 impl RunIter {

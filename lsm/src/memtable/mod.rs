@@ -3,6 +3,7 @@
 //! One writer at a time (the commit lock) puts in; readers run beside it without locks. They see entries that are not yet visible; the sequence
 //! number that they read at decides.
 
+pub mod fixed;
 pub mod sorted;
 
 use std::sync::Arc;
@@ -12,8 +13,10 @@ use crate::charge::Charge;
 use crate::error::Result;
 use crate::key::SequenceNumber;
 use crate::range_tombstone::RangeTombstones;
+use crate::row::KeyspaceKind;
 use crate::table::Found;
 
+pub use fixed::{FixedIter, FixedMemtable};
 pub use sorted::{SortedIter, SortedMemtable};
 
 /// A write buffer of either kind; a clone is a handle to the same one.
@@ -21,26 +24,37 @@ pub use sorted::{SortedIter, SortedMemtable};
 pub enum Memtable {
     /// Of a keyspace with keys of any kind.
     Sorted(Arc<SortedMemtable>),
+    /// Of a keyspace with fixed widths.
+    Fixed(Arc<FixedMemtable>),
 }
 
 macro_rules! delegate {
     ($self:ident, $memtable:ident => $call:expr) => {
         match $self {
             Self::Sorted($memtable) => $call,
+            Self::Fixed($memtable) => $call,
         }
     };
 }
 
 impl Memtable {
-    /// An empty one whose bytes are charged for as long as somebody keeps it.
-    pub(crate) fn charged(charge: Arc<Charge>) -> Self {
-        Self::Sorted(Arc::new(SortedMemtable::charged(charge)))
+    /// An empty one for a keyspace of this kind, whose bytes are charged for as long as somebody keeps it. `rows_expected` is how many entries may come:
+    /// a guess that makes it faster.
+    pub(crate) fn charged(kind: KeyspaceKind, rows_expected: usize, charge: Arc<Charge>) -> Self {
+        match kind {
+            KeyspaceKind::Sorted => Self::Sorted(Arc::new(SortedMemtable::charged(charge))),
+            KeyspaceKind::Fixed(widths) => {
+                Self::Fixed(Arc::new(FixedMemtable::charged(widths, rows_expected, charge)))
+            }
+        }
     }
 
     /// Whether both are handles to one memtable.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sorted(a), Self::Sorted(b)) => Arc::ptr_eq(a, b),
+            (Self::Fixed(a), Self::Fixed(b)) => Arc::ptr_eq(a, b),
+            _ => false,
         }
     }
 
@@ -76,7 +90,10 @@ impl Memtable {
 
     /// The range tombstones, those not yet visible included; `None` where there are none.
     pub fn range_tombstones(&self) -> Option<Arc<RangeTombstones>> {
-        delegate!(self, memtable => memtable.range_tombstones())
+        match self {
+            Self::Sorted(memtable) => memtable.range_tombstones(),
+            Self::Fixed(_) => None,
+        }
     }
 
     /// The newest entry of `user_key` that a reader at `read_sequence` sees. Range tombstones are not looked at.

@@ -75,10 +75,10 @@ impl TableFile {
     /// The block that `bytes`, read at `handle`, hold.
     pub(super) fn block_of(&self, bytes: &[u8], handle: Handle, kind: BlockKind) -> Result<Block> {
         let payload = self.open(bytes, handle, kind)?;
-        let block = if kind == BlockKind::Filter {
-            filter::check(&payload).map(|()| Block::opaque(&*payload))
-        } else {
-            Block::sorted(&payload, kind)
+        let block = match kind {
+            BlockKind::Filter => filter::check(&payload).map(|()| Block::opaque(&*payload)),
+            BlockKind::Rows | BlockKind::Fences => Ok(Block::opaque(&*payload)),
+            _ => Block::sorted(&payload, kind),
         };
         block.map_err(|error| self.locate(error, handle.offset))
     }

@@ -87,11 +87,15 @@ pub(super) enum Section {
     Tombstones = 5,
     /// Figures.
     Properties = 7,
+    /// Where everything is in a table of rows.
+    Rows = 9,
 }
 
 impl Section {
     fn known(tag: u64) -> Option<Self> {
-        [Self::TopIndex, Self::Tombstones, Self::Properties].into_iter().find(|known| *known as u64 == tag)
+        [Self::TopIndex, Self::Tombstones, Self::Properties, Self::Rows]
+            .into_iter()
+            .find(|known| *known as u64 == tag)
     }
 }
 
@@ -101,6 +105,7 @@ pub(super) struct Directory {
     pub(super) top_index: Option<Handle>,
     pub(super) tombstones: Option<Handle>,
     pub(super) properties: Option<Handle>,
+    pub(super) rows: Option<Handle>,
     /// Sections that this version does not know and need not.
     pub(super) unknown: Vec<Handle>,
 }
@@ -111,6 +116,7 @@ impl Directory {
             (Section::TopIndex, self.top_index),
             (Section::Tombstones, self.tombstones),
             (Section::Properties, self.properties),
+            (Section::Rows, self.rows),
         ];
         let mut out = Vec::new();
         for (section, handle) in sections {
@@ -124,7 +130,7 @@ impl Directory {
 
     /// All sections by where they are.
     pub(super) fn handles(&self) -> Vec<Handle> {
-        let known = [self.top_index, self.tombstones, self.properties];
+        let known = [self.top_index, self.tombstones, self.properties, self.rows];
         let mut all: Vec<Handle> = known.into_iter().flatten().chain(self.unknown.iter().copied()).collect();
         all.sort_unstable();
         all
@@ -146,6 +152,7 @@ impl Directory {
                 Some(Section::TopIndex) => directory.top_index = Some(handle),
                 Some(Section::Tombstones) => directory.tombstones = Some(handle),
                 Some(Section::Properties) => directory.properties = Some(handle),
+                Some(Section::Rows) => directory.rows = Some(handle),
                 None if tag & 1 == 1 => {
                     return Err(Error::new(
                         ErrorKind::NewerFormat,
@@ -204,7 +211,7 @@ mod tests {
             Directory::decode(&bytes)
         };
         assert_eq!(with(8).unwrap().unknown, [Handle { offset: 1, bytes: 1 }]);
-        assert_eq!(with(9).unwrap_err().kind(), ErrorKind::NewerFormat);
+        assert_eq!(with(11).unwrap_err().kind(), ErrorKind::NewerFormat);
         assert_eq!(with(7).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

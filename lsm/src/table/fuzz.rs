@@ -12,7 +12,7 @@ use crate::fs::{FileSystem, MemFs};
 use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, split};
 use crate::table::footer::{Directory, Footer};
-use crate::table::header::Header;
+use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
 use crate::table::{CheckLevel, FOOTER_BYTES, Lookup, ReadMode, Table};
 
@@ -96,7 +96,8 @@ fn read(bytes: &[u8]) {
 /// A file of these blocks: a byte for the kind and the codec, two for the length, the payload; and so on. The last of each kind of section is the
 /// one that the directory names.
 fn sealed(mut bytes: &[u8]) -> Vec<u8> {
-    let header = Header { required: 0, optional: 0, identity: IDENTITY, database: IDENTITY };
+    let header =
+        Header { kind: TableKind::Sorted, required: 0, optional: 0, identity: IDENTITY, database: IDENTITY };
     let mut file = header.encode().to_vec();
     let mut directory = Directory::default();
     while let Some(([choice, low, high], rest)) = bytes.split_first_chunk::<3>() {

@@ -12,7 +12,22 @@ pub(super) const CHECKSUM_OFFSET: usize = 56;
 
 pub(super) const MAGIC: [u8; 8] = *b"LSMTABLE";
 pub(super) const VERSION: u16 = 1;
-pub(super) const KIND_SORTED: u8 = 1;
+
+/// What kind of table the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum TableKind {
+    /// Entries of any length in sorted blocks.
+    Sorted = 1,
+    /// Rows of one width.
+    Fixed = 2,
+}
+
+impl TableKind {
+    fn from_u8(kind: u8) -> Option<Self> {
+        [Self::Sorted, Self::Fixed].into_iter().find(|known| *known as u8 == kind)
+    }
+}
 
 /// Feature bit, required: blocks may be compressed with zstd.
 pub(super) const REQUIRED_ZSTD: u32 = 1;
@@ -22,6 +37,7 @@ const REQUIRED_KNOWN: u32 = REQUIRED_ZSTD;
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) kind: TableKind,
     pub(super) required: u32,
     pub(super) optional: u32,
     pub(super) identity: Identity,
@@ -33,7 +49,7 @@ impl Header {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[KIND_SORTED, 0]);
+        out.extend_from_slice(&[self.kind as u8, 0]);
         out.extend_from_slice(&self.required.to_le_bytes());
         out.extend_from_slice(&self.optional.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
@@ -65,11 +81,13 @@ impl Header {
                 "the checksum of the header differs: {expected:016x} is stored, {found:016x} computed"
             )));
         }
-        if version != VERSION || kind != KIND_SORTED || reserved != 0 || reserved_too != 0 {
+        let known =
+            TableKind::from_u8(kind).filter(|_| version == VERSION && reserved == 0 && reserved_too == 0);
+        let Some(kind) = known else {
             return Err(newer(format!(
                 "a table of version {version}, kind {kind} is unknown to this version"
             )));
-        }
+        };
         let unknown = required & !REQUIRED_KNOWN;
         if unknown != 0 {
             return Err(newer(format!(
@@ -82,7 +100,7 @@ impl Header {
                 "the table is compressed with zstd, which is not part of this build; build it with the feature `zstd`",
             ));
         }
-        Ok(Self { required, optional, identity, database })
+        Ok(Self { kind, required, optional, identity, database })
     }
 }
 
@@ -96,6 +114,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
+            kind: TableKind::Sorted,
             required: 0,
             optional: 4,
             identity: Identity::from_bytes([1; 16]),

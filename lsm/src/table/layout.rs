@@ -4,7 +4,7 @@ use crate::block::{BlockKind, Codec, TRAILER_BYTES, seal};
 use crate::checksum::{Identity, salted_xxh3};
 use crate::filter;
 use crate::table::footer::Footer;
-use crate::table::header::Header;
+use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
 use crate::table::{FOOTER_BYTES, HEADER_BYTES};
 
@@ -44,8 +44,14 @@ fn compare(heading: &str, bytes: &[u8], expected: &[(&str, Vec<u8>)]) {
 
 #[test]
 fn the_header_is_as_documented() {
-    let bytes =
-        Header { required: 1, optional: 0x0102_0304, identity: IDENTITY, database: DATABASE }.encode();
+    let bytes = Header {
+        kind: TableKind::Sorted,
+        required: 1,
+        optional: 0x0102_0304,
+        identity: IDENTITY,
+        database: DATABASE,
+    }
+    .encode();
     assert_eq!(bytes.len(), HEADER_BYTES);
     compare(
         "### Header of a table",

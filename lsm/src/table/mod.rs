@@ -21,9 +21,11 @@ use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
 use crate::value::Value;
 
+mod any;
 mod check;
 mod dump;
 mod file;
+pub mod fixed;
 mod footer;
 pub(crate) mod fuzz;
 #[cfg(test)]
@@ -33,12 +35,15 @@ mod index;
 mod iter;
 #[cfg(test)]
 mod layout;
+mod opening;
 mod properties;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub(crate) use any::AnyTableWriter;
+pub use any::{AnyTable, AnyTableIter};
 pub use check::{CheckLevel, TableCheck};
 pub use footer::FOOTER_BYTES;
 pub use header::HEADER_BYTES;

@@ -1,29 +1,24 @@
 //! An open table: verified when it is opened, read block by block.
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::block::{Block, BlockKind, Rank, rank_seen_by, split_stamp};
 use crate::cache::BlockCache;
 use crate::checksum::Identity;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::filter;
 use crate::fs::FileSystem;
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
 use crate::table::file::TableFile;
-use crate::table::footer::{Directory, Footer};
-use crate::table::header::Header;
+use crate::table::footer::Directory;
+use crate::table::header::TableKind;
 use crate::table::index::{Handle, Partition};
-use crate::table::{
-    ExpectedTable, FOOTER_BYTES, Found, HEADER_BYTES, Lookup, ReadMode, TableIter, TableSummary, properties,
-};
+use crate::table::opening::Opening;
+use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableSummary};
 use crate::value::Value;
-
-/// Read from the end when a table is opened: mostly all sections lie in it.
-const TAIL_BYTES: u64 = 16 << 10;
 
 /// Blocks that [`Table::multi_get`] reads at once.
 const BATCH_BLOCKS: usize = 64;
@@ -74,45 +69,8 @@ impl Table {
         expected: Option<ExpectedTable>,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let file = fs.open_read(path).context("open a table", path)?;
-        let file_bytes = file.len().context("ask a table for its length", path)?;
-        if let Some(expected) = expected
-            && expected.file_bytes != file_bytes
-        {
-            return Err(Error::corruption(format!(
-                "the table has {file_bytes} bytes where the manifest expects {}",
-                expected.file_bytes
-            ))
-            .at(path));
-        }
-        if file_bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
-            return Err(Error::corruption(format!("{file_bytes} bytes are too few for a table")).at(path));
-        }
-        let mut header = [0; HEADER_BYTES];
-        file.read_exact_at(&mut header, 0).context("read the header of a table", path)?;
-        let header = Header::decode(&header).map_err(|error| error.at_offset(0).at(path))?;
-        if let Some(expected) = expected
-            && (expected.identity, expected.database) != (header.identity, header.database)
-        {
-            return Err(Error::corruption(format!(
-                "the table is {:?} of database {:?} where the manifest expects {:?} of {:?}",
-                header.identity, header.database, expected.identity, expected.database
-            ))
-            .at(path));
-        }
-        let file = TableFile { file, path: path.to_owned(), identity: header.identity, file_bytes };
-        let tail = Tail::read(&file)?;
-        let footer = tail.footer(&file)?;
-        let payload = tail.payload(&file, footer.directory, BlockKind::Directory)?;
-        let directory =
-            Directory::decode(&payload).map_err(|error| file.locate(error, footer.directory.offset))?;
-        let Some(handle) = directory.properties else {
-            let error = Error::corruption("the table has no properties");
-            return Err(file.locate(error, footer.directory.offset));
-        };
-        let payload = tail.payload(&file, handle, BlockKind::Properties)?;
-        let summary = properties::decode(&payload, header.identity, file_bytes)
-            .map_err(|error| file.locate(error, handle.offset))?;
+        let Opening { file, tail, directory, directory_handle, header, summary } =
+            Opening::read(fs, path, expected, TableKind::Sorted)?;
         let top = match directory.top_index {
             Some(handle) => file.block_of(&tail.bytes(&file, handle)?, handle, BlockKind::TopIndex)?,
             None => Block::opaque(Vec::new()),
@@ -129,12 +87,12 @@ impl Table {
         {
             let error =
                 Error::corruption("the sections of the table are not those that its properties count");
-            return Err(file.locate(error, footer.directory.offset));
+            return Err(file.locate(error, directory_handle.offset));
         }
         let table = Self {
             file,
             directory,
-            directory_handle: footer.directory,
+            directory_handle,
             top,
             database: header.database,
             cache: Arc::clone(cache),
@@ -358,41 +316,4 @@ struct KnownPartition {
     partition: Partition,
     filter: Option<Block>,
     index: Option<Block>,
-}
-
-/// The end of a file, read at once.
-struct Tail {
-    bytes: Vec<u8>,
-    offset: u64,
-}
-
-impl Tail {
-    fn read(file: &TableFile) -> Result<Self> {
-        let length = file.file_bytes.min(TAIL_BYTES);
-        let offset = file.file_bytes - length;
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(FOOTER_BYTES)];
-        file.file.read_exact_at(&mut bytes, offset).context("read the end of a table", &file.path)?;
-        Ok(Self { bytes, offset })
-    }
-
-    fn footer(&self, file: &TableFile) -> Result<Footer> {
-        let offset = file.file_bytes - FOOTER_BYTES as u64;
-        let Some((_, footer)) = self.bytes.split_last_chunk::<FOOTER_BYTES>() else {
-            return Err(file.locate(Error::corruption("the table is too short for a footer"), offset));
-        };
-        Footer::decode(footer, file.identity, file.file_bytes).map_err(|error| file.locate(error, offset))
-    }
-
-    fn bytes(&self, file: &TableFile, handle: Handle) -> Result<Cow<'_, [u8]>> {
-        file.check_handle(handle)?;
-        let here = handle.offset.checked_sub(self.offset).and_then(|start| usize::try_from(start).ok());
-        match here.and_then(|start| self.bytes.get(start..start.checked_add(handle.bytes as usize)?)) {
-            Some(bytes) => Ok(Cow::Borrowed(bytes)),
-            None => file.read(handle).map(Cow::Owned),
-        }
-    }
-
-    fn payload(&self, file: &TableFile, handle: Handle, kind: BlockKind) -> Result<Vec<u8>> {
-        Ok(file.open(&self.bytes(file, handle)?, handle, kind)?.into_owned())
-    }
 }

@@ -12,15 +12,15 @@ use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::footer::{Directory, Footer};
-use crate::table::header::{Header, REQUIRED_ZSTD};
+use crate::table::header::{Header, REQUIRED_ZSTD, TableKind};
 use crate::table::index::{Handle, Partition, separator};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOptions, TableSummary, properties};
 
 /// Written at once: large enough that the calls cost nothing beside the copying.
-const WRITE_BYTES: usize = 256 << 10;
+pub(super) const WRITE_BYTES: usize = 256 << 10;
 
 /// The sync that makes a table's contents durable before the manifest names it.
-const SYNC_CONTENTS: SyncSite = SyncSite::new("table-contents");
+pub(super) const SYNC_CONTENTS: SyncSite = SyncSite::new("table-contents");
 
 /// Entries between restarts in an index: a lookup decodes half as many.
 const INDEX_RESTART_INTERVAL: usize = 4;
@@ -87,7 +87,7 @@ impl TableWriter {
         let file = fs.create_new(path).context("create a table", path)?;
         let zstd = matches!(options.compression, crate::block::Compression::Zstd(_));
         let required = if zstd { REQUIRED_ZSTD } else { 0 };
-        let header = Header { required, optional: 0, identity, database };
+        let header = Header { kind: TableKind::Sorted, required, optional: 0, identity, database };
         let mut out = Vec::with_capacity(WRITE_BYTES + options.block_bytes * 2);
         out.extend_from_slice(&header.encode());
         Ok(Self {

@@ -69,6 +69,10 @@ fn workload(fs: &FaultFs) -> Promised {
                         state = next.clone();
                     }
                     promised.history.push(next);
+                    if result.is_err() && db.stats().failure.is_none() {
+                        // Refused, because it could not be taken apart: it never was.
+                        promised.history.push(state.clone());
+                    }
                     result.map(|last| (last > before).then_some(durability))
                 }
             };

@@ -11,6 +11,26 @@ use lsm::{Background, Batch, Db, Durability, Keyspace, KeyspaceOptions, Result, 
 pub(crate) const KEYSPACES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
 pub(crate) const KEYSPACES_AT_FIRST: usize = 2;
 
+/// Which of them have fixed widths, and which: so narrow that every key comes again and again.
+const FIXED: [(usize, (usize, usize)); 2] = [(2, (3, 10)), (4, (9, 0))];
+
+/// How a keyspace is made.
+fn options(index: usize) -> KeyspaceOptions {
+    match FIXED.iter().find(|(fixed, _)| *fixed == index) {
+        Some((_, (key, value))) => KeyspaceOptions::fixed(*key, *value).unwrap(),
+        None => KeyspaceOptions::sorted(),
+    }
+}
+
+/// A key or value of a keyspace, as wide as it must be there.
+fn fitted(index: usize, bytes: &[u8], is_key: bool) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if let Some((_, (key, value))) = FIXED.iter().find(|(fixed, _)| *fixed == index) {
+        bytes.resize(if is_key { *key } else { *value }, b'a');
+    }
+    bytes
+}
+
 pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// What the keyspaces hold.
 pub(crate) type State = [Map; KEYSPACES.len()];
@@ -38,8 +58,11 @@ impl Op {
 
     pub(crate) fn add_to(&self, batch: &mut Batch, keyspaces: &[Keyspace]) {
         match self {
-            Self::Put(keyspace, key, value) => batch.put(&keyspaces[*keyspace], key, value),
-            Self::Delete(keyspace, key) => batch.delete(&keyspaces[*keyspace], key),
+            Self::Put(keyspace, key, value) => {
+                let (key, value) = (fitted(*keyspace, key, true), fitted(*keyspace, value, false));
+                batch.put(&keyspaces[*keyspace], key, value);
+            }
+            Self::Delete(keyspace, key) => batch.delete(&keyspaces[*keyspace], fitted(*keyspace, key, true)),
             Self::DeleteRange(keyspace, start, end) => {
                 batch.delete_range::<Vec<u8>>(&keyspaces[*keyspace], (start.clone(), end.clone()));
             }
@@ -50,10 +73,10 @@ impl Op {
     pub(crate) fn apply_to(&self, state: &mut State) {
         match self {
             Self::Put(keyspace, key, value) => {
-                state[*keyspace].insert(key.clone(), value.clone());
+                state[*keyspace].insert(fitted(*keyspace, key, true), fitted(*keyspace, value, false));
             }
             Self::Delete(keyspace, key) => {
-                state[*keyspace].remove(key);
+                state[*keyspace].remove(&fitted(*keyspace, key, true));
             }
             Self::DeleteRange(keyspace, start, end) => {
                 state[*keyspace].retain(|key, _| !is_inside(key, start, end));
@@ -104,6 +127,7 @@ pub(crate) fn tiny(write_buffer_bytes: usize) -> Tuning {
     tuning.table_bytes = 700;
     tuning.block_bytes = 64;
     tuning.restart_interval = 2;
+    tuning.tier_runs = 3;
     tuning.step_entries = 5;
     tuning.manifest_bytes = 2000;
     tuning.journal.buffer_bytes = 300;
@@ -129,14 +153,14 @@ pub(crate) fn keyspaces(db: &Db) -> Result<Vec<Keyspace>> {
         .iter()
         .enumerate()
         .take_while(|(index, name)| *index < KEYSPACES_AT_FIRST || there.iter().any(|other| other == *name))
-        .map(|(_, name)| db.keyspace(name, KeyspaceOptions::sorted()))
+        .map(|(index, name)| db.keyspace(name, options(index)))
         .collect()
 }
 
 /// Makes the next one, if there is one left to be made.
 pub(crate) fn make_keyspace(db: &Db, keyspaces: &mut Vec<Keyspace>) -> Result<()> {
     if let Some(name) = KEYSPACES.get(keyspaces.len()) {
-        keyspaces.push(db.keyspace(name, KeyspaceOptions::sorted())?);
+        keyspaces.push(db.keyspace(name, options(keyspaces.len()))?);
     }
     Ok(())
 }

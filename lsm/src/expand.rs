@@ -1,0 +1,67 @@
+//! Range deletes of keyspaces with fixed widths, taken apart: rows have no range tombstones, so each becomes a deletion of every key that is there.
+//!
+//! That happens under the commit lock, when all that came before is applied and nothing can come between: what the range deletes is what a reader would have
+//! seen in it, and what the batch itself put into it before.
+
+use std::collections::BTreeSet;
+
+use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
+use crate::error::{Error, Result};
+use crate::key::SequenceNumber;
+use crate::levels::View;
+use crate::range::KeyRange;
+use crate::row::KeyspaceKind;
+use crate::visible::Forward;
+
+/// The batch with its range deletes of such keyspaces replaced; operations keep their order.
+///
+/// # Errors
+/// InvalidArgument if it grows above the limit of batches: the range is to be deleted in parts. Io or corruption where the keys cannot be read.
+pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Result<Encoder> {
+    let mut expanded = Encoder::default();
+    // What the batch put and did not delete so far.
+    let mut put: BTreeSet<(KeyspaceId, Vec<u8>)> = BTreeSet::new();
+    let slice = |range| payload.get(range).unwrap_or_default();
+    for operation in Operations::new(payload) {
+        let (id, operation) = operation?;
+        let keyspace = view.keyspace(id)?;
+        let is_fixed = matches!(keyspace.kind, KeyspaceKind::Fixed(_));
+        match operation {
+            Operation::Put { key, value } => {
+                expanded.put(id, slice(key.clone()), slice(value));
+                if is_fixed {
+                    put.insert((id, slice(key).to_vec()));
+                }
+            }
+            Operation::Delete { key } => {
+                expanded.delete(id, slice(key.clone()));
+                put.remove(&(id, slice(key).to_vec()));
+            }
+            Operation::DeleteRange { start, end } => {
+                let range = KeyRange::until(slice(start).to_vec(), end.map(|end| slice(end).to_vec()));
+                if !is_fixed {
+                    expanded.delete_range_of(id, &range);
+                    continue;
+                }
+                let inside = |(other, key): &(KeyspaceId, Vec<u8>)| *other == id && range.contains(key);
+                let mut keys: BTreeSet<Vec<u8>> =
+                    put.iter().filter(|entry| inside(entry)).map(|(_, key)| key.clone()).collect();
+                put.retain(|entry| !inside(entry));
+                let mut there = Forward::new(keyspace, range.clone(), visible);
+                while let Some((key, _)) = there.step()? {
+                    keys.insert(key.to_vec());
+                    if expanded.fault().is_some() {
+                        break;
+                    }
+                }
+                keys.iter().for_each(|key| expanded.delete(id, key));
+            }
+        }
+    }
+    match expanded.fault() {
+        Some(fault) => {
+            Err(Error::new(fault.kind(), format!("a range delete of a keyspace with fixed widths: {fault}")))
+        }
+        None => Ok(expanded),
+    }
+}

@@ -1,0 +1,203 @@
+//! What a reader at one sequence number sees of a keyspace with fixed widths: lookups, one by one and many at once.
+//!
+//! The sources are asked from the newest to the oldest, and the first that knows a key answers, as in [`crate::visible`]. Many keys at once go
+//! through each source together, in steps: what each needs is asked for from memory before any of it is used, so that the waits
+//! overlap.
+
+use crate::error::Result;
+use crate::filter;
+use crate::key::{Kind, SequenceNumber};
+use crate::levels::{KeyspaceView, RunTable};
+use crate::memtable::{FixedMemtable, Memtable, fixed};
+use crate::row::{FIXED_VALUE_BYTES_MAX, Widths, prefix};
+
+/// Keys that go through the sources together: about as many waits as a processor has going at once, a few times.
+const TOGETHER: usize = 64;
+
+/// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
+///
+/// # Errors
+/// Io or corruption, naming file and offset.
+pub(crate) fn get_with<R>(
+    view: &KeyspaceView,
+    widths: Widths,
+    key: &[u8],
+    read_sequence: SequenceNumber,
+    use_value: impl FnOnce(&[u8]) -> R,
+) -> Result<Option<R>> {
+    if key.len() != widths.key() {
+        return Ok(None);
+    }
+    let mut use_value = Some(use_value);
+    let mut answer = |kind, value: &[u8]| match kind {
+        Kind::Put => use_value.take().map(|use_value| use_value(value)),
+        Kind::Delete => None,
+    };
+    let mut buffer = [0; FIXED_VALUE_BYTES_MAX];
+    let value = buffer.get_mut(..widths.value()).unwrap_or_default();
+    let mut hash = None;
+    for memtable in fixed_memtables(view) {
+        let hash = *hash.get_or_insert_with(|| fixed::hash(key));
+        if let Some(kind) = memtable.get_into(key, hash, read_sequence, value) {
+            return Ok(answer(kind, value));
+        }
+    }
+    let (hash, prefix) = (filter::hash(key), prefix(key));
+    for run in view.tables.runs() {
+        if let Some(open) = run.find(key, prefix)
+            && open.table.may_contain(&open.resident, hash)?
+        {
+            let found =
+                open.table.find(&open.resident, key, read_sequence, |_, kind, value| answer(kind, value))?;
+            if let Some(answer) = found {
+                return Ok(answer);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn fixed_memtables(view: &KeyspaceView) -> impl Iterator<Item = &FixedMemtable> {
+    view.memtables().filter_map(|memtable| match memtable {
+        Memtable::Fixed(memtable) if !memtable.is_empty() => Some(&**memtable),
+        _ => None,
+    })
+}
+
+/// One key of several.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    index: usize,
+    hash: u64,
+    prefix: u64,
+}
+
+/// The values of many keys that a reader at `read_sequence` sees: `use_value` is called once for each, with its index, in no order.
+///
+/// # Errors
+/// Io or corruption, naming file and offset.
+pub(crate) fn multi_get_with<K: AsRef<[u8]>>(
+    view: &KeyspaceView,
+    widths: Widths,
+    keys: &[K],
+    read_sequence: SequenceNumber,
+    use_value: &mut impl FnMut(usize, Option<&[u8]>),
+) -> Result<()> {
+    let mut batch = Together {
+        view,
+        widths,
+        read_sequence,
+        memtables: fixed_memtables(view).collect(),
+        asked: Vec::with_capacity(TOGETHER),
+        maybe: Vec::with_capacity(TOGETHER),
+    };
+    for (number, keys) in keys.chunks(TOGETHER).enumerate() {
+        batch.run(keys, &mut |index, value| use_value(number * TOGETHER + index, value))?;
+    }
+    Ok(())
+}
+
+struct Together<'a> {
+    view: &'a KeyspaceView,
+    widths: Widths,
+    read_sequence: SequenceNumber,
+    memtables: Vec<&'a FixedMemtable>,
+    /// Those that no source has answered for.
+    asked: Vec<Asked>,
+    /// Those of them that the source at hand may know.
+    maybe: Vec<(Asked, &'a RunTable)>,
+}
+
+impl<'a> Together<'a> {
+    fn run<K: AsRef<[u8]>>(
+        &mut self,
+        keys: &[K],
+        use_value: &mut impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
+        self.asked.clear();
+        for index in 0..keys.len() {
+            match key_at(index).len() == self.widths.key() {
+                true => self.asked.push(Asked { index, hash: 0, prefix: prefix(key_at(index)) }),
+                false => use_value(index, None),
+            }
+        }
+        if !self.memtables.is_empty() {
+            self.ask_memtables(&key_at, use_value);
+        }
+        let view = self.view;
+        let runs = view.tables.runs();
+        if runs.is_empty() || self.asked.is_empty() {
+            self.asked.drain(..).for_each(|asked| use_value(asked.index, None));
+            return Ok(());
+        }
+        for asked in &mut self.asked {
+            asked.hash = filter::hash(key_at(asked.index));
+        }
+        for run in runs {
+            self.maybe.clear();
+            for asked in &self.asked {
+                if let Some(open) = run.find(key_at(asked.index), asked.prefix) {
+                    open.table.prefetch_filter(&open.resident, asked.hash)?;
+                    self.maybe.push((*asked, open));
+                }
+            }
+            let mut kept = 0;
+            for at in 0..self.maybe.len() {
+                let Some((asked, open)) = self.maybe.get(at).copied() else { continue };
+                if open.table.may_contain(&open.resident, asked.hash)? {
+                    open.table.prefetch_index(&open.resident, asked.prefix)?;
+                    if let Some(place) = self.maybe.get_mut(kept) {
+                        *place = (asked, open);
+                    }
+                    kept += 1;
+                }
+            }
+            self.maybe.truncate(kept);
+            for (asked, open) in &self.maybe {
+                open.table.prefetch_row(&open.resident, asked.prefix)?;
+            }
+            for (asked, open) in self.maybe.drain(..) {
+                let mut answer = |_, kind, value: &[u8]| {
+                    use_value(asked.index, (kind == Kind::Put).then_some(value));
+                };
+                let key = key_at(asked.index);
+                if open.table.find(&open.resident, key, self.read_sequence, &mut answer)?.is_some() {
+                    // Answered: it is in order of its index.
+                    if let Ok(place) = self.asked.binary_search_by_key(&asked.index, |asked| asked.index) {
+                        self.asked.remove(place);
+                    }
+                }
+            }
+            if self.asked.is_empty() {
+                break;
+            }
+        }
+        self.asked.drain(..).for_each(|asked| use_value(asked.index, None));
+        Ok(())
+    }
+
+    fn ask_memtables<'k>(
+        &mut self,
+        key_at: &impl Fn(usize) -> &'k [u8],
+        use_value: &mut impl FnMut(usize, Option<&[u8]>),
+    ) {
+        let mut buffer = [0; FIXED_VALUE_BYTES_MAX];
+        let value = buffer.get_mut(..self.widths.value()).unwrap_or_default();
+        for asked in &mut self.asked {
+            asked.hash = fixed::hash(key_at(asked.index));
+            self.memtables.iter().for_each(|memtable| memtable.prefetch(asked.hash));
+        }
+        let (memtables, read_sequence) = (&self.memtables, self.read_sequence);
+        self.asked.retain(|asked| {
+            let key = key_at(asked.index);
+            let mut kinds = memtables
+                .iter()
+                .filter_map(|memtable| memtable.get_into(key, asked.hash, read_sequence, value));
+            let Some(kind) = kinds.next() else { return true };
+            drop(kinds);
+            use_value(asked.index, (kind == Kind::Put).then_some(&*value));
+            false
+        });
+    }
+}

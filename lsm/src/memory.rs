@@ -1,0 +1,184 @@
+//! Memory straight from the system: zeroed, on huge pages where there are any, and given back as a whole. And the hint to fetch a
+//! line of it early.
+//!
+//! What is looked up at random in tens of megabytes pays for each page that the processor must find: on huge pages there are five hundred
+//! times fewer. The crate's only unsafe code is here and in the region of a resident table (`table/fixed/region.rs`).
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+
+/// From so many bytes on it is worth to ask the system.
+const MAPPED_BYTES_MIN: usize = 1 << 20;
+
+/// A number that threads share.
+///
+/// # Safety
+/// Any bits, all zeros among them, must be a value; the alignment is at most eight.
+#[expect(unsafe_code, reason = "says what the type system cannot: that zeroed memory is a value")]
+pub(crate) unsafe trait Cell: Default {}
+
+// SAFETY: an integer, of which any bits are a value.
+#[expect(unsafe_code, reason = "see the trait")]
+unsafe impl Cell for AtomicU32 {}
+// SAFETY: an integer, of which any bits are a value.
+#[expect(unsafe_code, reason = "see the trait")]
+unsafe impl Cell for AtomicU64 {}
+
+/// Cells that begin as zeros; those that nobody touches take no memory.
+pub(crate) struct Cells<T> {
+    memory: Memory<T>,
+    count: usize,
+}
+
+enum Memory<T> {
+    Mapped(MmapRaw, PhantomData<T>),
+    Heap(Box<[T]>),
+}
+
+impl<T: Cell> Cells<T> {
+    /// So many zeros.
+    pub(crate) fn zeroed(count: usize) -> Self {
+        let bytes = count.saturating_mul(size_of::<T>());
+        let mapped = if bytes >= MAPPED_BYTES_MIN { map(bytes) } else { None };
+        let memory = match mapped {
+            Some(map) => Memory::Mapped(map.into(), PhantomData),
+            None => Memory::Heap((0..count).map(|_| T::default()).collect()),
+        };
+        Self { memory, count }
+    }
+
+    /// All of them.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match &self.memory {
+            // SAFETY: the map is page-aligned, holds `count` cells (see `zeroed`), lives as long as `self`, and is reached in no other way than
+            // through this slice of atomics. It began as zeros, which are a value (see `Cell`).
+            #[expect(unsafe_code, reason = "a map of bytes as what it was made for")]
+            Memory::Mapped(map, _) => unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), self.count) },
+            Memory::Heap(cells) => cells,
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Cells<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cells").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
+/// Zeroed memory; `None` where the system has none to give this way.
+pub(crate) fn map(bytes: usize) -> Option<MmapMut> {
+    let map = MmapOptions::new().len(bytes).map_anon().ok()?;
+    // Where there are no huge pages, small ones do.
+    let _ = map.advise(Advice::HugePage);
+    Some(map)
+}
+
+/// Bytes that are written once, then only read.
+pub(crate) enum Bytes {
+    Mapped(MmapMut),
+    Heap(Vec<u8>),
+}
+
+impl Bytes {
+    /// So many zeros, which `fill` overwrites.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub(crate) fn build<E>(bytes: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut built = match (bytes >= MAPPED_BYTES_MIN).then(|| map(bytes)).flatten() {
+            Some(map) => Self::Mapped(map),
+            None => Self::Heap(vec![0; bytes]),
+        };
+        match &mut built {
+            Self::Mapped(map) => fill(map)?,
+            Self::Heap(heap) => fill(heap)?,
+        }
+        Ok(built)
+    }
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Heap(heap) => heap,
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bytes").field("len", &self.len()).finish()
+    }
+}
+
+/// Asks the processor to fetch the line in which `place` lies, which will be needed soon. Where there is no such hint, nothing happens.
+#[inline(always)]
+pub(crate) fn prefetch<T>(place: &T) {
+    prefetch_pointer(std::ptr::from_ref(place).cast());
+}
+
+/// As [`prefetch`], for any address, valid or not.
+#[inline(always)]
+pub(crate) fn prefetch_pointer(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which reads nothing that the program sees and fails for no address.
+    #[expect(unsafe_code, reason = "the hint is an intrinsic")]
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// As [`prefetch`], for the byte at `index`; beyond the end nothing happens.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(slice: &[T], index: usize) {
+    if let Some(place) = slice.get(index) {
+        prefetch(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn cells_begin_as_zeros_and_keep_what_is_put_in() {
+        for count in [0, 1, 1000, 1 << 19] {
+            let cells = Cells::<AtomicU64>::zeroed(count);
+            assert_eq!(cells.as_slice().len(), count);
+            assert!(cells.as_slice().iter().all(|cell| cell.load(Ordering::Relaxed) == 0));
+            std::thread::scope(|scope| {
+                for thread in 0..4u64 {
+                    let cells = cells.as_slice();
+                    scope.spawn(move || {
+                        cells.iter().for_each(|cell| _ = cell.fetch_add(thread, Ordering::Relaxed))
+                    });
+                }
+            });
+            assert!(cells.as_slice().iter().all(|cell| cell.load(Ordering::Relaxed) == 6));
+            prefetch_at(cells.as_slice(), 0);
+        }
+        assert_eq!(Cells::<AtomicU32>::zeroed(1 << 20).as_slice().len(), 1 << 20);
+    }
+
+    #[test]
+    fn bytes_are_what_was_filled_in() {
+        for count in [0, 10, 3 << 20] {
+            let bytes = Bytes::build::<()>(count, |bytes| {
+                bytes.fill(7);
+                Ok(())
+            });
+            assert_eq!(&*bytes.unwrap(), vec![7; count]);
+        }
+        assert!(Bytes::build(10, |_| Err("cannot")).is_err());
+    }
+}

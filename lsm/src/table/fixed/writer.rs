@@ -1,0 +1,258 @@
+//! Writing a table of rows: blocks are filled as rows come, and go out behind each other; filter and fences follow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::layout::{Columns, FENCES_PER_BLOCK, LINES_PER_BLOCK, Plan, RowLayout, RowsBuilder};
+use crate::block::{BlockKind, Codec, seal};
+use crate::checksum::Identity;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::filter;
+use crate::fs::{File, FileSystem};
+use crate::key::{Kind, SequenceNumber};
+use crate::range::KeyRange;
+use crate::row::{self, Widths};
+use crate::table::footer::{Directory, Footer};
+use crate::table::header::{Header, TableKind};
+use crate::table::index::Handle;
+use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
+use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableSummary, properties};
+
+/// Writes a table of rows, row by row, in the order of internal keys.
+#[derive(Debug)]
+pub struct FixedWriter {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    identity: Identity,
+    layout: RowLayout,
+    filter_bits_per_key: u32,
+    /// Sealed bytes not yet given to the file, and where they will stand.
+    out: Vec<u8>,
+    out_offset: u64,
+    rows: RowsBuilder,
+    /// The first prefix of each block.
+    fences: Vec<u64>,
+    /// Of the keys, each once.
+    hashes: Vec<u64>,
+    first: Vec<u8>,
+    last: Vec<u8>,
+    last_sequence: SequenceNumber,
+    entries: u64,
+    deletions: u64,
+    sequences: (SequenceNumber, SequenceNumber),
+}
+
+impl FixedWriter {
+    /// Starts a new file at `path`, which must not exist. `sequences` are the smallest and the largest number of what will be added.
+    ///
+    /// # Errors
+    /// Io if it cannot be created.
+    pub fn create(
+        fs: &Arc<dyn FileSystem>,
+        path: &Path,
+        (identity, database): (Identity, Identity),
+        widths: Widths,
+        columns: Columns,
+        sequences: (SequenceNumber, SequenceNumber),
+        filter_bits_per_key: u32,
+    ) -> Result<Self> {
+        let file = fs.create_new(path).context("create a table", path)?;
+        let layout = RowLayout::new(widths, columns);
+        let mut out = Vec::with_capacity(WRITE_BYTES + 2 * layout.block_bytes);
+        out.extend_from_slice(
+            &Header { kind: TableKind::Fixed, required: 0, optional: 0, identity, database }.encode(),
+        );
+        out.resize(layout.block_bytes, 0);
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            identity,
+            layout,
+            filter_bits_per_key,
+            out,
+            out_offset: 0,
+            rows: RowsBuilder::new(layout),
+            fences: Vec::new(),
+            hashes: Vec::new(),
+            first: Vec::new(),
+            last: Vec::new(),
+            last_sequence: 0,
+            entries: 0,
+            deletions: 0,
+            sequences,
+        })
+    }
+
+    /// How many rows were added.
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The key of the last row.
+    pub(crate) fn last_key(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// About how long the file would be if it ended here.
+    pub fn estimated_bytes(&self) -> u64 {
+        let filter = self.hashes.len() as u64 * u64::from(self.filter_bits_per_key) / 8;
+        self.offset() + self.layout.block_bytes as u64 + filter + self.fences.len() as u64 * 8
+    }
+
+    /// Adds a row. The value of a deletion is not looked at.
+    ///
+    /// # Panics
+    /// If it is not above the one before it, has other widths, is a deletion in a table without the column for that, or its number is not among those
+    /// announced: a wrong table must never be written.
+    ///
+    /// # Errors
+    /// Io if a block cannot be written.
+    pub fn add(&mut self, key: &[u8], value: &[u8], sequence: SequenceNumber, kind: Kind) -> Result<()> {
+        assert!(self.layout.widths.check(key, value, kind).is_ok(), "rows have the widths of their keyspace");
+        assert!(kind == Kind::Put || self.layout.columns.kinds, "a deletion needs the column of kinds");
+        assert!(
+            (self.sequences.0..=self.sequences.1).contains(&sequence),
+            "numbers lie among those announced"
+        );
+        let is_new = self.entries == 0 || self.last != key;
+        if is_new {
+            assert!(self.entries == 0 || self.last.as_slice() < key, "rows are added in ascending order");
+        } else {
+            assert!(
+                self.layout.columns.sequences && sequence < self.last_sequence,
+                "several writes of a key need the column of numbers, and descend"
+            );
+        }
+        if self.rows.is_full() {
+            self.finish_rows()?;
+        }
+        if self.rows.count() == 0 {
+            self.fences.push(row::prefix(key));
+        }
+        let value = if kind == Kind::Put { value } else { &[] };
+        self.rows.add(key, value, sequence, kind);
+        if is_new {
+            if self.filter_bits_per_key > 0 {
+                self.hashes.push(filter::hash(key));
+            }
+            if self.entries == 0 {
+                self.first.extend_from_slice(key);
+            }
+            self.last.clear();
+            self.last.extend_from_slice(key);
+        }
+        self.last_sequence = sequence;
+        self.entries += 1;
+        self.deletions += u64::from(kind == Kind::Delete);
+        Ok(())
+    }
+
+    fn offset(&self) -> u64 {
+        self.out_offset + self.out.len() as u64
+    }
+
+    fn finish_rows(&mut self) -> Result<()> {
+        let handle = self.layout.handle(self.fences.len() as u64 - 1);
+        assert!(handle.offset == self.offset(), "blocks stand where their number says");
+        let offset = self.offset();
+        let payload = self.rows.finish();
+        seal(&mut self.out, self.identity, offset, BlockKind::Rows, Codec::None, payload, payload.len());
+        self.rows.clear();
+        if self.out.len() >= WRITE_BYTES {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
+        self.out_offset += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn put(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
+        let offset = self.offset();
+        seal(&mut self.out, self.identity, offset, kind, Codec::None, payload, payload.len());
+        let bytes = u32::try_from(self.offset() - offset).expect("these blocks are small");
+        if self.out.len() >= WRITE_BYTES {
+            self.write_out()?;
+        }
+        Ok(Handle { offset, bytes })
+    }
+
+    /// Writes what is left and makes the file's contents durable; its name is the caller's to sync.
+    ///
+    /// # Panics
+    /// If the blocks don't stand where the plan says.
+    ///
+    /// # Errors
+    /// Io; InvalidArgument if nothing was added.
+    pub fn finish(mut self) -> Result<TableSummary> {
+        if self.entries == 0 {
+            return Err(
+                Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
+            );
+        }
+        self.finish_rows()?;
+        let (lines, probes) = match self.filter_bits_per_key {
+            0 => (0, 1),
+            bits => (filter::lines_for(self.hashes.len(), bits), filter::probes_for(bits)),
+        };
+        let step = usize::try_from(FENCES_PER_BLOCK).unwrap_or(1);
+        let plan = Plan {
+            widths: self.layout.widths,
+            columns: self.layout.columns,
+            blocks: self.fences.len() as u64,
+            filter_lines: lines as u64,
+            filter_probes: probes,
+            top: self.fences.iter().step_by(step).copied().collect(),
+        };
+        self.put_filter(lines, probes)?;
+        for fences in std::mem::take(&mut self.fences).chunks(step) {
+            let payload: Vec<u8> = fences.iter().flat_map(|fence| fence.to_le_bytes()).collect();
+            self.put(BlockKind::Fences, &payload)?;
+        }
+        assert!(self.offset() == plan.end(), "all blocks stand where the plan says");
+        let mut summary = TableSummary {
+            identity: self.identity,
+            file_bytes: 0,
+            entries: self.entries,
+            deletions: self.deletions,
+            range_tombstones: 0,
+            bounds: KeyRange::inclusive(std::mem::take(&mut self.first), std::mem::take(&mut self.last)),
+            sequence_min: self.sequences.0,
+            sequence_max: self.sequences.1,
+            key_bytes: self.entries * self.layout.widths.key() as u64,
+            value_bytes: (self.entries - self.deletions) * self.layout.widths.value() as u64,
+            data_blocks: plan.blocks,
+            partitions: plan.fence_blocks(),
+        };
+        let rows = Some(self.put(BlockKind::RowsPlan, &plan.encode())?);
+        let properties = Some(self.put(BlockKind::Properties, &properties::encode(&summary))?);
+        let directory = Directory { rows, properties, ..Directory::default() };
+        let directory = self.put(BlockKind::Directory, &directory.encode())?;
+        summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
+        let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
+        self.out.extend_from_slice(&footer.encode());
+        self.write_out()?;
+        assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
+        assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
+        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        Ok(summary)
+    }
+
+    fn put_filter(&mut self, lines: usize, probes: u8) -> Result<()> {
+        if lines == 0 {
+            return Ok(());
+        }
+        let mut all = vec![0; lines * filter::LINE_BYTES];
+        for hash in std::mem::take(&mut self.hashes) {
+            filter::insert(&mut all, hash, probes);
+        }
+        for lines in all.chunks(usize::try_from(LINES_PER_BLOCK).unwrap_or(1) * filter::LINE_BYTES) {
+            self.put(BlockKind::Filter, &filter::payload(probes, lines))?;
+        }
+        Ok(())
+    }
+}
