@@ -1,0 +1,7 @@
+//! `lsm-bench`: the engine beside its peers.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    versions_bench::main()
+}

@@ -1,0 +1,153 @@
+//! This repository's engine.
+//!
+//! It takes one number, the memory budget, and derives the rest from it; nothing else is set but where a workload asks for a certain write buffer.
+//! Its compression is zstd at level 1 below the first two levels, which is its default.
+
+use crate::convert::to_usize;
+use crate::error::{Context as _, Result};
+use crate::store::{
+    Configuration, Counts, Direction, Durability, Entries, Operation, Reader, Scan, Store, Visit,
+};
+
+/// Bytes of a batch in bulk loading: large enough that what a commit costs is nothing beside what is in it.
+const BULK_BATCH_BYTES: usize = 1 << 20;
+
+pub(crate) struct Lsm {
+    db: lsm::Db,
+    map: lsm::Keyspace,
+}
+
+impl Lsm {
+    pub(crate) fn open(configuration: &Configuration) -> Result<Self> {
+        let memory_bytes = to_usize(configuration.memory_bytes);
+        let mut builder = lsm::Db::builder(&configuration.path).memory_bytes(memory_bytes);
+        if let Some(bytes) = configuration.write_buffer_bytes {
+            let mut tuning = lsm::Tuning::for_memory(memory_bytes);
+            tuning.write_buffer_bytes = to_usize(bytes);
+            builder = builder.tuning(tuning);
+        }
+        let db = builder.open().context(|| "opening lsm".to_owned())?;
+        let map = db.keyspace("bench", lsm::KeyspaceOptions::sorted())?;
+        Ok(Self { db, map })
+    }
+}
+
+fn durability(durability: Durability) -> lsm::Durability {
+    match durability {
+        Durability::System => lsm::Durability::System,
+        Durability::Synced => lsm::Durability::Synced,
+    }
+}
+
+impl Store for Lsm {
+    fn write(&self, operations: &[Operation<'_>], asked: Durability) -> Result<()> {
+        let mut batch = lsm::Batch::new();
+        for operation in operations {
+            match operation {
+                Operation::Put(key, value) => batch.put(&self.map, key, value),
+                Operation::Delete(key) => batch.delete(&self.map, key),
+            }
+        }
+        self.db.commit(batch, durability(asked))?;
+        Ok(())
+    }
+
+    fn delete_prefix(&self, prefix: &[u8]) -> Result<()> {
+        self.map.delete_prefix(prefix)?;
+        Ok(())
+    }
+
+    fn bulk_load(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut batch = lsm::Batch::new();
+        while entries(&mut key, &mut value) {
+            batch.put(&self.map, &key, &value);
+            if batch.encoded_bytes() >= BULK_BATCH_BYTES {
+                self.db.commit(std::mem::take(&mut batch), lsm::Durability::Process)?;
+            }
+        }
+        self.db.commit(batch, lsm::Durability::Process)?;
+        self.db.compact()?;
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader + '_>> {
+        Ok(Box::new(MapReader { map: &self.map }))
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.db.flush()?)
+    }
+
+    fn compact(&mut self) -> Result<()> {
+        Ok(self.db.compact()?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.db.sync()?)
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        let stats = self.db.stats();
+        Some(Counts {
+            written_bytes: stats.batch_bytes + stats.flushed_bytes + stats.compaction_written_bytes,
+            stalls: stats.stalls,
+        })
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(self.db.close()?)
+    }
+}
+
+struct MapReader<'s> {
+    map: &'s lsm::Keyspace,
+}
+
+impl Reader for MapReader<'_> {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        Ok(match self.map.get(key)? {
+            Some(value) => {
+                read(&value);
+                true
+            }
+            None => false,
+        })
+    }
+
+    fn contains(&mut self, key: &[u8]) -> Result<bool> {
+        Ok(self.map.contains(key)?)
+    }
+
+    fn multi_get(&mut self, keys: &[&[u8]], read: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
+        for (place, value) in self.map.multi_get(keys)?.iter().enumerate() {
+            if let Some(value) = value {
+                read(place, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn multi_contains(&mut self, keys: &[&[u8]], found: &mut Vec<bool>) -> Result<()> {
+        found.clear();
+        found.extend(self.map.multi_get(keys)?.iter().map(Option::is_some));
+        Ok(())
+    }
+
+    fn scan(&mut self, scan: Scan<'_>, visit: &mut Visit<'_>) -> Result<u64> {
+        let bounds = scan.bounds();
+        let mut entries = self.map.range::<&[u8]>(bounds.as_range());
+        let mut count = 0;
+        while count < scan.limit {
+            let entry = match scan.direction {
+                Direction::Forward => entries.next(),
+                Direction::Backward => entries.next_back(),
+            };
+            let Some(entry) = entry else { break };
+            let (key, value) = entry?;
+            visit(&key, &value);
+            count += 1;
+        }
+        Ok(count)
+    }
+}
