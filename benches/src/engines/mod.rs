@@ -78,17 +78,22 @@ pub(crate) fn open(name: &str, configuration: &Configuration) -> Result<Box<dyn 
     }
 }
 
+/// An entry, as bulk loading sorts it.
+#[cfg(any(feature = "fjall", feature = "redb", feature = "lmdb"))]
+type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// Collects entries and sorts them by key, for the engines whose bulk loading wants them in order. Later ones of the same key win.
 #[cfg(any(feature = "fjall", feature = "redb", feature = "lmdb"))]
-fn sorted(entries: &mut crate::store::Entries<'_>) -> Vec<(Box<[u8]>, Box<[u8]>)> {
+fn sorted(entries: &mut crate::store::Entries<'_>) -> Vec<Entry> {
     let (mut key, mut value) = (Vec::new(), Vec::new());
     let mut all = Vec::new();
     while entries(&mut key, &mut value) {
         all.push((Box::from(key.as_slice()), Box::from(value.as_slice())));
     }
-    all.sort_by(|(a, _): &(Box<[u8]>, Box<[u8]>), (b, _)| b.cmp(a));
-    all.dedup_by(|(a, _), (b, _)| a == b);
+    // The last of a key's entries becomes the first, which the sorting leaves so, and the first is kept.
     all.reverse();
+    all.sort_by(|(a, _): &Entry, (b, _)| a.cmp(b));
+    all.dedup_by(|(a, _), (b, _)| a == b);
     all
 }
 

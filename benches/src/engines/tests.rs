@@ -128,13 +128,13 @@ fn every_engine_loads_in_bulk() {
         configuration.fixed = Some(Widths { key: 6, value: 8 });
         let mut store = open(name, &configuration).unwrap();
         let mut model = Model::new();
-        // Every number below 1,000 once, out of order.
-        let mut numbers = (0..1000_u32).map(|n| n * 7 % 1000);
+        // Every number below 1,000 out of order, some of them a second time with another value: the last one counts.
+        let mut numbers = (0..1100_u32).map(|n| (n, n * 7 % 1000));
         store
             .bulk_load(&mut |key_bytes, value| {
-                let Some(number) = numbers.next() else { return false };
+                let Some((place, number)) = numbers.next() else { return false };
                 *key_bytes = key(number);
-                *value = format!("{number:08}").into_bytes();
+                *value = format!("{place:08}").into_bytes();
                 model.insert(key_bytes.clone(), value.clone());
                 true
             })
