@@ -129,7 +129,7 @@ pub(crate) struct CompareArguments {
     #[arg(required = true)]
     pub(crate) reports: Vec<PathBuf>,
 
-    /// What to compare: rate, cpu, written, disk, memory, p50, p99, p999, max, reads
+    /// What to compare: rate, cpu, written, total, disk, memory, p50, p99, p999, max, reads
     #[arg(long, value_delimiter = ',', default_value = "rate")]
     pub(crate) metrics: Vec<String>,
 

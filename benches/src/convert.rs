@@ -17,6 +17,12 @@ pub(crate) fn whole(number: f64) -> u64 {
     number as u64
 }
 
+/// A count as a float: the nearest one, for figures that people read.
+#[expect(clippy::cast_precision_loss, reason = "the nearest is what is said above")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
 /// `part` per `whole`; 0 where there is no whole.
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }

@@ -19,7 +19,7 @@ pub(super) struct Metric {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures to be read by people")]
-const METRICS: [Metric; 10] = [
+const METRICS: [Metric; 11] = [
     Metric {
         name: "rate",
         about: "operations a second",
@@ -39,6 +39,13 @@ const METRICS: [Metric; 10] = [
         about: "bytes written to the disk",
         more: false,
         of: |row| row.written_bytes as f64,
+        show: short,
+    },
+    Metric {
+        name: "total",
+        about: "bytes written to the disk since the database was made",
+        more: false,
+        of: |row| row.total_written_bytes as f64,
         show: short,
     },
     Metric {

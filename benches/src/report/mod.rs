@@ -34,6 +34,8 @@ pub(crate) struct Row {
     /// Nanoseconds a call.
     pub(crate) latency: Latency,
     pub(crate) written_bytes: u64,
+    /// Written since the database was made, in all rows up to this.
+    pub(crate) total_written_bytes: u64,
     pub(crate) fetched_bytes: u64,
     pub(crate) read_bytes: u64,
     pub(crate) reads: u64,
@@ -64,6 +66,7 @@ impl Row {
             cpu_microseconds_per_operation: ratio(measured.cpu_seconds * 1e6, operations),
             latency: measured.latency,
             written_bytes: measured.written_bytes,
+            total_written_bytes: measured.written_bytes,
             fetched_bytes: measured.fetched_bytes,
             read_bytes: measured.read_bytes,
             reads: measured.reads,

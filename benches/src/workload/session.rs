@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::arguments::RunArguments;
+use crate::convert::float;
 use crate::engines::{self, Engine};
 use crate::error::{Context as _, Result, fault};
 use crate::generate::{Presence, Values};
-use crate::measure::{Recorder, Watch, cpu_time, measure, on_threads};
+use crate::measure::{Measured, Recorder, Watch, cpu_time, measure, on_threads};
 use crate::report::Row;
-use crate::store::{Configuration, Durability, Store, Widths};
+use crate::store::{Configuration, Counts, Durability, Store, Widths};
 
 /// Of reads and scans every sixteenth is timed; of writes and batches each is.
 pub(crate) const SOME: u32 = 16;
@@ -64,6 +65,8 @@ pub(crate) struct Session<'a> {
     store: Option<Box<dyn Store>>,
     pub(crate) contents: Contents,
     workload: &'static str,
+    /// Bytes written since the database was made.
+    written_bytes: u64,
 }
 
 impl<'a> Session<'a> {
@@ -83,6 +86,7 @@ impl<'a> Session<'a> {
             store: None,
             contents: Contents::unknown(values),
             workload: "",
+            written_bytes: 0,
         }
     }
 
@@ -137,6 +141,7 @@ impl<'a> Session<'a> {
         self.close()?;
         if !self.arguments.use_existing_db {
             self.remove_database()?;
+            self.written_bytes = 0;
         }
         self.open(configuration)
     }
@@ -225,19 +230,9 @@ impl<'a> Session<'a> {
         let measured = measure(&self.watch, &self.database, || {
             on_threads(threads, every, &|thread, recorder| work(store, thread, recorder))
         })?;
+        let after = store.counts();
         let mut row = self.row(part, threads, &measured);
-        if let (Some(before), Some(after)) = (before, store.counts()) {
-            let counts = [
-                ("engine wrote", after.written_bytes.saturating_sub(before.written_bytes)),
-                ("stalls", after.stalls.saturating_sub(before.stalls)),
-            ];
-            row.extra.extend(
-                counts
-                    .into_iter()
-                    .filter(|(_, count)| *count > 0)
-                    .map(|(name, count)| (name.to_owned(), as_float(count))),
-            );
-        }
+        add_counts(&mut row, before, after);
         Ok(row)
     }
 
@@ -248,18 +243,25 @@ impl<'a> Session<'a> {
         work: impl FnOnce(&mut Self) -> Result<u64>,
     ) -> Result<Row> {
         let (watch, database) = (Arc::clone(&self.watch), self.database.clone());
+        let before = self.store.as_ref().and_then(|store| store.counts());
         let measured = measure(&watch, &database, || {
             let mut recorder = Recorder::new(EACH);
             let operations = recorder.time(0, || work(self))?;
             recorder.count(operations);
             Ok(recorder)
         })?;
-        Ok(self.row(part, 1, &measured))
+        let mut row = self.row(part, 1, &measured);
+        add_counts(&mut row, before, self.store.as_ref().and_then(|store| store.counts()));
+        Ok(row)
     }
 
     /// A row of what was measured.
-    pub(crate) fn row(&self, part: &str, threads: usize, measured: &crate::measure::Measured) -> Row {
-        Row::new([self.engine.name, self.workload, part], threads, self.arguments.child_run, measured)
+    fn row(&mut self, part: &str, threads: usize, measured: &Measured) -> Row {
+        self.written_bytes += measured.written_bytes;
+        let mut row =
+            Row::new([self.engine.name, self.workload, part], threads, self.arguments.child_run, measured);
+        row.total_written_bytes = self.written_bytes;
+        row
     }
 
     /// Sends a row.
@@ -273,9 +275,18 @@ impl<'a> Session<'a> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures to be read by people")]
-fn as_float(count: u64) -> f64 {
-    count as f64
+/// What the engine counted meanwhile; of one that was opened meanwhile, nothing.
+fn add_counts(row: &mut Row, before: Option<Counts>, after: Option<Counts>) {
+    let (Some(before), Some(after)) = (before, after) else { return };
+    let counts = [
+        ("engine wrote", before.written_bytes, after.written_bytes),
+        ("stalls", before.stalls, after.stalls),
+    ];
+    for (name, before, after) in counts {
+        if after > before {
+            row.extra.insert(name.to_owned(), float(after - before));
+        }
+    }
 }
 
 /// Which of `count` things belong to one of some threads.
