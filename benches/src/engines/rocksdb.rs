@@ -40,6 +40,8 @@ pub(crate) struct Rocks {
     db: Option<DB>,
     path: PathBuf,
     options: Options,
+    /// For writes that are not synced, and for those that are.
+    write_options: [WriteOptions; 2],
 }
 
 fn open_at(path: &Path, options: &Options) -> Result<DB> {
@@ -84,7 +86,12 @@ impl Rocks {
             options.set_write_buffer_manager(&manager);
         }
         let path = configuration.path.clone();
-        Ok(Self { db: Some(open_at(&path, &options)?), path, options })
+        let write_options = [false, true].map(|sync| {
+            let mut options = WriteOptions::default();
+            options.set_sync(sync);
+            options
+        });
+        Ok(Self { db: Some(open_at(&path, &options)?), path, options, write_options })
     }
 
     fn db(&self) -> Result<&DB> {
@@ -106,11 +113,11 @@ fn map(db: &DB) -> Result<&ColumnFamily> {
 impl Store for Rocks {
     fn write(&self, operations: &[Operation<'_>], durability: Durability) -> Result<()> {
         let db = self.db()?;
-        let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Synced);
+        let [unsynced, synced] = &self.write_options;
+        let options = if durability == Durability::Synced { synced } else { unsynced };
         match operations {
-            [Operation::Put(key, value)] => db.put_opt(key, value, &options)?,
-            [Operation::Delete(key)] => db.delete_opt(key, &options)?,
+            [Operation::Put(key, value)] => db.put_opt(key, value, options)?,
+            [Operation::Delete(key)] => db.delete_opt(key, options)?,
             _ => {
                 let mut batch = WriteBatch::default();
                 for operation in operations {
@@ -119,7 +126,7 @@ impl Store for Rocks {
                         Operation::Delete(key) => batch.delete(key),
                     }
                 }
-                db.write_opt(batch, &options)?;
+                db.write_opt(batch, options)?;
             }
         }
         Ok(())

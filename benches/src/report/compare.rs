@@ -208,9 +208,19 @@ fn markdown(lines: &[Line], engine: &str, metric: &Metric) -> String {
 
 /// The sub-command.
 pub(crate) fn compare(arguments: &CompareArguments) -> Result<()> {
-    let mut rows = Vec::new();
+    let (mut rows, mut memory_bytes) = (Vec::new(), None);
     for file in &arguments.reports {
-        rows.extend(Report::read(file)?.rows);
+        let report = Report::read(file)?;
+        let memory_bytes = *memory_bytes.get_or_insert(report.memory_bytes);
+        if memory_bytes != report.memory_bytes {
+            return fault(format!(
+                "{}: measured with {} MiB of memory, the reports before it with {}: compare them apart",
+                file.display(),
+                report.memory_bytes >> 20,
+                memory_bytes >> 20
+            ));
+        }
+        rows.extend(report.rows);
     }
     if rows.is_empty() {
         return fault("the reports have no rows");

@@ -20,8 +20,8 @@ pub(crate) const EACH: u32 = 1;
 
 /// Between two looks at whether the engine is quiet.
 const QUIET_INTERVAL: Duration = Duration::from_millis(50);
-/// So many in a row must be quiet: less than a twentieth of one core.
-const QUIET_INTERVALS: u32 = 4;
+/// So many in a row must be quiet, that is, take less than a twentieth of one core: half a second, longer than a merge waits for the disk.
+const QUIET_INTERVALS: u32 = 10;
 /// Longest wait for it.
 const QUIET_WAIT_MAX: Duration = Duration::from_secs(900);
 

@@ -167,6 +167,13 @@ fn runs_are_compared() {
         assert!(output.status.success());
     }
     let svg = directory.path().join("a.svg");
+    let other = std::fs::read_to_string(&reports[0])
+        .unwrap()
+        .replace("\"memory_bytes\": 268435456", "\"memory_bytes\": 1");
+    let other_report = directory.path().join("other.json");
+    std::fs::write(&other_report, other).unwrap();
+    let refused = lsm_bench(&["compare", reports[0].to_str().unwrap(), other_report.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("256"), "other memory is another measurement");
     let text = compare(&[&reports[0], &reports[1]], &svg);
     assert!(text.contains("| fillseq |") && text.contains("| readseq |"), "{text}");
     assert_eq!(text.matches("| --- |").count(), 3, "a table for each metric: {text}");
