@@ -14,6 +14,8 @@ pub(super) struct Metric {
     pub(super) about: &'static str,
     /// Whether more is better.
     more: bool,
+    /// Whether it is of operations or calls: of a row that counts none it says nothing.
+    of_operations: bool,
     of: fn(&Row) -> f64,
     show: fn(f64) -> String,
 }
@@ -24,6 +26,7 @@ const METRICS: [Metric; 11] = [
         name: "rate",
         about: "operations a second",
         more: true,
+        of_operations: true,
         of: |row| row.operations_per_second,
         show: short,
     },
@@ -31,6 +34,7 @@ const METRICS: [Metric; 11] = [
         name: "cpu",
         about: "processor time an operation, all threads",
         more: false,
+        of_operations: true,
         of: |row| row.cpu_microseconds_per_operation * 1e3,
         show: short_time,
     },
@@ -38,6 +42,7 @@ const METRICS: [Metric; 11] = [
         name: "written",
         about: "bytes written to the disk",
         more: false,
+        of_operations: false,
         of: |row| row.written_bytes as f64,
         show: short,
     },
@@ -45,6 +50,7 @@ const METRICS: [Metric; 11] = [
         name: "total",
         about: "bytes written to the disk since the database was made",
         more: false,
+        of_operations: false,
         of: |row| row.total_written_bytes as f64,
         show: short,
     },
@@ -52,6 +58,7 @@ const METRICS: [Metric; 11] = [
         name: "disk",
         about: "bytes on the disk afterwards",
         more: false,
+        of_operations: false,
         of: |row| row.disk_bytes as f64,
         show: short,
     },
@@ -59,6 +66,7 @@ const METRICS: [Metric; 11] = [
         name: "memory",
         about: "the most memory of its own, in bytes",
         more: false,
+        of_operations: false,
         of: |row| row.peak_anonymous_bytes as f64,
         show: short,
     },
@@ -66,6 +74,7 @@ const METRICS: [Metric; 11] = [
         name: "p50",
         about: "median time of a call",
         more: false,
+        of_operations: true,
         of: |row| row.latency.p50 as f64,
         show: short_time,
     },
@@ -73,6 +82,7 @@ const METRICS: [Metric; 11] = [
         name: "p99",
         about: "99th percentile of a call's time",
         more: false,
+        of_operations: true,
         of: |row| row.latency.p99 as f64,
         show: short_time,
     },
@@ -80,6 +90,7 @@ const METRICS: [Metric; 11] = [
         name: "p999",
         about: "99.9th percentile of a call's time",
         more: false,
+        of_operations: true,
         of: |row| row.latency.p999 as f64,
         show: short_time,
     },
@@ -87,6 +98,7 @@ const METRICS: [Metric; 11] = [
         name: "max",
         about: "longest call",
         more: false,
+        of_operations: true,
         of: |row| row.latency.max as f64,
         show: short_time,
     },
@@ -94,12 +106,18 @@ const METRICS: [Metric; 11] = [
         name: "reads",
         about: "read system calls an operation",
         more: false,
+        of_operations: true,
         of: |row| row.reads_per_operation,
         show: short,
     },
 ];
 
 impl Metric {
+    /// Whether a row says something of it.
+    fn is_in(&self, row: &Row) -> bool {
+        row.operations > 0 || !self.of_operations
+    }
+
     fn find(name: &str) -> Result<&'static Self> {
         match METRICS.iter().find(|metric| metric.name == name) {
             Some(metric) => Ok(metric),
@@ -151,7 +169,7 @@ fn lines(rows: &[Row], metric: &Metric) -> Vec<Line> {
         format!("{}{part}{threads}", row.workload)
     };
     let mut names: Vec<String> = Vec::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| metric.is_in(row)) {
         let name = name(row);
         if !names.contains(&name) {
             names.push(name);
@@ -243,11 +261,12 @@ mod tests {
     use crate::measure::{Latency, Measured};
 
     fn row(engine: &str, part: &str, run: u32, operations: u64) -> Row {
+        let latency = Latency { p99: 1_000_000 / operations.max(1), ..Latency::default() };
         let measured = Measured {
             seconds: 1.0,
             cpu_seconds: 1.0,
             operations,
-            latency: Latency { p99: 1_000_000 / operations, ..Latency::default() },
+            latency,
             written_bytes: 1,
             fetched_bytes: 0,
             read_bytes: 0,
@@ -268,6 +287,7 @@ mod tests {
             row("fjall", "a", 1, 50),
             row("lmdb", "a", 1, 400),
             row("lsm", "b", 1, 10),
+            row("lsm", "wait", 1, 0),
         ]
     }
 
@@ -299,6 +319,13 @@ mod tests {
     fn the_median_of_an_even_count_lies_between_the_middle_two() {
         assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.5));
         assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn a_row_without_operations_is_compared_by_what_it_wrote_alone() {
+        let has_it =
+            |name| lines(&rows(), Metric::find(name).unwrap()).iter().any(|line| line.name == "work: wait");
+        assert!(!has_it("rate") && !has_it("p999") && has_it("total"));
     }
 
     #[test]

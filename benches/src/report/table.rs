@@ -12,7 +12,8 @@ use crate::report::Row;
 pub(crate) struct Table;
 
 /// Name and width of each column but the first; in the order of [`cells`].
-const COLUMNS: [(&str, usize); 11] = [
+const COLUMNS: [(&str, usize); 12] = [
+    ("s", 8),
     ("op/s", 9),
     ("µs CPU", 8),
     ("p50", 9),
@@ -33,6 +34,7 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
     let time = |nanoseconds: u64| short_time(nanoseconds as f64);
     let size = |bytes: u64| short(bytes as f64);
     [
+        format!("{:.2}", row.seconds),
         short(row.operations_per_second),
         format!("{:.2}", row.cpu_microseconds_per_operation),
         time(row.latency.p50),

@@ -160,7 +160,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     session.open_fresh(&configuration)?;
     let (forward, backward) = (Direction::Forward, Direction::Backward);
     session.measure("sorted load", 1, EACH, &|store, _, recorder| tree.load(store, recorder))?;
-    settle(session, num, "settle")?;
+    settle(session, "settle")?;
     session
         .measure("scan forward", 1, EACH, &|store, _, recorder| tree.scan(store, forward, false, recorder))?;
     session.measure("scan backward", 1, EACH, &|store, _, recorder| {
@@ -177,7 +177,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     session.measure("scan after deletes", 1, EACH, &|store, _, recorder| {
         tree.scan(store, forward, true, recorder)
     })?;
-    settle(session, num, "settle after deletes")?;
+    settle(session, "settle after deletes")?;
     session.measure("scan backward after deletes", 1, EACH, &|store, _, recorder| {
         tree.scan(store, backward, true, recorder)
     })
