@@ -27,7 +27,7 @@ const COLUMNS: [(&str, usize); 12] = [
     ("reads/op", 9),
 ];
 
-const NAME_WIDTH: usize = 52;
+const NAME_WIDTH: usize = 66;
 
 #[expect(clippy::cast_precision_loss, reason = "figures to be read by people")]
 fn cells(row: &Row) -> [String; COLUMNS.len()] {
