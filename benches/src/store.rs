@@ -31,10 +31,6 @@ pub(crate) struct Configuration {
     /// What commits will ask for: some engines want to know when they open.
     pub(crate) durability: Durability,
     /// The widths of keys and values, where all are alike and the keys uniformly random.
-    #[cfg_attr(
-        not(feature = "rocksdb"),
-        allow(dead_code, reason = "the engines of this build make nothing of it")
-    )]
     pub(crate) fixed: Option<Widths>,
     /// Bytes of the largest database that it may become: some engines reserve addresses for it.
     #[cfg_attr(not(feature = "lmdb"), allow(dead_code, reason = "only LMDB does"))]

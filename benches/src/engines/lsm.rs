@@ -27,7 +27,11 @@ impl Lsm {
             builder = builder.tuning(tuning);
         }
         let db = builder.open().context(|| "opening lsm".to_owned())?;
-        let map = db.keyspace("bench", lsm::KeyspaceOptions::sorted())?;
+        let options = match configuration.fixed {
+            Some(widths) => lsm::KeyspaceOptions::fixed(widths.key, widths.value)?,
+            None => lsm::KeyspaceOptions::sorted(),
+        };
+        let map = db.keyspace("bench", options)?;
         Ok(Self { db, map })
     }
 }
@@ -106,13 +110,7 @@ struct MapReader<'s> {
 
 impl Reader for MapReader<'_> {
     fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
-        Ok(match self.map.get(key)? {
-            Some(value) => {
-                read(&value);
-                true
-            }
-            None => false,
-        })
+        Ok(self.map.get_with(key, |value| read(value))?.is_some())
     }
 
     fn contains(&mut self, key: &[u8]) -> Result<bool> {
@@ -120,17 +118,16 @@ impl Reader for MapReader<'_> {
     }
 
     fn multi_get(&mut self, keys: &[&[u8]], read: &mut dyn FnMut(usize, &[u8])) -> Result<()> {
-        for (place, value) in self.map.multi_get(keys)?.iter().enumerate() {
+        self.map.multi_get_with(keys, |place, value| {
             if let Some(value) = value {
                 read(place, value);
             }
-        }
+        })?;
         Ok(())
     }
 
     fn multi_contains(&mut self, keys: &[&[u8]], found: &mut Vec<bool>) -> Result<()> {
-        found.clear();
-        found.extend(self.map.multi_get(keys)?.iter().map(Option::is_some));
+        *found = self.map.multi_contains(keys)?;
         Ok(())
     }
 
