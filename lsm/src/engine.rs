@@ -6,7 +6,8 @@
 //! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
 //!    of its log. Never across the sync of a commit.
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
-//! 4. `view`: the one pointer that readers load. Held to read, clone or swap a pointer, never across I/O: so no reader ever waits for a sync.
+//! 4. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
+//!    ever waits for a sync.
 //! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `bucket`, `progress`: moments.
 //!
 //! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::budget::Budget;
@@ -88,7 +90,9 @@ pub(crate) struct Engine {
     pub(crate) bucket: Mutex<Bucket>,
     /// What merges keep away from.
     pub(crate) avoided: Mutex<Avoided>,
-    view: RwLock<Arc<View>>,
+    view: ArcSwap<View>,
+    /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
+    view_swap: RwLock<()>,
     /// The last sequence number that readers see. Changed under `commit` alone.
     visible: AtomicU64,
     snapshots: Mutex<LiveSnapshots>,
@@ -139,7 +143,8 @@ impl Engine {
             avoided: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
-            view: RwLock::new(Arc::new(parts.view)),
+            view: ArcSwap::from_pointee(parts.view),
+            view_swap: RwLock::new(()),
             visible: AtomicU64::new(parts.visible),
             snapshots: Mutex::new(LiveSnapshots::default()),
             failure: Mutex::new(None),
@@ -157,16 +162,16 @@ impl Engine {
     /// The View as of now.
     #[inline]
     pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read())
+        self.view.load_full()
     }
 
     /// The View, and what is visible in it: loaded in this order, never the reverse.
     #[inline]
-    pub(crate) fn read(&self) -> Result<(Arc<View>, SequenceNumber)> {
+    pub(crate) fn read(&self) -> Result<(Guard<Arc<View>>, SequenceNumber)> {
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());
         }
-        let view = self.view();
+        let view = self.view.load();
         Ok((view, self.visible()))
     }
 
@@ -185,11 +190,11 @@ impl Engine {
     /// Puts a changed View in the place of the current one.
     pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
         let (view, before) = {
-            let mut current = self.view.write();
-            let mut next = View::clone(&current);
+            let _alone = self.view_swap.write();
+            let mut next = View::clone(&self.view.load());
             change(&mut next);
             let next = Arc::new(next);
-            (Arc::clone(&next), std::mem::replace(&mut *current, next))
+            (Arc::clone(&next), self.view.swap(next))
         };
         // Its memtables may go with it, which takes long: no reader waits for that.
         drop(before);
@@ -219,10 +224,11 @@ impl Engine {
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.
     pub(crate) fn take_snapshot(&self) -> (Arc<View>, SequenceNumber) {
-        let view = self.view.read();
+        let _no_swap = self.view_swap.read();
+        let view = self.view();
         let sequence = self.visible();
         *self.snapshots.lock().counts.entry(sequence).or_default() += 1;
-        (Arc::clone(&view), sequence)
+        (view, sequence)
     }
 
     /// Forgets a registered reader, which has let go of its View: memory may be free now.
@@ -243,7 +249,7 @@ impl Engine {
     /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.
     pub(crate) fn read_sequences(&self) -> Vec<SequenceNumber> {
         // Exclusive: no snapshot is between its number and its registration.
-        let _view = self.view.write();
+        let _alone = self.view_swap.write();
         let mut sequences: Vec<_> = self.snapshots.lock().counts.keys().copied().collect();
         let visible = self.visible();
         if sequences.last() != Some(&visible) {

@@ -10,8 +10,9 @@ use crate::key::{Kind, SequenceNumber};
 use crate::levels::{KeyspaceView, RunTable};
 use crate::memtable::{FixedMemtable, Memtable, fixed};
 use crate::row::{FIXED_VALUE_BYTES_MAX, Widths, prefix};
+use crate::table::fixed::Search;
 
-/// Keys that go through the sources together: about as many waits as a processor has going at once, a few times.
+/// Keys that go through the sources together: a few times as many waits as a processor has going at once; and each has a bit in a number.
 const TOGETHER: usize = 64;
 
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
@@ -90,6 +91,7 @@ pub(crate) fn multi_get_with<K: AsRef<[u8]>>(
         memtables: fixed_memtables(view).collect(),
         asked: Vec::with_capacity(TOGETHER),
         maybe: Vec::with_capacity(TOGETHER),
+        searches: Vec::with_capacity(TOGETHER),
     };
     for (number, keys) in keys.chunks(TOGETHER).enumerate() {
         batch.run(keys, &mut |index, value| use_value(number * TOGETHER + index, value))?;
@@ -106,6 +108,8 @@ struct Together<'a> {
     asked: Vec<Asked>,
     /// Those of them that the source at hand may know.
     maybe: Vec<(Asked, &'a RunTable)>,
+    /// Those whose filter says so too.
+    searches: Vec<(Asked, &'a RunTable, Option<Search>)>,
 }
 
 impl<'a> Together<'a> {
@@ -142,35 +146,41 @@ impl<'a> Together<'a> {
                     self.maybe.push((*asked, open));
                 }
             }
-            let mut kept = 0;
-            for at in 0..self.maybe.len() {
-                let Some((asked, open)) = self.maybe.get(at).copied() else { continue };
+            self.searches.clear();
+            for (asked, open) in &self.maybe {
                 if open.table.may_contain(&open.resident, asked.hash)? {
                     open.table.prefetch_index(&open.resident, asked.prefix)?;
-                    if let Some(place) = self.maybe.get_mut(kept) {
-                        *place = (asked, open);
-                    }
-                    kept += 1;
+                    self.searches.push((*asked, open, None));
                 }
             }
-            self.maybe.truncate(kept);
-            for (asked, open) in &self.maybe {
-                open.table.prefetch_row(&open.resident, asked.prefix)?;
+            for (asked, open, search) in &mut self.searches {
+                *search = Some(open.table.begin(&open.resident, asked.prefix)?);
             }
-            for (asked, open) in self.maybe.drain(..) {
+            for (asked, open, search) in &mut self.searches {
+                if let Some(search) = search {
+                    open.table.narrow(&open.resident, search, asked.prefix);
+                }
+            }
+            let mut answered = 0u64;
+            for (asked, open, search) in self.searches.drain(..) {
+                let Some(search) = search else { continue };
                 let mut answer = |_, kind, value: &[u8]| {
                     use_value(asked.index, (kind == Kind::Put).then_some(value));
                 };
                 let key = key_at(asked.index);
-                if open.table.find(&open.resident, key, self.read_sequence, &mut answer)?.is_some() {
-                    // Answered: it is in order of its index.
-                    if let Ok(place) = self.asked.binary_search_by_key(&asked.index, |asked| asked.index) {
-                        self.asked.remove(place);
-                    }
+                if open
+                    .table
+                    .conclude(&open.resident, search, key, self.read_sequence, &mut answer)?
+                    .is_some()
+                {
+                    answered |= 1 << asked.index;
                 }
             }
-            if self.asked.is_empty() {
-                break;
+            if answered != 0 {
+                self.asked.retain(|asked| answered & 1 << asked.index == 0);
+                if self.asked.is_empty() {
+                    break;
+                }
             }
         }
         self.asked.drain(..).for_each(|asked| use_value(asked.index, None));

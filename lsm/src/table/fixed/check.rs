@@ -218,12 +218,6 @@ impl Check<'_> {
         let table = self.table;
         let rows = table.layout.rows(block.bytes());
         let count = rows.count();
-        if number + 1 < table.plan.blocks && count != table.layout.capacity {
-            return Err(Error::corruption(format!(
-                "a block that is not the last has {count} rows of {}",
-                table.layout.capacity
-            )));
-        }
         let fence = usize::try_from(number).ok().and_then(|number| self.fences.get(number)).copied();
         if fence.is_some_and(|fence| fence != rows.prefix(0)) {
             self.wrong(handle.offset, "the first row is not the one that the block's fence names");

@@ -151,8 +151,8 @@ impl RowCursor {
     }
 
     fn place_at(&self, key: &[u8], sequence: SequenceNumber) -> Result<Place> {
-        let (block, at, rows) = self.table.lower_bound(&self.resident, key, sequence)?;
-        let is_behind = at >= self.table.layout.rows(rows.payload()).count();
+        let (block, at, _) = self.table.lower_bound(&self.resident, key, sequence)?;
+        let is_behind = at >= self.table.rows_in(block);
         Ok(if is_behind { (block + 1, 0) } else { (block, at) })
     }
 
@@ -180,7 +180,7 @@ impl RowCursor {
         }
         let last = std::mem::replace(&mut self.current_block, usize::MAX);
         self.current = self.fetch(block, last)?;
-        self.count = self.rows().count();
+        self.count = self.table.rows_in(block);
         self.current_block = block;
         Ok(())
     }

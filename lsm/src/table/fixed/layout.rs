@@ -98,12 +98,18 @@ impl RowLayout {
         Handle { offset: (block + 1).saturating_mul(self.block_bytes as u64), bytes }
     }
 
-    /// Where the lines of memory are that a search which begins at row `index` reads.
+    /// Where the lines of memory are that a search for a prefix reads which begins at row `index`.
     #[inline]
-    pub(super) fn lines_of(&self, index: usize) -> [usize; 4] {
+    pub(super) fn prefix_lines(&self, index: usize) -> [usize; 2] {
         let prefix = HEAD_BYTES + 8 * index;
+        [prefix.saturating_sub(32), prefix + 24]
+    }
+
+    /// Where the lines of memory are that a row lies in, of a width that fits into two.
+    #[inline]
+    pub(super) fn row_lines(&self, index: usize) -> [usize; 2] {
         let row = self.rows_at + self.row_bytes * index;
-        [prefix.saturating_sub(24), prefix + 24, row.saturating_sub(self.row_bytes), row + self.row_bytes]
+        [row, row + self.row_bytes.saturating_sub(1)]
     }
 
     /// The rows in a payload.
@@ -113,7 +119,7 @@ impl RowLayout {
     }
 
     /// Whether a payload can be one of this layout, its rows in order and of known kinds.
-    pub(super) fn check(&self, payload: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, payload: &[u8], count_expected: usize) -> Result<()> {
         if payload.len() != self.payload_bytes() {
             return Err(Error::corruption(format!(
                 "a block of rows has {} bytes where {} are expected",
@@ -123,10 +129,9 @@ impl RowLayout {
         }
         let rows = self.rows(payload);
         let count = rows.count();
-        if !(1..=self.capacity).contains(&count) || payload.get(2..HEAD_BYTES) != Some(&[0; 6]) {
+        if count != count_expected || count > self.capacity || payload.get(2..HEAD_BYTES) != Some(&[0; 6]) {
             return Err(Error::corruption(format!(
-                "a block of {count} rows: it has room for {}",
-                self.capacity
+                "a block of {count} rows where {count_expected} are expected"
             )));
         }
         if (1..count).any(|index| rows.prefix(index - 1) > rows.prefix(index)) {
@@ -210,10 +215,9 @@ impl<'a> Rows<'a> {
         out.extend_from_slice(self.tail(index));
     }
 
-    /// The first of the rows whose prefix is `prefix` or above. `guess` says where it may be: how far it is from there is what it costs.
+    /// The first of `count` rows whose prefix is `prefix` or above. `guess` says where it may be: how far it is from there is what it costs.
     #[inline]
-    pub(super) fn lower_bound(&self, prefix: u64, guess: usize) -> usize {
-        let count = self.count();
+    pub(super) fn lower_bound(&self, prefix: u64, guess: usize, count: usize) -> usize {
         let mut at = guess.min(count);
         while at > 0 && self.prefix(at - 1) >= prefix {
             at -= 1;
@@ -451,7 +455,8 @@ mod tests {
                 number += 1;
             }
             let payload = builder.finish().to_vec();
-            layout.check(&payload).unwrap();
+            layout.check(&payload, usize::from(number)).unwrap();
+            assert!(layout.check(&payload, usize::from(number) + 1).is_err());
             let rows = layout.rows(&payload);
             assert_eq!(rows.count(), usize::from(number));
             for number in 0..number {
@@ -462,7 +467,7 @@ mod tests {
                 assert_eq!(rows.sequence(index), sequences.then_some(u64::from(number) + 9));
                 assert_eq!(rows.kind(index).unwrap() == Kind::Delete, kinds && number % 3 == 0);
                 for guess in [0, index, usize::from(number) * 2, 1000] {
-                    assert_eq!(rows.lower_bound(row::prefix(&vec![number; key]), guess), index);
+                    assert_eq!(rows.lower_bound(row::prefix(&vec![number; key]), guess, rows.count()), index);
                 }
             }
         }

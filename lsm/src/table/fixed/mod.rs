@@ -25,5 +25,5 @@ pub use cursor::FixedTableIter;
 pub(crate) use cursor::RowCursor;
 pub use layout::Columns;
 pub use reader::FixedTable;
-pub(crate) use reader::Resident;
+pub(crate) use reader::{Resident, Search};
 pub use writer::FixedWriter;

@@ -4,6 +4,7 @@
 //! ([`Resident::meta`]): read whole, by the first lookup that needs them. So are the rows ([`Resident::rows`]), block by block. What is not
 //! resident is read through the cache, block by block; an open table itself keeps one fence in five hundred.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -42,6 +43,16 @@ pub struct FixedTable {
     cache: Arc<BlockCache>,
     cache_table: u64,
     pub(super) summary: TableSummary,
+    /// Rows in the last block; all others are full.
+    rows_last: usize,
+}
+
+/// Where the search for one of several keys has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    span: Span,
+    /// The first row whose prefix is not below the key's; `None`: only a whole search can tell.
+    row: Option<usize>,
 }
 
 /// Index and filter of a table, in memory once somebody needs them.
@@ -113,7 +124,10 @@ impl FixedTable {
             let error = Error::corruption("the rows of the table are not those that its properties count");
             return Err(file.locate(error, handle.offset));
         }
+        let rows_before = (plan.blocks - 1).saturating_mul(layout.capacity as u64);
+        let rows_last = usize::try_from(summary.entries - rows_before).unwrap_or(usize::MAX);
         let table = Self {
+            rows_last,
             file,
             plan,
             layout,
@@ -183,6 +197,12 @@ impl FixedTable {
         self.summary.sequence_max
     }
 
+    /// Rows in a block.
+    #[inline]
+    pub(super) fn rows_in(&self, block: usize) -> usize {
+        if block as u64 + 1 < self.plan.blocks { self.layout.capacity } else { self.rows_last }
+    }
+
     /// Blocks of rows.
     pub(super) fn blocks(&self) -> usize {
         usize::try_from(self.plan.blocks).unwrap_or(usize::MAX)
@@ -241,8 +261,14 @@ impl FixedTable {
     /// The block of rows that `bytes`, read at `handle`, hold; verified.
     pub(super) fn rows_of(&self, bytes: &[u8], handle: Handle) -> Result<Block> {
         let block = self.file.block_of(bytes, handle, BlockKind::Rows)?;
-        self.layout.check(block.bytes()).map_err(|error| self.file.locate(error, handle.offset))?;
+        self.check_rows(block.bytes(), handle)?;
         Ok(block)
+    }
+
+    fn check_rows(&self, payload: &[u8], handle: Handle) -> Result<()> {
+        let number = (handle.offset / u64::from(handle.bytes.max(1))).saturating_sub(1);
+        let rows = self.rows_in(usize::try_from(number).unwrap_or(usize::MAX));
+        self.layout.check(payload, rows).map_err(|error| self.file.locate(error, handle.offset))
     }
 
     /// Loads all rows into memory that has room for them.
@@ -264,7 +290,7 @@ impl FixedTable {
             for (number, bytes) in (block..).zip(bytes.chunks_exact(size)) {
                 let handle = self.layout.handle(number);
                 let payload = self.file.open(bytes, handle, BlockKind::Rows)?;
-                self.layout.check(&payload).map_err(|error| self.file.locate(error, handle.offset))?;
+                self.check_rows(&payload, handle)?;
                 region.put(usize::try_from(number).unwrap_or(usize::MAX), bytes);
             }
             block += count;
@@ -421,20 +447,69 @@ impl FixedTable {
         Ok(())
     }
 
-    /// See [`Self::prefetch_index`].
+    /// Begins the search for one of several keys: has the prefixes fetched among which its own would be. Call it for all after [`Self::prefetch_index`], then
+    /// [`Self::narrow`], then [`Self::conclude`].
     ///
     /// # Errors
     /// Io or corruption, naming file and offset.
     #[inline]
-    pub(crate) fn prefetch_row(&self, resident: &Resident, prefix: u64) -> Result<()> {
-        if let Resident { meta: Some(meta), rows: Some(region) } = resident {
-            let span = self.index(meta)?.find(prefix);
-            let row = span.row(self.layout.capacity);
-            for offset in self.layout.lines_of(row) {
+    pub(crate) fn begin(&self, resident: &Resident, prefix: u64) -> Result<Search> {
+        let span = self.span(resident, prefix)?;
+        if let Some(region) = &resident.rows {
+            for offset in self.layout.prefix_lines(span.row(self.layout.capacity)) {
                 region.prefetch(span.last, offset);
             }
         }
-        Ok(())
+        Ok(Search { span, row: None })
+    }
+
+    /// Goes on with it: has the row fetched that may be the key's.
+    #[inline]
+    pub(crate) fn narrow(&self, resident: &Resident, search: &mut Search, prefix: u64) {
+        let Search { span, row } = search;
+        if let Some(region) = &resident.rows
+            && span.first == span.last
+            && let Some(bytes) = region.get(span.last)
+        {
+            let rows = self.layout.rows(bytes);
+            let at = rows.lower_bound(prefix, span.row(self.layout.capacity), self.rows_in(span.last));
+            *row = Some(at);
+            for offset in self.layout.row_lines(at) {
+                region.prefetch(span.last, offset);
+            }
+        }
+    }
+
+    /// Ends it, as [`Self::find`] would.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    #[inline]
+    pub(crate) fn conclude<R>(
+        &self,
+        resident: &Resident,
+        search: Search,
+        key: &[u8],
+        read_sequence: SequenceNumber,
+        use_value: impl FnOnce(SequenceNumber, Kind, &[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let Search { span, row } = search;
+        if let (Some(at), Some(region)) = (row, &resident.rows)
+            && let Some(bytes) = region.get(span.last)
+        {
+            // No other block begins with this prefix: it is in this one or nowhere.
+            let rows = self.layout.rows(bytes);
+            if at >= self.rows_in(span.last) || rows.prefix(at) != row::prefix(key) {
+                return Ok(None);
+            }
+            if rows.tail(at) == row::tail(key) {
+                let sequence = rows.sequence(at).unwrap_or(self.sequence_of_all());
+                if sequence <= read_sequence {
+                    return Ok(Some(use_value(sequence, rows.kind(at)?, rows.value(at))));
+                }
+            }
+        }
+        self.find(resident, key, read_sequence, use_value)
     }
 
     /// Where the first row stands that is `key` as of `sequence`, or behind that: its block, and its place there, which may be behind the block's last.
@@ -460,18 +535,18 @@ impl FixedTable {
         let block = self.rows_block(resident, last)?;
         let rows = self.layout.rows(block.payload());
         let guess = if is_one { (guess * self.layout.capacity) >> 10 } else { 0 };
-        let mut at = rows.lower_bound(prefix, guess);
-        let count = rows.count();
+        let count = self.rows_in(last);
+        let mut at = rows.lower_bound(prefix, guess, count);
         if at < count && rows.compare(at, key, sequence, self.sequence_of_all()).is_lt() {
-            at = self.step_over(&rows, at + 1, key, sequence);
+            at = self.step_over(&rows, at + 1..count, key, sequence);
         }
         Ok((last, at, block))
     }
 
     /// As [`Self::lower_bound`] within a block, from a row on whose prefix is the key's: by halves, for they may be many.
     #[cold]
-    fn step_over(&self, rows: &Rows<'_>, from: usize, key: &[u8], sequence: SequenceNumber) -> usize {
-        let (mut low, mut high) = (from, rows.count());
+    fn step_over(&self, rows: &Rows<'_>, among: Range<usize>, key: &[u8], sequence: SequenceNumber) -> usize {
+        let (mut low, mut high) = (among.start, among.end);
         while low < high {
             let middle = low + (high - low) / 2;
             if rows.compare(middle, key, sequence, self.sequence_of_all()).is_lt() {
@@ -496,7 +571,7 @@ impl FixedTable {
         use_value: impl FnOnce(SequenceNumber, Kind, &[u8]) -> R,
     ) -> Result<Option<R>> {
         let (mut number, mut at, mut block) = self.lower_bound(resident, key, read_sequence)?;
-        if at >= self.layout.rows(block.payload()).count() {
+        if at >= self.rows_in(number) {
             if number + 1 >= self.blocks() {
                 return Ok(None);
             }
