@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 #[cfg(test)]
 mod faults;
+mod fixed;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
