@@ -7,6 +7,7 @@ mod database;
 mod journal;
 pub mod seeds;
 
+pub use crate::table::fixed::fuzz::rows;
 pub use crate::table::fuzz::{block, table};
 pub use database::{batch, database, manifest};
 pub use journal::{journal_mutate, journal_read};

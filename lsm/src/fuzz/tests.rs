@@ -89,6 +89,15 @@ fn all() -> Vec<Seed> {
             }
         }
     }
+    // Which table; then places and what stands there.
+    for (name, program) in [
+        ("as-it-was", &[11][..]),
+        ("narrow", &[7, 0, 16, 0, 2]),
+        ("wide", &[2, 2, 16, 0, 255]),
+        ("crowded", &[5, 8, 16, 0, 9, 9, 32, 0, 1]),
+    ] {
+        add("rows", name, program);
+    }
     let mut edits = Vec::new();
     for edit in payloads(&golden("database/MANIFEST"), LogKind::Manifest) {
         edits.extend_from_slice(&u16::try_from(edit.len()).unwrap().to_le_bytes());
@@ -138,12 +147,13 @@ fn write_missing_seeds() {
 }
 
 type Body = fn(&[u8]);
-const BODIES: [(&str, Body); 7] = [
+const BODIES: [(&str, Body); 8] = [
     ("journal_read", super::journal_read),
     ("journal_mutate", super::journal_mutate),
     ("batch", super::batch),
     ("block", super::block),
     ("table", super::table),
+    ("rows", super::rows),
     ("manifest", super::manifest),
     ("database", super::database),
 ];

@@ -13,6 +13,7 @@
 
 mod check;
 mod cursor;
+pub(crate) mod fuzz;
 mod index;
 mod layout;
 mod reader;
