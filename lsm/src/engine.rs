@@ -93,6 +93,8 @@ pub(crate) struct Engine {
     view: ArcSwap<View>,
     /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
     view_swap: RwLock<()>,
+    /// How many batches there were when a merge last looked.
+    commits_seen: AtomicU64,
     /// The last sequence number that readers see. Changed under `commit` alone.
     visible: AtomicU64,
     snapshots: Mutex<LiveSnapshots>,
@@ -145,6 +147,7 @@ impl Engine {
             manifest: Mutex::new(parts.manifest),
             view: ArcSwap::from_pointee(parts.view),
             view_swap: RwLock::new(()),
+            commits_seen: AtomicU64::new(0),
             visible: AtomicU64::new(parts.visible),
             snapshots: Mutex::new(LiveSnapshots::default()),
             failure: Mutex::new(None),
@@ -284,6 +287,12 @@ impl Engine {
             true => Err(self.failure().map_or_else(closed, |first| Error::failed(&first))),
             false => Ok(()),
         }
+    }
+
+    /// Whether nothing was committed since this was asked the last time: then whoever merges may use all processors.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let commits = self.counters.commits();
+        self.commits_seen.swap(commits, Ordering::Relaxed) == commits
     }
 
     /// Remembers that a write or sync failed, if none did before: nothing is acknowledged any more.

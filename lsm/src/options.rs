@@ -80,6 +80,9 @@ pub struct Tuning {
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
     /// ask. Default: 8.
     pub tier_runs: usize,
+    /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
+    /// others. Default: the processors, at most 4; with [`Background::Manual`] as many.
+    pub merge_threads: usize,
     /// Entries that one step of a flush or a merge handles. Default: 4,096.
     pub step_entries: usize,
     /// Bytes of a manifest from which on a fresh one is begun, if it is also four times as long as that. Default: 1 MiB.
@@ -127,6 +130,7 @@ impl Tuning {
             filter_bits_per_key: 10,
             compression: cfg!(feature = "zstd").then_some(1),
             tier_runs: 8,
+            merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
             step_entries: 4096,
             manifest_bytes: 1 << 20,
             journal: JournalTuning {
@@ -171,6 +175,7 @@ impl Tuning {
             ("block_bytes", self.block_bytes as u64),
             ("restart_interval", self.restart_interval as u64),
             ("tier_runs", self.tier_runs.saturating_sub(1) as u64),
+            ("merge_threads", self.merge_threads as u64),
             ("step_entries", self.step_entries as u64),
         ];
         for (name, value) in at_least_one {

@@ -147,6 +147,11 @@ impl Counters {
         self.compaction_error.lock().clone()
     }
 
+    /// How many batches were committed.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
     /// Asks the flush thread to have the journal say how much is durable, when it is quiet.
     pub(crate) fn mark_due(&self, engine: &Engine) {
         if !self.mark_due.swap(true, Ordering::AcqRel) {

@@ -15,6 +15,7 @@ use crate::batch::KeyspaceId;
 use crate::compaction::drop::{Filter, Retention};
 use crate::compaction::input::Input;
 use crate::compaction::pick::{Pick, pick, pick_all, urgency};
+use crate::compaction::rows::{RowsFault, RowsWork};
 use crate::compaction::tiered;
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -39,6 +40,8 @@ pub(crate) struct Job {
     plan: OutputPlan,
     pick: Pick,
     input: Input,
+    /// What is merged instead where entries have fixed widths.
+    rows: Option<RowsWork>,
     filter: Filter,
     /// Those of the inputs that stay.
     tombstones: RangeTombstones,
@@ -286,7 +289,6 @@ impl Job {
                 inputs.chunk_by(is_one_run).map(|run| run.iter().map(|open| (*open).clone()).collect()),
             );
         }
-        let input = Input::new(runs)?;
         let retention = Retention::new(engine.read_sequences());
         let all = Arc::new(RangeTombstones::new(tombstones.iter().cloned()));
         let output_level = pick.output_level;
@@ -303,8 +305,16 @@ impl Job {
         );
         let has_deletions = inputs().any(|table| table.deletions > 0);
         let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention);
+        let (input, rows) = match keyspace.kind {
+            KeyspaceKind::Sorted => (Input::new(runs)?, None),
+            KeyspaceKind::Fixed(_) => {
+                let work = RowsWork::new(runs, plan.clone(), retention.clone(), &engine.tuning);
+                (Input::new(Vec::new())?, Some(work))
+            }
+        };
         Ok(Self {
             keyspace: id,
+            rows,
             kind: keyspace.kind,
             plan,
             pick,
@@ -321,11 +331,16 @@ impl Job {
     }
 
     fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
-        self.done.iter().map(|(file, _)| *file).chain(self.output.as_ref().map(|output| output.file))
+        let rows = self.rows.iter().flat_map(RowsWork::files);
+        let open = self.output.as_ref().map(|output| output.file);
+        self.done.iter().map(|(file, _)| *file).chain(open).chain(rows)
     }
 
     /// Idle when the merge is done and in the View.
     fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
+        if self.rows.is_some() {
+            return self.step_rows(engine);
+        }
         for _ in 0..engine.tuning.step_entries {
             if !self.input.valid() {
                 self.close_output(engine, None).map_err(Fault::Write)?;
@@ -357,6 +372,27 @@ impl Job {
             self.input.next().map_err(Fault::Read)?;
         }
         Ok(Progress::Working)
+    }
+
+    /// As [`Self::step`], for rows.
+    fn step_rows(&mut self, engine: &Engine) -> Result<Progress, Fault> {
+        let Some(rows) = &mut self.rows else { return Ok(Progress::Idle) };
+        let (tables, older, output_level) = (&self.tables, &self.older, self.pick.output_level);
+        let is_base = |user: &[u8]| {
+            !may_be_deeper(tables, output_level, user) && !older.iter().any(|bounds| bounds.contains(user))
+        };
+        let processors = if engine.is_quiet() { engine.tuning.merge_threads } else { 1 };
+        match rows.step(engine, processors, &is_base) {
+            Ok(None) => Ok(Progress::Working),
+            Ok(Some(done)) => {
+                self.rows = None;
+                self.done = done;
+                self.install(engine).map_err(Fault::Write)?;
+                Ok(Progress::Idle)
+            }
+            Err(RowsFault::Read(error)) => Err(Fault::Read(error)),
+            Err(RowsFault::Write(error)) => Err(Fault::Write(error)),
+        }
     }
 
     /// Whether the output should end before `last_user`.

@@ -1,4 +1,4 @@
-//! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`), what may vanish on the way ([`mod@drop`]),
+//! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
 //! what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
@@ -7,6 +7,7 @@ mod input;
 pub(crate) mod job;
 pub mod pace;
 pub mod pick;
+mod rows;
 pub(crate) mod tiered;
 
 pub(crate) use avoid::Avoided;

@@ -8,7 +8,7 @@ use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::iter::InternalIterator;
-use crate::key::{self, SequenceNumber};
+use crate::key::{self, Kind, SequenceNumber};
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
 use crate::table::fixed::{FixedTable, FixedTableIter, FixedWriter};
@@ -211,7 +211,34 @@ impl AnyTableWriter {
     pub(crate) fn ends_with(&self, internal_key: &[u8]) -> bool {
         match self {
             Self::Sorted(_) => false,
-            Self::Fixed(writer) => key::split(internal_key).is_ok_and(|(user, _)| user == writer.last_key()),
+            Self::Fixed(_) => key::split(internal_key).is_ok_and(|(user, _)| self.ends_with_key(user)),
+        }
+    }
+
+    /// Whether the last row has this key.
+    #[inline]
+    pub(crate) fn ends_with_key(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Sorted(_) => false,
+            Self::Fixed(writer) => writer.last_key() == key,
+        }
+    }
+
+    /// Adds a row, above the one before it.
+    ///
+    /// # Errors
+    /// Io if it cannot be written; InvalidArgument for a table of another kind.
+    #[inline]
+    pub(crate) fn add_row(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        sequence: SequenceNumber,
+        kind: Kind,
+    ) -> Result<()> {
+        match self {
+            Self::Fixed(writer) => writer.add(key, value, sequence, kind),
+            Self::Sorted(_) => Err(Error::new(ErrorKind::InvalidArgument, "a sorted table has no rows")),
         }
     }
 

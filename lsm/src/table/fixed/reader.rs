@@ -162,6 +162,11 @@ impl FixedTable {
         &self.summary
     }
 
+    /// The first prefix of each five hundred blocks: where rows are, roughly.
+    pub(crate) fn top_fences(&self) -> &[u64] {
+        &self.plan.top
+    }
+
     /// Bytes of memory that the open table takes; what is resident or cached not counted.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.plan.top.len() * 8

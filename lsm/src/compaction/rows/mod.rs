@@ -1,0 +1,232 @@
+//! The work of a merge of rows: the same as of other entries, by a shorter way, and in several ranges of keys at once.
+//!
+//! The inputs are cut into ranges of about one size; each is merged for itself, into tables of its own. On request, or when nobody writes, all processors
+//! take part, each with one range; else one does, so that merging does not take from those who write.
+
+mod merge;
+
+use std::sync::Arc;
+
+use super::drop::Retention;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileNumber;
+use crate::key::Kind;
+use crate::levels::OpenTable;
+use crate::options::Tuning;
+use crate::output::OutputPlan;
+use crate::range::KeyRange;
+use crate::table::{AnyTable, AnyTableWriter, TableSummary};
+use merge::RowMerge;
+
+/// Ranges for each processor that may take part: so that the last ones do not wait long for each other.
+const RANGES_EACH: usize = 4;
+
+/// Rows that a range handles in a step, in multiples of what a step of other merges does: they are cheap.
+const STEP_FACTOR: usize = 8;
+
+/// What a range came to.
+#[derive(Debug)]
+enum State {
+    Waiting,
+    Working(Box<Working>),
+    Done,
+}
+
+#[derive(Debug)]
+struct Working {
+    merge: RowMerge,
+    output: Option<(FileNumber, AnyTableWriter)>,
+    /// The stripe of the last row that was looked at, of the key that was written or dropped last.
+    last: Option<(Vec<u8>, usize)>,
+}
+
+/// One range of keys.
+#[derive(Debug)]
+struct Range {
+    bounds: KeyRange,
+    state: State,
+    done: Vec<(FileNumber, TableSummary)>,
+}
+
+/// What made a merge end: reading, which harms nobody else, or writing.
+#[derive(Debug)]
+pub(super) enum RowsFault {
+    Read(Error),
+    Write(Error),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct RowsWork {
+    runs: Vec<Arc<[OpenTable]>>,
+    plan: OutputPlan,
+    retention: Retention,
+    ranges: Vec<Range>,
+}
+
+impl RowsWork {
+    /// The merge of runs, the newest first.
+    pub(super) fn new(
+        runs: Vec<Arc<[OpenTable]>>,
+        plan: OutputPlan,
+        retention: Retention,
+        tuning: &Tuning,
+    ) -> Self {
+        let bounds = cut(&runs, tuning.merge_threads.saturating_mul(RANGES_EACH), tuning.table_bytes);
+        let ranges =
+            bounds.into_iter().map(|bounds| Range { bounds, state: State::Waiting, done: Vec::new() });
+        Self { ranges: ranges.collect(), runs, plan, retention }
+    }
+
+    /// The files that were begun.
+    pub(super) fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
+        self.ranges.iter().flat_map(|range| {
+            let open = match &range.state {
+                State::Working(working) => working.output.as_ref().map(|(file, _)| *file),
+                _ => None,
+            };
+            range.done.iter().map(|(file, _)| *file).chain(open)
+        })
+    }
+
+    /// Goes on with as many ranges as processors may take part. `is_base` says of a key whether nothing of it lies deeper. Returns all tables once they are
+    /// written.
+    ///
+    /// # Errors
+    /// Of reading, after which the merge is to be given up, and of writing.
+    pub(super) fn step(
+        &mut self,
+        engine: &Engine,
+        processors: usize,
+        is_base: &(impl Fn(&[u8]) -> bool + Sync),
+    ) -> Result<Option<Vec<(FileNumber, TableSummary)>>, RowsFault> {
+        let (runs, plan, retention) = (&self.runs, &self.plan, &self.retention);
+        let step = |range: &mut Range| range.step(engine, runs, plan, retention, is_base);
+        let open = self.ranges.iter_mut().filter(|range| !matches!(range.state, State::Done));
+        let mut now: Vec<&mut Range> = open.take(processors.max(1)).collect();
+        match now.as_mut_slice() {
+            [] => {
+                let done = self.ranges.iter_mut().flat_map(|range| std::mem::take(&mut range.done));
+                return Ok(Some(done.collect()));
+            }
+            [only] => step(only)?,
+            _ => {
+                let results: Vec<Result<(), RowsFault>> = std::thread::scope(|scope| {
+                    let threads: Vec<_> = now.into_iter().map(|range| scope.spawn(|| step(range))).collect();
+                    threads
+                        .into_iter()
+                        .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
+                        .collect()
+                });
+                results.into_iter().collect::<Result<(), _>>()?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn panicked() -> RowsFault {
+    RowsFault::Write(Error::new(ErrorKind::Failed, "a thread that merged panicked: a bug of this crate"))
+}
+
+impl Range {
+    fn step(
+        &mut self,
+        engine: &Engine,
+        runs: &[Arc<[OpenTable]>],
+        plan: &OutputPlan,
+        retention: &Retention,
+        is_base: &impl Fn(&[u8]) -> bool,
+    ) -> Result<(), RowsFault> {
+        if matches!(self.state, State::Waiting) {
+            let merge = RowMerge::new(runs, &self.bounds).map_err(RowsFault::Read)?;
+            self.state = State::Working(Box::new(Working { merge, output: None, last: None }));
+        }
+        let State::Working(working) = &mut self.state else { return Ok(()) };
+        for _ in 0..engine.tuning.step_entries.saturating_mul(STEP_FACTOR) {
+            if !working.merge.valid() {
+                if let Some((file, writer)) = working.output.take() {
+                    self.done.push((file, writer.finish().map_err(RowsFault::Write)?));
+                }
+                self.state = State::Done;
+                break;
+            }
+            if working.keeps(retention, is_base) {
+                let full = working.write(engine, plan).map_err(RowsFault::Write)?;
+                self.done.extend(full);
+            }
+            working.merge.next().map_err(RowsFault::Read)?;
+        }
+        Ok(())
+    }
+}
+
+impl Working {
+    /// Whether the current row stays: as [`super::drop::Filter`] has it, without range tombstones.
+    #[inline]
+    fn keeps(&mut self, retention: &Retention, is_base: &impl Fn(&[u8]) -> bool) -> bool {
+        let merge = &self.merge;
+        let stripe = retention.stripe(merge.sequence());
+        match &mut self.last {
+            Some((key, last)) if key == merge.key() => {
+                if *last == stripe {
+                    return false;
+                }
+                *last = stripe;
+            }
+            Some((key, last)) => {
+                key.clear();
+                key.extend_from_slice(merge.key());
+                *last = stripe;
+            }
+            none => *none = Some((merge.key().to_vec(), stripe)),
+        }
+        merge.kind() != Kind::Delete || stripe > 0 || !is_base(merge.key())
+    }
+
+    /// Writes the current row; returns the table that was full before it.
+    #[inline]
+    fn write(&mut self, engine: &Engine, plan: &OutputPlan) -> Result<Option<(FileNumber, TableSummary)>> {
+        let merge = &self.merge;
+        let is_full = self.output.as_ref().is_some_and(|(_, writer)| {
+            writer.estimated_bytes() >= engine.tuning.table_bytes && !writer.ends_with_key(merge.key())
+        });
+        let full = if is_full { self.output.take() } else { None };
+        let full = full.map(|(file, writer)| writer.finish().map(|summary| (file, summary))).transpose()?;
+        let (_, writer) = match &mut self.output {
+            Some(output) => output,
+            None => self.output.insert(plan.create(engine)?),
+        };
+        writer.add_row(merge.key(), merge.value(), merge.sequence(), merge.kind())?;
+        Ok(full)
+    }
+}
+
+/// Ranges of about one size that together are everything; by where the blocks of all inputs begin.
+fn cut(runs: &[Arc<[OpenTable]>], count: usize, table_bytes: u64) -> Vec<KeyRange> {
+    let tables = || runs.iter().flat_map(|run| run.iter());
+    let bytes: u64 = tables().map(|open| open.reference.file_bytes).sum();
+    // None that is not worth a table of its own.
+    let count = count.min(usize::try_from(bytes / table_bytes.max(1)).unwrap_or(usize::MAX)).max(1);
+    let mut fences: Vec<u64> = tables()
+        .filter_map(|open| match &open.table {
+            AnyTable::Fixed(table) => Some(table.top_fences()),
+            AnyTable::Sorted(_) => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
+    fences.sort_unstable();
+    let mut cuts: Vec<u64> =
+        (1..count).filter_map(|part| fences.get(fences.len() * part / count).copied()).collect();
+    cuts.dedup();
+    let mut lower = Vec::new();
+    let mut ranges = Vec::with_capacity(cuts.len() + 1);
+    for cut in cuts.into_iter().filter(|cut| *cut > 0) {
+        let cut = cut.to_be_bytes().to_vec();
+        ranges.push(KeyRange::until(std::mem::replace(&mut lower, cut.clone()), Some(cut)));
+    }
+    ranges.push(KeyRange::until(lower, None));
+    ranges
+}
