@@ -3,7 +3,7 @@
 //! - *Memory.* The whole budget is its cache.
 //! - *Durability.* `Immediate` is [`Durability::Synced`]. There is nothing like [`Durability::System`]: `None` keeps a commit in the process until a later one is
 //!   immediate. It is what comes nearest, and weaker than what the others do there: read its unsynced writes with that in mind. As its documentation asks,
-//!   an immediate commit follows from time to time (after 64 MiB of writes, the others' write buffer), without which no page is ever freed.
+//!   an immediate commit follows from time to time (after 10,000 commits, or 64 MiB of writes, the others' write buffer), without which no page is ever freed.
 //! - *Reading.* A thread keeps its read transaction and table until it must see newer writes.
 //! - *Filters, compression, journal.* None.
 //! - *Prefix deletes.* `retain_in`, over the prefix's range.
@@ -20,8 +20,9 @@ use crate::store::{Configuration, Direction, Durability, Entries, Operation, Rea
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bench");
 
-/// Bytes of unsynced writes after which one is.
+/// Bytes of unsynced writes after which one is, and commits: each keeps the pages that it replaced.
 const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
+const UNSYNCED_COMMITS_MAX: u64 = 10_000;
 
 type Map = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
@@ -29,6 +30,8 @@ pub(crate) struct Redb {
     db: Database,
     /// Bytes written since the last immediate commit.
     unsynced_bytes: AtomicU64,
+    /// And commits since.
+    unsynced_commits: AtomicU64,
 }
 
 impl Redb {
@@ -36,7 +39,7 @@ impl Redb {
         let db = Database::builder()
             .set_cache_size(to_usize(configuration.memory_bytes))
             .create(configuration.path.join("bench.redb"))?;
-        let store = Self { db, unsynced_bytes: AtomicU64::new(0) };
+        let store = Self { db, unsynced_bytes: AtomicU64::new(0), unsynced_commits: AtomicU64::new(0) };
         store.sync()?;
         Ok(store)
     }
@@ -75,9 +78,13 @@ impl Store for Redb {
             })
             .sum();
         let unsynced = self.unsynced_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let immediate = durability == Durability::Synced || unsynced >= UNSYNCED_BYTES_MAX;
+        let commits = self.unsynced_commits.fetch_add(1, Ordering::Relaxed);
+        let immediate = durability == Durability::Synced
+            || unsynced >= UNSYNCED_BYTES_MAX
+            || commits >= UNSYNCED_COMMITS_MAX;
         if immediate {
             self.unsynced_bytes.store(0, Ordering::Relaxed);
+            self.unsynced_commits.store(0, Ordering::Relaxed);
             self.commit(operations, redb::Durability::Immediate)
         } else {
             self.commit(operations, redb::Durability::None)
