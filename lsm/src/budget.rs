@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::BlockCache;
 use crate::charge::Charge;
+use crate::memtable::fixed::Pool;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
@@ -22,6 +23,8 @@ pub(crate) struct Budget {
     write_bytes_max: usize,
     cache: Arc<BlockCache>,
     memtables: Arc<Charge>,
+    /// Memory of memtables of rows, for the next.
+    pool: Arc<Pool>,
     /// What tables keep in memory beside the cache.
     resident: Arc<Charge>,
     /// What was pinned when a View was last installed.
@@ -32,11 +35,13 @@ impl Budget {
     /// A budget of which the write buffers may take so much.
     pub(crate) fn new(memory_bytes: usize, write_bytes_max: usize) -> Self {
         let cache = Arc::new(BlockCache::new(0));
+        let memtables = Arc::<Charge>::default();
         let budget = Self {
+            pool: Arc::new(Pool::charged(Arc::clone(&memtables))),
             memory_bytes,
             write_bytes_max,
             cache,
-            memtables: Arc::default(),
+            memtables,
             resident: Arc::default(),
             pinned_before: AtomicUsize::new(0),
         };
@@ -74,6 +79,11 @@ impl Budget {
             bytes,
         ];
         taken.into_iter().fold(0, usize::saturating_add) <= self.memory_bytes
+    }
+
+    /// Where memtables of rows get their memory.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// What all open tables take, likewise.

@@ -215,14 +215,16 @@ impl Engine {
         let all = self.budget.memtables().bytes();
         let frozen: usize = view.frozen.iter().map(|generation| generation.memory_bytes()).sum();
         let active: usize = view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum();
-        let pinned = all.saturating_sub(frozen.saturating_add(active));
+        // What is kept for the next memtable is there in its place.
+        let own = frozen.saturating_add(active).saturating_add(self.budget.pool().bytes());
+        let pinned = all.saturating_sub(own);
         (frozen.saturating_add(self.tuning.write_buffer_bytes), pinned)
     }
 
     /// A memtable, charged; `before` is the one whose place it takes: what came into that may come into this.
     pub(crate) fn new_memtable(&self, kind: KeyspaceKind, before: Option<&Memtable>) -> Memtable {
-        let rows_expected = before.map_or(0, Memtable::entry_count);
-        Memtable::charged(kind, rows_expected, Arc::clone(self.budget.memtables()))
+        let rows_expected = before.map_or(0, |before| before.entry_count() / 4 * 5);
+        Memtable::charged(kind, rows_expected, self.budget.memtables(), self.budget.pool())
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.

@@ -5,7 +5,7 @@
 //! times fewer. The crate's only unsafe code is here and in the region of a resident table (`table/fixed/region.rs`).
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
@@ -17,14 +17,25 @@ const MAPPED_BYTES_MIN: usize = 1 << 20;
 /// # Safety
 /// Any bits, all zeros among them, must be a value; the alignment is at most eight.
 #[expect(unsafe_code, reason = "says what the type system cannot: that zeroed memory is a value")]
-pub(crate) unsafe trait Cell: Default {}
+pub(crate) unsafe trait Cell: Default {
+    /// Makes it zero.
+    fn zero(&self);
+}
 
 // SAFETY: an integer, of which any bits are a value.
 #[expect(unsafe_code, reason = "see the trait")]
-unsafe impl Cell for AtomicU32 {}
+unsafe impl Cell for AtomicU32 {
+    fn zero(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
+}
 // SAFETY: an integer, of which any bits are a value.
 #[expect(unsafe_code, reason = "see the trait")]
-unsafe impl Cell for AtomicU64 {}
+unsafe impl Cell for AtomicU64 {
+    fn zero(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
+}
 
 /// Cells that begin as zeros; those that nobody touches take no memory.
 pub(crate) struct Cells<T> {
@@ -59,6 +70,13 @@ impl<T: Cell> Cells<T> {
             Memory::Mapped(map, _) => unsafe { std::slice::from_raw_parts(map.as_ptr().cast(), self.count) },
             Memory::Heap(cells) => cells,
         }
+    }
+}
+
+impl<T: Cell> Cells<T> {
+    /// Makes all of them zeros again.
+    pub(crate) fn clear(&mut self) {
+        self.as_slice().iter().for_each(T::zero);
     }
 }
 
@@ -148,7 +166,6 @@ pub(crate) fn prefetch_at<T>(slice: &[T], index: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
 
     #[test]
     fn cells_begin_as_zeros_and_keep_what_is_put_in() {

@@ -324,7 +324,7 @@ fn replay(
             Arc::new(KeyspaceView {
                 name: Arc::clone(&record.name),
                 kind: record.kind,
-                active: Memtable::charged(record.kind, 0, Arc::clone(budget.memtables())),
+                active: Memtable::charged(record.kind, 0, budget.memtables(), budget.pool()),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             }),

@@ -13,6 +13,7 @@
 //! The first commit of a session, and the first after a rotation, creates the log: its number is set aside in the manifest, it is created
 //! durably, and the manifest names it, before anything in it is acknowledged.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -247,6 +248,9 @@ impl Engine {
     }
 }
 
+/// Operations that are looked at before they are applied: so many places in a memtable of rows are fetched at once.
+const AHEAD: usize = 8;
+
 /// Puts the operations of a batch into the active memtables of a view, those that `wanted` lets through; returns how many operations there
 /// are.
 ///
@@ -261,7 +265,23 @@ pub(crate) fn apply_to(
     // Most batches stay in one keyspace for long stretches.
     let mut last: Option<(KeyspaceId, &Memtable)> = None;
     let mut count = 0;
-    for (sequence, operation) in (first..).zip(Operations::new(payload)) {
+    let mut operations = (first..).zip(Operations::new(payload));
+    // What was taken from `operations` and not yet applied.
+    let mut ahead: VecDeque<(SequenceNumber, Result<(KeyspaceId, Operation)>)> =
+        VecDeque::with_capacity(AHEAD);
+    loop {
+        while ahead.len() < AHEAD
+            && let Some(next) = operations.next()
+        {
+            if let (_, Ok((id, Operation::Put { key, .. } | Operation::Delete { key }))) = &next
+                && let Some((last, Memtable::Fixed(memtable))) = last
+                && last == *id
+            {
+                memtable.expect_key(payload.get(key.clone()).unwrap_or_default());
+            }
+            ahead.push_back(next);
+        }
+        let Some((sequence, operation)) = ahead.pop_front() else { break };
         let (keyspace, operation): (KeyspaceId, Operation) = operation?;
         count += 1;
         if !wanted(keyspace, sequence) {

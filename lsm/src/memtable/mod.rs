@@ -15,6 +15,7 @@ use crate::key::SequenceNumber;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
 use crate::table::Found;
+use fixed::Pool;
 
 pub use fixed::{FixedIter, FixedMemtable};
 pub use sorted::{SortedIter, SortedMemtable};
@@ -40,11 +41,18 @@ macro_rules! delegate {
 impl Memtable {
     /// An empty one for a keyspace of this kind, whose bytes are charged for as long as somebody keeps it. `rows_expected` is how many entries may come:
     /// a guess that makes it faster.
-    pub(crate) fn charged(kind: KeyspaceKind, rows_expected: usize, charge: Arc<Charge>) -> Self {
+    pub(crate) fn charged(
+        kind: KeyspaceKind,
+        rows_expected: usize,
+        charge: &Arc<Charge>,
+        pool: &Arc<Pool>,
+    ) -> Self {
         match kind {
-            KeyspaceKind::Sorted => Self::Sorted(Arc::new(SortedMemtable::charged(charge))),
+            KeyspaceKind::Sorted => Self::Sorted(Arc::new(SortedMemtable::charged(Arc::clone(charge)))),
             KeyspaceKind::Fixed(widths) => {
-                Self::Fixed(Arc::new(FixedMemtable::charged(widths, rows_expected, charge)))
+                let memtable =
+                    FixedMemtable::charged(widths, rows_expected, Arc::clone(charge), Arc::clone(pool));
+                Self::Fixed(Arc::new(memtable))
             }
         }
     }

@@ -108,6 +108,10 @@ impl AnyTable {
 
 /// A cursor over a table of either kind.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "behind a pointer every step would be slower; there are few of them"
+)]
 pub enum AnyTableIter {
     /// Over entries of any length.
     Sorted(TableIter),
@@ -164,6 +168,7 @@ impl InternalIterator for AnyTableIter {
 
 /// A table of either kind that is being written.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one or two at a time")]
 pub(crate) enum AnyTableWriter {
     Sorted(TableWriter),
     Fixed(FixedWriter),

@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod fixed;
 #[cfg(test)]
 mod golden;

@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::{self, Kind, TRAILER_BYTES};
 
+/// Rows that are fetched ahead of the current one.
+const AHEAD_ROWS: usize = 12;
+
 /// A cursor over entries of a memtable, which it keeps alive.
 pub struct FixedIter {
     memtable: Arc<FixedMemtable>,
@@ -89,6 +92,10 @@ impl InternalIterator for FixedIter {
 
     fn next(&mut self) -> Result<()> {
         if self.valid() {
+            // In their order, rows lie anywhere.
+            if let Some(ahead) = self.run.get(self.index + AHEAD_ROWS) {
+                self.memtable.prefetch_row(*ahead);
+            }
             self.go_to(Some(self.index + 1));
         }
         Ok(())

@@ -8,6 +8,7 @@
 
 mod iter;
 mod part;
+mod pool;
 mod runs;
 mod sort;
 
@@ -26,6 +27,7 @@ use crate::value::Value;
 
 pub use iter::FixedIter;
 use part::{Layout, Part, Row};
+pub(crate) use pool::Pool;
 use runs::Runs;
 
 /// Rows of the first part, at least.
@@ -81,6 +83,8 @@ pub struct FixedMemtable {
     deletion_count: AtomicUsize,
     memory_bytes: AtomicUsize,
     charge: Arc<Charge>,
+    /// Where parts come from and go to.
+    pool: Arc<Pool>,
     sequence_min: AtomicU64,
     sequence_max: AtomicU64,
     runs: Mutex<Runs>,
@@ -91,11 +95,16 @@ pub struct FixedMemtable {
 impl FixedMemtable {
     /// An empty one for entries of these widths, alone.
     pub fn new(widths: Widths) -> Self {
-        Self::charged(widths, 0, Arc::default())
+        Self::charged(widths, 0, Arc::default(), Arc::default())
     }
 
     /// An empty one that expects so many rows; its bytes are charged for as long as somebody keeps it. It takes none before the first row.
-    pub(crate) fn charged(widths: Widths, rows_expected: usize, charge: Arc<Charge>) -> Self {
+    pub(crate) fn charged(
+        widths: Widths,
+        rows_expected: usize,
+        charge: Arc<Charge>,
+        pool: Arc<Pool>,
+    ) -> Self {
         Self {
             layout: Layout::new(widths),
             widths,
@@ -106,6 +115,7 @@ impl FixedMemtable {
             deletion_count: AtomicUsize::new(0),
             memory_bytes: AtomicUsize::new(0),
             charge,
+            pool,
             sequence_min: AtomicU64::new(SEQUENCE_MAX),
             sequence_max: AtomicU64::new(0),
             runs: Mutex::default(),
@@ -153,6 +163,14 @@ impl FixedMemtable {
         self.parts.iter().take(count).filter_map(OnceLock::get)
     }
 
+    /// Has a row fetched.
+    #[inline]
+    fn prefetch_row(&self, id: RowId) {
+        if let Some(part) = self.parts.get(id.part()).and_then(OnceLock::get) {
+            part.prefetch_row(id.number());
+        }
+    }
+
     fn row(&self, id: RowId) -> Option<Row<'_>> {
         Some(self.parts.get(id.part())?.get()?.row(id.number()))
     }
@@ -196,9 +214,17 @@ impl FixedMemtable {
             .parts
             .get(count)
             .expect("255 parts, nearly all of 2^24 rows, are more than a terabyte of memory");
-        let bytes = slot.get_or_init(|| Part::new(self.layout, rows)).slot_bytes();
+        let bytes = slot.get_or_init(|| self.pool.take(self.layout, rows)).slot_bytes();
         self.part_count.store(count + 1, Ordering::Release);
         bytes
+    }
+
+    /// Has the place fetched where the newest write of a key stands, or will.
+    #[inline]
+    pub(crate) fn expect_key(&self, key: &[u8]) {
+        if let Some(part) = self.parts().next_back() {
+            part.prefetch(hash(key));
+        }
     }
 
     /// Has what a lookup of this key needs first fetched.
@@ -271,6 +297,10 @@ impl FixedMemtable {
 impl Drop for FixedMemtable {
     fn drop(&mut self) {
         self.charge.subtract(self.memory_bytes());
+        // The largest is the last: the next memtable begins with one of that size.
+        if let Some(last) = self.parts.iter_mut().rev().find_map(OnceLock::take) {
+            self.pool.give(last);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const ROWS_MAX: usize = (1 << 24) - 2;
 const HEAD_WORDS: usize = 2;
 
 /// How the rows of a keyspace lie in memory.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     key_words: usize,
     row_words: usize,
@@ -148,6 +148,29 @@ impl Part {
             capacity,
             count: AtomicU32::new(0),
         }
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Bytes that it takes when it is full.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.slot_bytes() + size_of_val(self.rows.as_slice())
+    }
+
+    /// Makes it empty. Rows are overwritten when there are new ones; nobody reads one that no slot names.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        *self.count.get_mut() = 0;
+    }
+
+    /// Has a row fetched.
+    #[inline]
+    pub(super) fn prefetch_row(&self, number: u32) {
+        let start = number as usize * self.layout.row_words;
+        memory::prefetch_at(self.rows.as_slice(), start);
+        memory::prefetch_at(self.rows.as_slice(), start + self.layout.row_words - 1);
     }
 
     /// Bytes that the slots take from the beginning.

@@ -77,7 +77,7 @@ fn written(choice: u8) -> (Vec<u8>, Vec<Handle>) {
 }
 
 /// Makes all checksums right.
-fn reseal(file: &mut Vec<u8>, blocks: &[Handle]) {
+fn reseal(file: &mut [u8], blocks: &[Handle]) {
     let identity = IDENTITY.to_bytes();
     for handle in blocks {
         let (start, length) = (usize::try_from(handle.offset).unwrap_or(0), handle.bytes as usize);

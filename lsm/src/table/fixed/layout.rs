@@ -450,7 +450,7 @@ mod tests {
             let mut builder = RowsBuilder::new(layout);
             let mut number = 0u8;
             while !builder.is_full() && number < 200 {
-                let kind = if kinds && number % 3 == 0 { Kind::Delete } else { Kind::Put };
+                let kind = if kinds && number.is_multiple_of(3) { Kind::Delete } else { Kind::Put };
                 builder.add(&vec![number; key], &vec![number + 1; value], u64::from(number) + 9, kind);
                 number += 1;
             }
@@ -465,7 +465,7 @@ mod tests {
                 rows.key(index, &mut found);
                 assert_eq!((found, rows.value(index)), (vec![number; key], &*vec![number + 1; value]));
                 assert_eq!(rows.sequence(index), sequences.then_some(u64::from(number) + 9));
-                assert_eq!(rows.kind(index).unwrap() == Kind::Delete, kinds && number % 3 == 0);
+                assert_eq!(rows.kind(index).unwrap() == Kind::Delete, kinds && number.is_multiple_of(3));
                 for guess in [0, index, usize::from(number) * 2, 1000] {
                     assert_eq!(rows.lower_bound(row::prefix(&vec![number; key]), guess, rows.count()), index);
                 }

@@ -51,13 +51,14 @@ impl Region {
             return None;
         }
         let place = self.place(block)?;
-        // SAFETY: `place` begins `block_bytes` bytes inside the map, which lives as long as `self`. The state was WHOLE when it was loaded (acquire): `put` stored that
-        // (release) after its copy, and nobody writes to a block whose state is not ABSENT before. WHOLE is never left.
         #[expect(
             unsafe_code,
             reason = "a block that is written once, by one thread, and read by many afterwards"
         )]
-        Some(unsafe { std::slice::from_raw_parts(place, self.block_bytes) })
+        // SAFETY: `place` begins `block_bytes` bytes inside the map, which lives as long as `self`. The state was WHOLE when it was loaded (acquire): `put` stored that
+        // (release) after its copy, and nobody writes to a block whose state is not ABSENT before. WHOLE is never left.
+        let bytes = unsafe { std::slice::from_raw_parts(place, self.block_bytes) };
+        Some(bytes)
     }
 
     /// Puts a block in, whose bytes were verified, unless it is there or somebody is putting it in.

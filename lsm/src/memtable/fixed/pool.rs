@@ -1,0 +1,99 @@
+//! Memory of memtables that are no more, kept for the next: the system zeroes each page that it gives anew, which costs as much as writing to it.
+//!
+//! One part is kept, the last that was given back; it counts as memtables' memory.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::part::{Layout, Part};
+use crate::charge::Charge;
+
+/// Smaller parts are not worth keeping, in rows.
+const ROWS_MIN: usize = 1 << 12;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    kept: Mutex<Option<Part>>,
+    charge: Arc<Charge>,
+}
+
+impl Pool {
+    /// A pool whose memory counts as this.
+    pub(crate) fn charged(charge: Arc<Charge>) -> Self {
+        Self { kept: Mutex::default(), charge }
+    }
+
+    /// A part with room for about so many rows.
+    pub(super) fn take(&self, layout: Layout, rows: usize) -> Part {
+        let mut kept = self.kept.lock();
+        let fits = |part: &mut Part| {
+            part.layout() == layout && (rows - rows / 4..=rows.saturating_mul(2)).contains(&part.capacity())
+        };
+        match kept.take_if(|part| fits(part)) {
+            Some(part) => {
+                self.charge.subtract(part.memory_bytes());
+                part
+            }
+            None => Part::new(layout, rows),
+        }
+    }
+
+    /// Bytes of memory that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.lock().as_ref().map_or(0, Part::memory_bytes)
+    }
+
+    /// Keeps a part, empty, in the place of the one that was kept.
+    pub(super) fn give(&self, mut part: Part) {
+        if part.capacity() < ROWS_MIN {
+            return;
+        }
+        part.clear();
+        self.charge.add(part.memory_bytes());
+        let before = self.kept.lock().replace(part);
+        if let Some(before) = before {
+            self.charge.subtract(before.memory_bytes());
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(part) = self.kept.get_mut() {
+            self.charge.subtract(part.memory_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Kind;
+    use crate::row::Widths;
+
+    #[test]
+    fn what_was_given_back_is_empty_and_counted() {
+        let charge = Arc::<Charge>::default();
+        let pool = Pool::charged(Arc::clone(&charge));
+        let layout = Layout::new(Widths::new(8, 4).unwrap());
+        let part = pool.take(layout, 10_000);
+        for number in 0..10_000u64 {
+            assert!(part.add(&number.to_be_bytes(), b"abcd", number, number + 1, Kind::Put));
+        }
+        assert_eq!(charge.bytes(), 0, "what is in use is the memtable's to count");
+        pool.give(part);
+        assert!(charge.bytes() > 10_000 * 20);
+        assert_eq!(pool.take(layout, 100).capacity(), 100, "one that is much too large is left");
+        let other = Layout::new(Widths::new(8, 12).unwrap());
+        assert_eq!(pool.take(other, 10_000).count(), 0);
+        let again = pool.take(layout, 9_000);
+        assert_eq!((again.capacity(), again.count(), charge.bytes()), (10_000, 0, 0));
+        assert!((0..10_000u64).all(|number| again.get(&number.to_be_bytes(), number, u64::MAX).is_none()));
+        pool.give(again);
+        pool.give(Part::new(layout, 5_000));
+        drop(pool);
+        assert_eq!(charge.bytes(), 0);
+    }
+}
