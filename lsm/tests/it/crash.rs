@@ -212,7 +212,8 @@ fn drive(tuning: &Tuning, seed: u64, steps: usize, skipped: Option<SyncSite>) ->
 fn tunings() -> [Tuning; 2] {
     let mut every_commit = tiny(1);
     every_commit.frozen_max = 1;
-    let mut some = tiny(600);
+    // A few commits a generation.
+    let mut some = tiny(900);
     some.compression = None;
     [some, every_commit]
 }

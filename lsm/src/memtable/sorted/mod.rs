@@ -1,8 +1,6 @@
 //! The sorted write buffer: the newest writes of one keyspace, in memory until a flush makes a table of them.
 //!
-//! Entries lie in a lock-free skip list ([`crossbeam_skiplist`]), ordered as internal keys. Keys and values are places in the
-//! encoded batch that brought them, which all its entries share: a commit allocates once for its bytes, not twice an entry. Each key
-//! carries its first eight bytes as a number, so that most comparisons on the way down touch no other memory.
+//! Entries lie in a [`tree`] of its own memory, ordered as internal keys; keys and values are copied there, so that a batch need not be kept.
 //!
 //! Range tombstones are few and read often: a list of what was added, from which the searchable set is built when the first reader
 //! asks after a change (copy on write, then shared).
@@ -11,173 +9,24 @@
 //! visible; the sequence number that they read at decides.
 
 mod iter;
+mod tree;
 
-use std::borrow::Borrow;
-use std::cmp::Ordering as KeyOrder;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_skiplist::SkipMap;
 use parking_lot::Mutex;
 
 use crate::batch::Operation;
 use crate::charge::Charge;
 use crate::error::Result;
-use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, TRAILER_BYTES, parse_trailer, trailer};
+use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::Found;
 use crate::value::Value;
+use tree::{Cursor, Tree};
 
 pub use iter::SortedIter;
-
-/// Memory of one entry beside its bytes: the node (key 40, value 8, reference count 8, 1.33 pointers on average up to 16)
-/// and the allocator's own.
-const ENTRY_OVERHEAD_BYTES: usize = 88;
-
-/// What the skip list compares: a stored key, or one that is looked for. (A trait object, because a stored key cannot be borrowed as
-/// anything that a reader could make without allocating.)
-trait KeyView {
-    fn prefix(&self) -> u64;
-    fn user(&self) -> &[u8];
-    fn trailer(&self) -> u64;
-}
-
-#[inline]
-fn compare(a: &(impl KeyView + ?Sized), b: &(impl KeyView + ?Sized)) -> KeyOrder {
-    a.prefix()
-        .cmp(&b.prefix())
-        .then_with(|| a.user().cmp(b.user()))
-        .then_with(|| a.trailer().cmp(&b.trailer()))
-}
-
-/// The first eight bytes as a big-endian number, zeros after the end. Where two differ they order as the keys do; where they are equal
-/// the keys decide.
-#[inline]
-fn prefix_of(user: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let length = user.len().min(8);
-    if let (Some(to), Some(from)) = (bytes.get_mut(..length), user.get(..length)) {
-        to.copy_from_slice(from);
-    }
-    u64::from_be_bytes(bytes)
-}
-
-impl PartialEq for dyn KeyView + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        compare(self, other).is_eq()
-    }
-}
-
-impl Eq for dyn KeyView + '_ {}
-
-impl PartialOrd for dyn KeyView + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<KeyOrder> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for dyn KeyView + '_ {
-    fn cmp(&self, other: &Self) -> KeyOrder {
-        compare(self, other)
-    }
-}
-
-/// A key in the list: a place in its batch, and the trailer of internal keys, as a number.
-#[derive(Clone, Debug)]
-struct StoredKey {
-    batch: Arc<[u8]>,
-    start: u32,
-    length: u32,
-    prefix: u64,
-    trailer: u64,
-}
-
-/// A value in the list: a place in the batch of its key.
-#[derive(Clone, Copy, Debug)]
-struct StoredValue {
-    start: u32,
-    length: u32,
-}
-
-fn slice(batch: &[u8], start: u32, length: u32) -> &[u8] {
-    let start = start as usize;
-    batch.get(start..start + length as usize).unwrap_or_default()
-}
-
-impl KeyView for StoredKey {
-    #[inline]
-    fn prefix(&self) -> u64 {
-        self.prefix
-    }
-
-    #[inline]
-    fn user(&self) -> &[u8] {
-        slice(&self.batch, self.start, self.length)
-    }
-
-    #[inline]
-    fn trailer(&self) -> u64 {
-        self.trailer
-    }
-}
-
-impl PartialEq for StoredKey {
-    fn eq(&self, other: &Self) -> bool {
-        compare(self, other).is_eq()
-    }
-}
-
-impl Eq for StoredKey {}
-
-impl PartialOrd for StoredKey {
-    fn partial_cmp(&self, other: &Self) -> Option<KeyOrder> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for StoredKey {
-    #[inline]
-    fn cmp(&self, other: &Self) -> KeyOrder {
-        compare(self, other)
-    }
-}
-
-impl<'a> Borrow<dyn KeyView + 'a> for StoredKey {
-    fn borrow(&self) -> &(dyn KeyView + 'a) {
-        self
-    }
-}
-
-/// A key that is looked for.
-struct Target<'a> {
-    prefix: u64,
-    user: &'a [u8],
-    trailer: u64,
-}
-
-impl<'a> Target<'a> {
-    fn new(user: &'a [u8], trailer: u64) -> Self {
-        Self { prefix: prefix_of(user), user, trailer }
-    }
-}
-
-impl KeyView for Target<'_> {
-    #[inline]
-    fn prefix(&self) -> u64 {
-        self.prefix
-    }
-
-    #[inline]
-    fn user(&self) -> &[u8] {
-        self.user
-    }
-
-    #[inline]
-    fn trailer(&self) -> u64 {
-        self.trailer
-    }
-}
 
 #[derive(Debug, Default)]
 struct Tombstones {
@@ -187,12 +36,12 @@ struct Tombstones {
 
 /// The newest writes of one keyspace.
 pub struct SortedMemtable {
-    entries: SkipMap<StoredKey, StoredValue>,
+    /// The entries, which scans keep alive.
+    entries: Arc<Tree>,
     tombstones: Mutex<Tombstones>,
     /// So that a reader of a memtable without range tombstones takes no lock.
     tombstone_count: AtomicUsize,
-    entry_count: AtomicUsize,
-    memory_bytes: AtomicUsize,
+    tombstone_bytes: AtomicUsize,
     /// What all memtables of the database take.
     charge: Arc<Charge>,
     sequence_min: AtomicU64,
@@ -208,12 +57,11 @@ impl SortedMemtable {
     /// An empty one whose bytes are charged for as long as somebody keeps it.
     pub(crate) fn charged(charge: Arc<Charge>) -> Self {
         Self {
-            charge,
-            entries: SkipMap::new(),
+            entries: Arc::new(Tree::new(Arc::clone(&charge))),
             tombstones: Mutex::new(Tombstones::default()),
             tombstone_count: AtomicUsize::new(0),
-            entry_count: AtomicUsize::new(0),
-            memory_bytes: AtomicUsize::new(0),
+            tombstone_bytes: AtomicUsize::new(0),
+            charge,
             sequence_min: AtomicU64::new(SEQUENCE_MAX),
             sequence_max: AtomicU64::new(0),
         }
@@ -221,17 +69,17 @@ impl SortedMemtable {
 
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.entry_count.load(Ordering::Acquire) == 0 && self.tombstone_count.load(Ordering::Acquire) == 0
+        self.entries.entry_count() == 0 && self.tombstone_count.load(Ordering::Acquire) == 0
     }
 
     /// Entries, range tombstones not counted.
     pub fn entry_count(&self) -> usize {
-        self.entry_count.load(Ordering::Relaxed)
+        self.entries.entry_count()
     }
 
     /// About how many bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes.load(Ordering::Relaxed)
+        self.entries.memory_bytes() + self.tombstone_bytes.load(Ordering::Relaxed)
     }
 
     /// The largest sequence number in it; 0 where it is empty.
@@ -245,57 +93,38 @@ impl SortedMemtable {
     }
 
     /// Adds one operation of `batch`. One caller at a time; readers may run beside it.
-    pub fn apply(&self, batch: &Arc<[u8]>, operation: Operation, sequence: SequenceNumber) {
-        let bytes = match operation {
-            Operation::Put { key, value } => self.insert(batch, key, value, sequence, Kind::Put),
-            Operation::Delete { key } => self.insert(batch, key, 0..0, sequence, Kind::Delete),
-            Operation::DeleteRange { start, end } => self.insert_tombstone(batch, start, end, sequence),
-        };
-        self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.charge.add(bytes);
-        self.sequence_min.fetch_min(sequence, Ordering::AcqRel);
-        self.sequence_max.fetch_max(sequence, Ordering::AcqRel);
+    pub fn apply(&self, batch: &[u8], operation: Operation, sequence: SequenceNumber) {
+        let part = |range: Range<usize>| batch.get(range).unwrap_or_default();
+        match operation {
+            Operation::Put { key, value } => {
+                self.entries.insert(part(key), trailer(sequence, Kind::Put), part(value));
+            }
+            Operation::Delete { key } => {
+                self.entries.insert(part(key), trailer(sequence, Kind::Delete), &[]);
+            }
+            Operation::DeleteRange { start, end } => self.insert_tombstone(RangeTombstone {
+                start: part(start).to_vec(),
+                end: end.map(|end| part(end).to_vec()),
+                sequence,
+            }),
+        }
+        // One writer: nobody changes them between. They are looked at when a flush begins and at recovery.
+        if sequence < self.sequence_min() {
+            self.sequence_min.store(sequence, Ordering::Release);
+        }
+        if sequence > self.sequence_max() {
+            self.sequence_max.store(sequence, Ordering::Release);
+        }
     }
 
-    fn insert(
-        &self,
-        batch: &Arc<[u8]>,
-        key: Range<usize>,
-        value: Range<usize>,
-        sequence: SequenceNumber,
-        kind: Kind,
-    ) -> usize {
-        let bytes = key.len() + value.len() + ENTRY_OVERHEAD_BYTES;
-        let place = |range: &Range<usize>| (narrow(range.start), narrow(range.len()));
-        let (start, length) = place(&key);
-        let key = StoredKey {
-            batch: Arc::clone(batch),
-            start,
-            length,
-            prefix: prefix_of(slice(batch, start, length)),
-            trailer: u64::from_be_bytes(trailer(sequence, kind)),
-        };
-        let (start, length) = place(&value);
-        self.entries.insert(key, StoredValue { start, length });
-        self.entry_count.fetch_add(1, Ordering::AcqRel);
-        bytes
-    }
-
-    fn insert_tombstone(
-        &self,
-        batch: &[u8],
-        start: Range<usize>,
-        end: Option<Range<usize>>,
-        sequence: SequenceNumber,
-    ) -> usize {
-        let owned = |range: Range<usize>| batch.get(range).unwrap_or_default().to_vec();
-        let tombstone = RangeTombstone { start: owned(start), end: end.map(owned), sequence };
+    fn insert_tombstone(&self, tombstone: RangeTombstone) {
         let bytes = 2 * (tombstone.start.len() + tombstone.end.as_ref().map_or(0, Vec::len) + 64);
         let mut tombstones = self.tombstones.lock();
         tombstones.added.push(tombstone);
         tombstones.built = None;
         self.tombstone_count.store(tombstones.added.len(), Ordering::Release);
-        bytes
+        self.tombstone_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.charge.add(bytes);
     }
 
     /// The range tombstones, those not yet visible included; `None` where there are none.
@@ -313,39 +142,23 @@ impl SortedMemtable {
     /// # Errors
     /// Never for what [`Self::apply`] put in; the signature is the tables'.
     pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
-        let target = Target::new(user_key, !(read_sequence << 8 | 0xff));
-        let Some(entry) = self.entries.lower_bound(Bound::Included(&target as &dyn KeyView)) else {
+        let Some((trailer, value)) = self.entries.get(user_key, !(read_sequence << 8 | 0xff)) else {
             return Ok(None);
         };
-        let key = entry.key();
-        if key.user() != user_key {
-            return Ok(None);
-        }
-        let (sequence, kind) = parse_trailer(key.trailer.to_be_bytes())?;
-        let value = entry.value();
-        Ok(Some((sequence, kind, Value::from(slice(&key.batch, value.start, value.length)))))
+        let (sequence, kind) = parse_trailer(trailer.to_be_bytes())?;
+        Ok(Some((sequence, kind, Value::from(value))))
     }
 
     /// A cursor over its entries, which it keeps alive. Entries that are inserted while it moves may or may not be seen: they are
     /// not visible to whoever reads at a sequence number that was visible when the cursor was made.
-    pub fn iter(self: &Arc<Self>) -> SortedIter {
-        SortedIter::new(Arc::clone(self))
+    pub fn iter(&self) -> SortedIter {
+        SortedIter::new(Cursor::new(Arc::clone(&self.entries)))
     }
-}
-
-/// A place in a batch as 32 bits.
-fn narrow(place: usize) -> u32 {
-    const _: () = assert!(crate::batch::BATCH_BYTES_MAX <= u32::MAX as usize);
-    debug_assert!(
-        place <= crate::batch::BATCH_BYTES_MAX,
-        "batches are bounded where they are built and read"
-    );
-    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 impl Drop for SortedMemtable {
     fn drop(&mut self) {
-        self.charge.subtract(self.memory_bytes());
+        self.charge.subtract(self.tombstone_bytes.load(Ordering::Relaxed));
     }
 }
 
@@ -364,14 +177,6 @@ impl std::fmt::Debug for SortedMemtable {
     }
 }
 
-/// Writes the internal key of a stored one to `out`.
-fn internal_key(key: &StoredKey, out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(key.user());
-    out.extend_from_slice(&key.trailer.to_be_bytes());
-    debug_assert_eq!(out.len(), key.user().len() + TRAILER_BYTES);
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -380,6 +185,7 @@ pub(crate) mod tests {
     use crate::key::{seek_key, split};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::ops::Bound;
 
     fn fill(memtable: &SortedMemtable, first: SequenceNumber, build: impl FnOnce(&mut Encoder, KeyspaceId)) {
         let mut batch = Encoder::default();
