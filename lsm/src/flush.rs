@@ -146,7 +146,10 @@ impl FlushJob {
 
     fn begin(&self, engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Result<Open> {
         let (kind, has_deletions, mut iter) = match memtable {
-            Memtable::Sorted(memtable) => (KeyspaceKind::Sorted, true, Source::Memtable(memtable.iter())),
+            Memtable::Sorted(memtable) => {
+                let newest = memtable.sequence_max();
+                (KeyspaceKind::Sorted, true, Source::Memtable(memtable.iter(), newest))
+            }
             Memtable::Fixed(memtable) => (
                 KeyspaceKind::Fixed(memtable.widths()),
                 memtable.deletion_count() > 0,

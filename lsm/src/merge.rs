@@ -176,6 +176,19 @@ impl<I: InternalIterator> MergingIterator<I> {
         Ok(())
     }
 
+    /// Moves the current source alone, in the direction in which the merge goes, past entries that the caller has no use for.
+    ///
+    /// # Errors
+    /// Those of `position`.
+    pub fn move_current(&mut self, position: impl FnOnce(&mut I) -> Result<()>) -> Result<()> {
+        let winner = self.winner();
+        if let (true, Some(source)) = (self.valid, self.sources.get_mut(winner)) {
+            position(source).map_err(|error| self.fail(error))?;
+            self.replay();
+        }
+        Ok(())
+    }
+
     #[inline]
     fn step(&mut self, direction: Direction) -> Result<()> {
         if !self.valid {

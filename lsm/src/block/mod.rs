@@ -421,7 +421,7 @@ fn malformed(offset: usize, entries_bytes: usize) -> Error {
 
 /// The rank at which a reader who sees `sequence` starts looking.
 #[inline]
-pub(crate) fn rank_seen_by(sequence: SequenceNumber) -> Rank {
+pub(crate) const fn rank_seen_by(sequence: SequenceNumber) -> Rank {
     !(sequence << 8 | 0xff)
 }
 

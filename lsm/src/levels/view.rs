@@ -273,6 +273,34 @@ impl RunIter {
         Ok(())
     }
 
+    /// Whether `user` comes before all that the table after the current one may hold.
+    pub fn is_before_next(&self, user: &[u8]) -> bool {
+        self.level.get(self.index + 1).is_none_or(|next| user < next.reference.bounds.lower.as_slice())
+    }
+
+    /// Whether all that comes before `user` lies in tables before the current one.
+    pub fn is_in_previous(&self, user: &[u8]) -> bool {
+        self.table().is_none_or(|open| user <= open.reference.bounds.lower.as_slice())
+    }
+
+    /// Moves to the first entry behind the current table.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub fn next_table(&mut self) -> Result<()> {
+        self.current = None;
+        self.skip_forward()
+    }
+
+    /// Moves to the last entry before the current table.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub fn previous_table(&mut self) -> Result<()> {
+        self.current = None;
+        self.skip_backward()
+    }
+
     /// The first table that may hold `user` or a larger key.
     fn table_at_or_after(&self, user: &[u8]) -> usize {
         self.level.partition_point(|open| !open.reference.bounds.is_before_end(user))

@@ -18,7 +18,7 @@ use crate::table::Found;
 use fixed::Pool;
 
 pub use fixed::{FixedIter, FixedMemtable};
-pub use sorted::{SortedIter, SortedMemtable};
+pub use sorted::{FragmentCursor, SortedIter, SortedMemtable};
 
 /// A write buffer of either kind; a clone is a handle to the same one.
 #[derive(Clone, Debug)]
@@ -96,7 +96,16 @@ impl Memtable {
         delegate!(self, memtable => memtable.apply(batch, operation, sequence))
     }
 
-    /// The range tombstones, those not yet visible included; `None` where there are none.
+    /// The newest range tombstone over `key` that a reader at `read_sequence` sees: its sequence number, or 0 where there is none.
+    #[inline]
+    pub fn newest_covering(&self, key: &[u8], read_sequence: SequenceNumber) -> SequenceNumber {
+        match self {
+            Self::Sorted(memtable) => memtable.newest_covering(key, read_sequence),
+            Self::Fixed(_) => 0,
+        }
+    }
+
+    /// The range tombstones as one set, made anew, for whoever writes them elsewhere; `None` where there are none.
     pub fn range_tombstones(&self) -> Option<Arc<RangeTombstones>> {
         match self {
             Self::Sorted(memtable) => memtable.range_tombstones(),

@@ -88,10 +88,15 @@ impl Keys {
 
     /// How many keys are at or below `key`.
     fn count_through(&self, key: &[u8]) -> usize {
+        self.count_while(|boundary| boundary <= key)
+    }
+
+    /// How many keys `are` so, which the first ones are.
+    fn count_while(&self, are: impl Fn(&[u8]) -> bool) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.get(middle).is_some_and(|boundary| boundary <= key) {
+            if self.get(middle).is_some_and(&are) {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -125,6 +130,8 @@ pub struct RangeTombstones {
     node_ends: Vec<u32>,
     /// Of each node, descending.
     sequences: Vec<SequenceNumber>,
+    /// Where tombstones follow each other without a gap: the number of the boundary where that begins, and of the one where it ends.
+    islands: Vec<(u32, u32)>,
     sequence_min: SequenceNumber,
     sequence_max: SequenceNumber,
     /// The smallest range that encloses all.
@@ -185,6 +192,7 @@ impl RangeTombstones {
         let bounds = boundaries.get(0).map(|lower| KeyRange::until(lower, last));
         Self {
             bounds,
+            islands: islands(&spans),
             node_ends,
             sequences: placed.into_iter().map(|(_, sequence)| sequence).collect(),
             sequence_min: spans.iter().map(|span| span.sequence).min().unwrap_or(0),
@@ -233,6 +241,13 @@ impl RangeTombstones {
             node >>= 1;
         }
         newest
+    }
+
+    /// The numbers of the boundaries between which tombstones lie without a gap, around fragment `fragment`.
+    fn island(&self, fragment: usize) -> Option<(usize, usize)> {
+        let after = self.islands.partition_point(|(start, _)| *start as usize <= fragment);
+        let (start, end) = *self.islands.get(after.checked_sub(1)?)?;
+        ((end as usize) > fragment).then_some((start as usize, end as usize))
     }
 
     /// The tombstones as they were given, by start, then newest first.
@@ -296,6 +311,7 @@ impl RangeTombstones {
             + self.spans.capacity() * size_of::<Span>()
             + self.node_ends.capacity() * size_of::<u32>()
             + self.sequences.capacity() * size_of::<SequenceNumber>()
+            + self.islands.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Appends the set to `out`.
@@ -366,6 +382,19 @@ impl RangeTombstones {
         decoder.finish("range tombstones")?;
         Ok(Self::new(tombstones))
     }
+}
+
+/// See [`RangeTombstones::islands`]; `spans` come by their starts.
+fn islands(spans: &[Span]) -> Vec<(u32, u32)> {
+    let mut islands: Vec<(u32, u32)> = Vec::new();
+    for span in spans {
+        match islands.last_mut() {
+            Some((_, end)) if span.start <= *end => *end = span.end.max(*end),
+            _ => islands.push((span.start, span.end)),
+        }
+    }
+    islands.shrink_to_fit();
+    islands
 }
 
 /// Calls `place` for each node of the tree whose leaves together are those of `span`.

@@ -51,6 +51,32 @@ proptest! {
     }
 
     #[test]
+    fn runs_end_where_nothing_newer_lies(all in some_tombstones(), key in small_key(), above in 0u64..20) {
+        let set = Arc::new(RangeTombstones::new(all.clone()));
+        // All the places at which an answer may change.
+        let mut edges: Vec<Vec<u8>> = all.iter().flat_map(|one| [Some(one.start.clone()), one.end.clone()]).flatten().collect();
+        edges.sort();
+        edges.dedup();
+        for read_sequence in [7, SEQUENCE_MAX] {
+            let is_covered = |key: &[u8]| model(&all, key, read_sequence) > above;
+            let mut cursor = TombstoneCursor::new(Arc::clone(&set), read_sequence);
+            if cursor.newest_covering(&key) > above {
+                let end = edges.iter().find(|edge| **edge > key && !is_covered(edge));
+                prop_assert_eq!(cursor.end_of_run(above, |_| false), end.map(Vec::as_slice));
+                prop_assert!(cursor.newest_before(end.map(Vec::as_slice)) > above);
+                let start = cursor.start_of_run(above, |_| false).map(<[u8]>::to_vec);
+                let start = start.unwrap_or_default();
+                prop_assert!(start <= key && edges.iter().filter(|edge| start <= **edge && **edge <= key).all(|edge| is_covered(edge)));
+                let mut before = TombstoneCursor::new(Arc::clone(&set), read_sequence);
+                prop_assert!(before.newest_before(Some(&start)) <= above);
+                cursor.newest_covering(&key);
+                let near = cursor.end_of_run(above, |edge| edge > key.as_slice()).map(<[u8]>::to_vec);
+                prop_assert!(near.is_none_or(|near| near > key && end.is_none_or(|end| near <= *end)));
+            }
+        }
+    }
+
+    #[test]
     fn a_set_comes_back_from_its_bytes(all in some_tombstones()) {
         let set = RangeTombstones::new(all);
         let mut bytes = Vec::new();

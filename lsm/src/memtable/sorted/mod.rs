@@ -2,20 +2,18 @@
 //!
 //! Entries lie in a [`tree`] of its own memory, ordered as internal keys; keys and values are copied there, so that a batch need not be kept.
 //!
-//! Range tombstones are few and read often: a list of what was added, from which the searchable set is built when the first reader
-//! asks after a change (copy on write, then shared).
+//! Range tombstones stand beside them, searched where they are added ([`tombstones`]).
 //!
 //! One writer at a time (the commit lock) inserts; readers run beside it without locks. They see entries that are not yet
 //! visible; the sequence number that they read at decides.
 
 mod iter;
+mod tombstones;
 mod tree;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::batch::Operation;
 use crate::charge::Charge;
@@ -24,28 +22,21 @@ use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::Found;
 use crate::value::Value;
+use tombstones::Tombstones;
 use tree::{Cursor, Tree};
 
 pub use iter::SortedIter;
-
-#[derive(Debug, Default)]
-struct Tombstones {
-    added: Vec<RangeTombstone>,
-    built: Option<Arc<RangeTombstones>>,
-}
+pub use tombstones::FragmentCursor;
 
 /// The newest writes of one keyspace.
 pub struct SortedMemtable {
     /// The entries, which scans keep alive.
     entries: Arc<Tree>,
-    tombstones: Mutex<Tombstones>,
-    /// So that a reader of a memtable without range tombstones takes no lock.
-    tombstone_count: AtomicUsize,
-    tombstone_bytes: AtomicUsize,
-    /// What all memtables of the database take.
-    charge: Arc<Charge>,
+    tombstones: Tombstones,
     sequence_min: AtomicU64,
     sequence_max: AtomicU64,
+    /// Of the entries alone.
+    entry_sequence_max: AtomicU64,
 }
 
 impl SortedMemtable {
@@ -58,18 +49,16 @@ impl SortedMemtable {
     pub(crate) fn charged(charge: Arc<Charge>) -> Self {
         Self {
             entries: Arc::new(Tree::new(Arc::clone(&charge))),
-            tombstones: Mutex::new(Tombstones::default()),
-            tombstone_count: AtomicUsize::new(0),
-            tombstone_bytes: AtomicUsize::new(0),
-            charge,
+            tombstones: Tombstones::new(charge),
             sequence_min: AtomicU64::new(SEQUENCE_MAX),
             sequence_max: AtomicU64::new(0),
+            entry_sequence_max: AtomicU64::new(0),
         }
     }
 
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
-        self.entries.entry_count() == 0 && self.tombstone_count.load(Ordering::Acquire) == 0
+        self.entries.entry_count() == 0 && self.tombstones.is_empty()
     }
 
     /// Entries, range tombstones not counted.
@@ -79,7 +68,7 @@ impl SortedMemtable {
 
     /// About how many bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
-        self.entries.memory_bytes() + self.tombstone_bytes.load(Ordering::Relaxed)
+        self.entries.memory_bytes() + self.tombstones.memory_bytes()
     }
 
     /// The largest sequence number in it; 0 where it is empty.
@@ -95,6 +84,7 @@ impl SortedMemtable {
     /// Adds one operation of `batch`. One caller at a time; readers may run beside it.
     pub fn apply(&self, batch: &[u8], operation: Operation, sequence: SequenceNumber) {
         let part = |range: Range<usize>| batch.get(range).unwrap_or_default();
+        let is_entry = !matches!(operation, Operation::DeleteRange { .. });
         match operation {
             Operation::Put { key, value } => {
                 self.entries.insert(part(key), trailer(sequence, Kind::Put), part(value));
@@ -102,7 +92,7 @@ impl SortedMemtable {
             Operation::Delete { key } => {
                 self.entries.insert(part(key), trailer(sequence, Kind::Delete), &[]);
             }
-            Operation::DeleteRange { start, end } => self.insert_tombstone(RangeTombstone {
+            Operation::DeleteRange { start, end } => self.tombstones.insert(RangeTombstone {
                 start: part(start).to_vec(),
                 end: end.map(|end| part(end).to_vec()),
                 sequence,
@@ -115,26 +105,34 @@ impl SortedMemtable {
         if sequence > self.sequence_max() {
             self.sequence_max.store(sequence, Ordering::Release);
         }
-    }
-
-    fn insert_tombstone(&self, tombstone: RangeTombstone) {
-        let bytes = 2 * (tombstone.start.len() + tombstone.end.as_ref().map_or(0, Vec::len) + 64);
-        let mut tombstones = self.tombstones.lock();
-        tombstones.added.push(tombstone);
-        tombstones.built = None;
-        self.tombstone_count.store(tombstones.added.len(), Ordering::Release);
-        self.tombstone_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.charge.add(bytes);
-    }
-
-    /// The range tombstones, those not yet visible included; `None` where there are none.
-    pub fn range_tombstones(&self) -> Option<Arc<RangeTombstones>> {
-        if self.tombstone_count.load(Ordering::Acquire) == 0 {
-            return None;
+        if is_entry && sequence > self.entry_sequence_max() {
+            self.entry_sequence_max.store(sequence, Ordering::Release);
         }
-        let mut tombstones = self.tombstones.lock();
-        let Tombstones { added, built } = &mut *tombstones;
-        Some(Arc::clone(built.get_or_insert_with(|| Arc::new(RangeTombstones::new(added.iter().cloned())))))
+    }
+
+    /// The largest sequence number of an entry; 0 where there is none.
+    pub fn entry_sequence_max(&self) -> SequenceNumber {
+        self.entry_sequence_max.load(Ordering::Acquire)
+    }
+
+    /// The range tombstones as one set, made anew, for whoever writes them elsewhere; `None` where there are none.
+    pub fn range_tombstones(&self) -> Option<Arc<RangeTombstones>> {
+        (!self.tombstones.is_empty()).then(|| Arc::new(self.tombstones.to_set()))
+    }
+
+    /// The newest range tombstone over `key` that a reader at `read_sequence` sees: its sequence number, or 0 where there is none.
+    #[inline]
+    pub fn newest_covering(&self, key: &[u8], read_sequence: SequenceNumber) -> SequenceNumber {
+        self.tombstones.newest_covering(key, read_sequence)
+    }
+
+    /// What a scan at `read_sequence` asks for range tombstones: the fragments, and sets; `None` where there are none.
+    pub fn tombstone_cursors(
+        &self,
+        read_sequence: SequenceNumber,
+    ) -> Option<(FragmentCursor, Arc<[Arc<RangeTombstones>]>)> {
+        let cursors = || (FragmentCursor::new(&self.tombstones, read_sequence), self.tombstones.wide_sets());
+        (!self.tombstones.is_empty()).then(cursors)
     }
 
     /// The newest entry of `user_key` that a reader at `read_sequence` sees. Range tombstones are not looked at.
@@ -153,12 +151,6 @@ impl SortedMemtable {
     /// not visible to whoever reads at a sequence number that was visible when the cursor was made.
     pub fn iter(&self) -> SortedIter {
         SortedIter::new(Cursor::new(Arc::clone(&self.entries)))
-    }
-}
-
-impl Drop for SortedMemtable {
-    fn drop(&mut self) {
-        self.charge.subtract(self.tombstone_bytes.load(Ordering::Relaxed));
     }
 }
 
@@ -231,15 +223,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn range_tombstones_are_rebuilt_after_a_change() {
+    fn range_tombstones_are_seen_at_once() {
         let memtable = SortedMemtable::new();
-        assert!(memtable.range_tombstones().is_none());
+        assert!(memtable.range_tombstones().is_none() && memtable.tombstone_cursors(9).is_none());
         fill(&memtable, 1, |batch, keyspace| batch.delete_prefix(keyspace, b"a"));
         assert!(!memtable.is_empty());
-        let first = memtable.range_tombstones().unwrap();
-        assert!(Arc::ptr_eq(&first, &memtable.range_tombstones().unwrap()));
-        fill(&memtable, 2, |batch, keyspace| batch.delete_prefix(keyspace, b"b"));
-        assert!(!Arc::ptr_eq(&first, &memtable.range_tombstones().unwrap()));
+        assert_eq!(memtable.newest_covering(b"ab", 9), 1);
+        fill(&memtable, 2, |batch, keyspace| batch.delete_prefix(keyspace, b"ab"));
+        assert_eq!((memtable.newest_covering(b"ab", 9), memtable.newest_covering(b"ab", 1)), (2, 1));
+        assert_eq!(memtable.range_tombstones().unwrap().len(), 2);
+        assert_eq!((memtable.sequence_max(), memtable.entry_sequence_max()), (2, 0));
     }
 
     #[derive(Clone, Debug)]

@@ -22,6 +22,8 @@ struct Copied {
     count: usize,
     /// The count: nowhere.
     index: usize,
+    /// How many copies were made.
+    copies: u64,
 }
 
 /// Where to stand in a leaf.
@@ -45,6 +47,7 @@ fn last_of(leaf: &Leaf) -> Place<'_> {
 impl Copied {
     /// Stands at a place that is found in `tree` as it is now; nowhere, where there is none.
     fn enter<'a>(&mut self, tree: &'a Tree, find: impl Fn() -> Place<'a>) {
+        self.copies += 1;
         tree.stable(|| {
             (self.count, self.index) = (0, 0);
             let Some((leaf, order, at)) = find() else { return };
@@ -67,7 +70,8 @@ impl Cursor {
     /// A cursor that stands nowhere yet.
     pub(in super::super) fn new(tree: Arc<Tree>) -> Self {
         let entries = [None; LEAF_ENTRIES];
-        Self { tree, copy: Copied { leaf: Link::new(), next: Link::new(), entries, count: 0, index: 0 } }
+        let copy = Copied { leaf: Link::new(), next: Link::new(), entries, count: 0, index: 0, copies: 0 };
+        Self { tree, copy }
     }
 
     pub(in super::super) fn seek_to_first(&mut self) {
@@ -92,16 +96,9 @@ impl Cursor {
     /// Stands on the last entry at or below the key.
     pub(in super::super) fn seek_for_prev(&mut self, user: &[u8], trailer: u64) {
         let tree = &*self.tree;
-        let target = Target { user, trailer };
         self.copy.enter(tree, || {
-            let leaf = tree.leaf(target)?;
-            let order = leaf.order();
-            let rank = leaf.lower_bound(order, target);
-            let is_it = leaf.entry(order, rank).is_some_and(|entry| target.compare(entry).is_eq());
-            match if is_it { Some(rank) } else { rank.checked_sub(1) } {
-                Some(rank) => Some((leaf, order, At::Rank(rank))),
-                None => last_of(leaf.prev.load()?),
-            }
+            let (leaf, order, rank) = tree.last_at_or_below(Target { user, trailer })?;
+            Some((leaf, order, At::Rank(rank)))
         });
     }
 
@@ -143,6 +140,11 @@ impl Cursor {
         self.copy.index < self.copy.count
     }
 
+    /// How often it copied a leaf: while that is the same, all that it stands on was there at one moment.
+    pub(in super::super) fn copies(&self) -> u64 {
+        self.copy.copies
+    }
+
     #[inline]
     fn entry(&self) -> Option<Entry<'_>> {
         if self.valid() { self.copy.entries.get(self.copy.index).copied().flatten() } else { None }
@@ -152,6 +154,12 @@ impl Cursor {
     #[inline]
     pub(in super::super) fn key(&self) -> &[u8] {
         self.entry().map_or(&[], Entry::internal_key)
+    }
+
+    /// User key and trailer of the entry.
+    #[inline]
+    pub(in super::super) fn place(&self) -> Option<(&[u8], u64)> {
+        self.entry().map(|entry| (entry.user(), entry.trailer()))
     }
 
     /// The value of the entry; empty where there is none.

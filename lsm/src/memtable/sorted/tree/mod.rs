@@ -320,6 +320,29 @@ impl Tree {
         Some((next, next.order(), 0))
     }
 
+    /// The leaf and the rank of the last entry at or below `target`.
+    fn last_at_or_below(&self, target: Target<'_>) -> Option<(&Leaf, Order, usize)> {
+        let leaf = self.leaf(target)?;
+        let order = leaf.order();
+        let rank = leaf.lower_bound(order, target);
+        let is_it = leaf.entry(order, rank).is_some_and(|entry| target.compare(entry).is_eq());
+        if let Some(rank) = if is_it { Some(rank) } else { rank.checked_sub(1) } {
+            return Some((leaf, order, rank));
+        }
+        let before = leaf.prev.load()?;
+        let order = before.order();
+        Some((before, order, order.count().checked_sub(1)?))
+    }
+
+    /// User key and trailer of the last entry at or below a user key and a trailer.
+    pub(super) fn last_through(&self, user: &[u8], trailer: u64) -> Option<(&[u8], u64)> {
+        let found = self.stable(|| {
+            let (leaf, order, rank) = self.last_at_or_below(Target { user, trailer })?;
+            leaf.entry(order, rank)
+        })?;
+        Some((found.user(), found.trailer()))
+    }
+
     /// Trailer and value of the first entry of a user key at or behind a trailer.
     pub(super) fn get(&self, user: &[u8], trailer: u64) -> Option<(u64, &[u8])> {
         let found = self.stable(|| {

@@ -24,6 +24,7 @@ fn insert(tree: &Tree, model: &mut Model, user: &[u8], trailer: u64) {
 
 fn place(cursor: &Cursor) -> Option<(Vec<u8>, u64)> {
     let (user, trailer) = cursor.key().split_last_chunk::<TRAILER_BYTES>()?;
+    assert_eq!(cursor.place(), Some((user, u64::from_be_bytes(*trailer))));
     Some((user.to_vec(), u64::from_be_bytes(*trailer)))
 }
 

@@ -1,0 +1,150 @@
+//! What a reader at one sequence number sees in a keyspace's view: lookups, and cursors in both directions.
+//!
+//! The sources of a view are ordered: the active memtable, the frozen ones, level 0 from its newest table, the levels below. For
+//! one key, what a source holds is newer than what any later source does, and that goes for range tombstones over the key too. So a lookup
+//! asks the sources in order and ends at the first that knows the key or deletes it; a scan merges them all, takes the newest
+//! visible entry of each key, and asks the range tombstones of all.
+
+mod scan;
+mod skyline;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::key::{Kind, SequenceNumber};
+use crate::levels::{KeyspaceView, OpenTable, OpenTree};
+use crate::range_tombstone::RangeTombstones;
+use crate::table::{AnyTable, Found, Lookup};
+use crate::value::Value;
+
+pub use scan::{Backward, Forward};
+pub use source::Source;
+
+fn live((sequence, kind, value): Found, covered: SequenceNumber) -> Option<Value> {
+    (kind == Kind::Put && sequence > covered).then_some(value)
+}
+
+fn newest_covering(
+    tombstones: Option<&Arc<RangeTombstones>>,
+    key: &[u8],
+    read_sequence: SequenceNumber,
+) -> SequenceNumber {
+    tombstones.map_or(0, |tombstones| tombstones.newest_covering(key, read_sequence))
+}
+
+/// The value of `key` that a reader at `read_sequence` sees.
+///
+/// # Errors
+/// Io or corruption, naming file and offset.
+pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Value>> {
+    for memtable in view.memtables() {
+        let covered = memtable.newest_covering(key, read_sequence);
+        if let Some(found) = memtable.get(key, read_sequence)? {
+            return Ok(live(found, covered));
+        }
+        if covered > 0 {
+            return Ok(None);
+        }
+    }
+    let hash = crate::filter::hash(key);
+    let [newest, runs @ ..] = view.tables.levels();
+    let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
+    for open in newest.chain(runs.iter().filter_map(|level| OpenTree::find(level, key))) {
+        let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
+        let AnyTable::Sorted(table) = &open.table else { continue };
+        if let Some(found) = table.get_hashed(key, hash, read_sequence)? {
+            return Ok(live(found, covered));
+        }
+        if covered > 0 {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// The values of many keys, in their order. Each table is asked once for all keys that may be in it.
+///
+/// # Errors
+/// Io or corruption, naming file and offset.
+pub fn multi_get<K: AsRef<[u8]>>(
+    view: &KeyspaceView,
+    keys: &[K],
+    read_sequence: SequenceNumber,
+) -> Result<Vec<Option<Value>>> {
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
+    order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
+    let mut lookups: Vec<Lookup<'_>> =
+        order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+    let mut missing = lookups.len();
+    for memtable in view.memtables() {
+        if memtable.is_empty() {
+            continue;
+        }
+        for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
+            let covered = memtable.newest_covering(lookup.user_key, read_sequence);
+            let found = memtable.get(lookup.user_key, read_sequence)?;
+            lookup.found = settled(found, covered);
+            missing -= usize::from(lookup.found.is_some());
+        }
+    }
+    let [newest, runs @ ..] = view.tables.levels();
+    if missing > 0 && view.tables.tables().next().is_some() {
+        for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
+            lookup.hash = crate::filter::hash(lookup.user_key);
+        }
+        for open in newest.iter().chain(runs.iter().flat_map(|level| level.iter())) {
+            if missing == 0 {
+                break;
+            }
+            missing -= multi_get_table(open, &mut lookups, read_sequence)?;
+        }
+    }
+    let mut values: Vec<Option<Value>> = vec![None; keys.len()];
+    for (index, lookup) in order.into_iter().zip(lookups) {
+        if let (Some(slot), Some(found)) = (values.get_mut(index), lookup.found) {
+            *slot = live(found, 0);
+        }
+    }
+    Ok(values)
+}
+
+/// What a source's answer means: a range tombstone over what was found (or over nothing) is a deletion.
+fn settled(found: Option<Found>, covered: SequenceNumber) -> Option<Found> {
+    match found {
+        Some(found) if found.0 > covered => Some(found),
+        _ if covered > 0 => Some((covered, Kind::Delete, Value::new())),
+        found => found,
+    }
+}
+
+/// Asks one table; returns how many lookups it settled.
+fn multi_get_table(
+    open: &OpenTable,
+    lookups: &mut [Lookup<'_>],
+    read_sequence: SequenceNumber,
+) -> Result<usize> {
+    let bounds = &open.reference.bounds;
+    let start = lookups.partition_point(|lookup| lookup.user_key < bounds.lower.as_slice());
+    let end = lookups.partition_point(|lookup| bounds.is_before_end(lookup.user_key));
+    let Some(inside) = lookups.get_mut(start..end) else { return Ok(0) };
+    let pending: Vec<bool> = inside.iter().map(|lookup| lookup.found.is_none()).collect();
+    if !pending.contains(&true) {
+        return Ok(0);
+    }
+    if let AnyTable::Sorted(table) = &open.table {
+        table.multi_get(inside, read_sequence)?;
+    }
+    let mut settled_count = 0;
+    for (lookup, was_pending) in inside.iter_mut().zip(pending) {
+        if was_pending {
+            let covered = newest_covering(open.tombstones.as_ref(), lookup.user_key, read_sequence);
+            lookup.found = settled(lookup.found.take(), covered);
+            settled_count += usize::from(lookup.found.is_some());
+        }
+    }
+    Ok(settled_count)
+}
