@@ -6,6 +6,11 @@
 use std::time::Instant;
 
 use super::*;
+use crate::catalog::Holding;
+use crate::id::ObjectHash;
+use crate::pack::{ChunkEntry, FrameEntry, FramePlace, Toc};
+use crate::repository::layout::ObjectName;
+use crate::segment::PackContents;
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
@@ -74,4 +79,84 @@ fn a_first_backup_of_200_000_entries_comes_back() {
     let [before, after] = [&machine, &again]
         .map(|machine| machine.catalog.state(&last, &KeyRange::all()).unwrap().map(|entry| entry.unwrap()));
     assert!(before.eq(after), "the same as it was");
+}
+
+/// So many packs of ten frames of a hundred chunks, one behind the other; none of a number that stands below.
+fn packs_of(numbers: std::ops::Range<u64>) -> impl Iterator<Item = PackContents> {
+    let place = |number: u64| FramePlace {
+        number: u32::try_from(number).unwrap(),
+        offset: 112 + 70_000 * number,
+        stored_bytes: 70_000,
+    };
+    let frame = move |pack: u64, number: u64| FrameEntry {
+        place: place(number),
+        raw_bytes: 800_000,
+        chunks: (0..100)
+            .map(|n| ChunkEntry { id: chunk(1000 * pack + 100 * number + n), length: 8000 })
+            .collect(),
+    };
+    numbers.map(move |pack| PackContents {
+        name: ObjectHash::from_bytes(*chunk(u64::MAX - pack).as_bytes()),
+        stored_bytes: 112 + 700_000,
+        toc: Toc { frames: (0..10).map(|number| frame(pack, number)).collect() },
+    })
+}
+
+#[test]
+#[ignore = "long: half a minute without optimisation"]
+fn chunks_are_found_in_an_index_of_a_million() {
+    const PACKS: u64 = 1000;
+    let dir = testing::state_dir();
+    // As much as the program gives it.
+    let options = CatalogOptions { memory_bytes: 64 << 20, ..options(dir.path()) };
+    let machine = Machine { catalog: Catalog::open(&options).unwrap(), dir };
+    let target = machine.catalog.target("/t").unwrap();
+    let packs: Vec<PackContents> = packs_of(0..PACKS).collect();
+    let held: Vec<_> =
+        packs.iter().map(|pack| (ObjectName::Pack(pack.name).key(), Holding::put(1))).collect();
+    machine.catalog.record_holdings(target, &held).unwrap();
+    let mut run = machine.begin("host", 1);
+    let mut segments = Vec::new();
+    timed("write the index", || {
+        for pack in packs {
+            run.pack(pack).unwrap();
+            while run.is_full() {
+                segments.extend(run.flush().unwrap());
+            }
+        }
+        segments.extend(run.flush().unwrap());
+    });
+    drop(run);
+    timed("apply it", || segments.iter().for_each(|segment| machine.catalog.apply(segment).unwrap()));
+    let chunks = 1000 * PACKS;
+    let look_up = |what: &str, catalog: &Catalog, numbers: &mut dyn Iterator<Item = u64>, known: bool| {
+        let numbers: Vec<ChunkId> = numbers.map(chunk).collect();
+        for size in [32, 1024] {
+            let took = Instant::now();
+            for ids in numbers.chunks(size) {
+                assert!(catalog.known(ids).unwrap().into_iter().all(|found| found == known));
+            }
+            let each = took.elapsed().as_nanos() / numbers.len() as u128;
+            println!("{what}, {size} at a time: {each} ns each");
+        }
+    };
+    let all = |catalog: &Catalog| {
+        look_up("stored together", catalog, &mut (0..chunks), true);
+        look_up("scattered", catalog, &mut (0..chunks).map(|n| n * 611_953 % chunks), true);
+        look_up("unknown", catalog, &mut (chunks..2 * chunks), false);
+    };
+    all(&machine.catalog);
+    let Machine { dir, catalog } = machine;
+    timed("close", || catalog.close().unwrap());
+    let machine = timed("open again", || Machine { catalog: Catalog::open(&options).unwrap(), dir });
+    all(&machine.catalog);
+    timed("the contents of a pack", || {
+        let wanted = packs_of(17..18).next().unwrap();
+        assert_eq!(machine.catalog.pack(wanted.name).unwrap(), Some(wanted));
+    });
+    let bytes: u64 = std::fs::read_dir(machine.dir.path().join("catalog"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    println!("{bytes} bytes in the catalog");
 }
