@@ -2,6 +2,9 @@
 //!
 //! Nothing is deleted in the old one, since that would read its tables and merge them. What no segment tells, the targets' numbers and what each of them holds,
 //! is taken over as far as it can be read; everything else comes from the targets again.
+//!
+//! The new one is made beside the old one, and is whole and durable before that is moved: a crash leaves the old one, to be replaced again, or the new one, or for
+//! a moment none, with the new one beside ([`finish_replacing`]).
 
 use std::fs::{self, File};
 use std::io;
@@ -15,11 +18,14 @@ use crate::error::{CATALOG_IN_USE, Error, ErrorKind, Result};
 
 use super::Catalog;
 use super::applier::Limits;
+use super::damage::is_damage;
 use super::open::{CatalogOptions, ENGINE_DIR, claim};
-use super::store::{Keyspaces, LAYOUT, meta, open_engine};
+use super::store::{HOLDINGS, Keyspaces, LAYOUTS_TAKEN_OVER, META, TARGETS, meta, open_engine, open_sorted};
 
 /// Where a catalog goes that is not believed any more; the one that was there before is removed.
 const ASIDE_DIR: &str = "catalog.aside";
+/// Where one is made that is to take another's place.
+const NEW_DIR: &str = "catalog.new";
 /// Locked by whoever opens the catalog for writing, as long as it opens.
 const LOCK_FILE: &str = "catalog.lock";
 /// Rows that are taken over at once.
@@ -64,6 +70,7 @@ impl Catalog {
     pub fn open_anew(options: &CatalogOptions) -> Result<Self> {
         let engine_dir = options.dir.join(ENGINE_DIR);
         let _alone = Opening::alone(&options.dir)?;
+        finish_replacing(options, &engine_dir)?;
         if engine_dir.exists() {
             match open_engine(&engine_dir, options.memory_bytes, false) {
                 // Whatever it has to say at its end: it is not needed any more.
@@ -79,54 +86,96 @@ impl Catalog {
 
     /// The same, for one who has seen that nobody writes there and sees to it that nobody begins to.
     pub(super) fn make_anew(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
-        let was_there = engine_dir.exists();
-        let (db, spaces) = replace(options, engine_dir)?;
-        if was_there {
-            take_over(options, &db, &spaces)?;
-        }
+        let (db, spaces) = replace(options, engine_dir, Kept::WhatNoSegmentTells)?;
         Self::assemble_to_write(options, limits, db, spaces)
     }
 }
 
-/// Sets aside what is at `engine_dir` and makes an empty catalog there.
-pub(super) fn replace(options: &CatalogOptions, engine_dir: &Path) -> Result<(Db, Keyspaces)> {
-    let aside = options.dir.join(ASIDE_DIR);
+/// What comes into a new catalog from the one whose place it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Its targets and holdings, if it is of this repository, and as far as they can be read.
+    WhatNoSegmentTells,
+    Nothing,
+}
+
+/// Sets aside what is at `engine_dir`, which nobody has open, and puts an empty catalog there.
+pub(super) fn replace(options: &CatalogOptions, engine_dir: &Path, kept: Kept) -> Result<(Db, Keyspaces)> {
+    let (new, aside) = (options.dir.join(NEW_DIR), options.dir.join(ASIDE_DIR));
+    remove(&new)?;
+    let db = open_engine(&new, options.memory_bytes, false)?;
+    let spaces = Keyspaces::open(&db)?;
+    if kept == Kept::WhatNoSegmentTells && engine_dir.exists() {
+        take_over(options, engine_dir, &db, &spaces)?;
+    }
+    // Durable, and with it all that was written before.
+    claim(options, &db, &spaces)?;
+    drop(spaces);
+    db.close()?;
     if engine_dir.exists() {
-        if aside.exists() {
-            fs::remove_dir_all(&aside).map_err(|error| failed("remove", &aside, error))?;
-        }
+        remove(&aside)?;
         fs::rename(engine_dir, &aside).map_err(|error| failed("set aside", engine_dir, error))?;
     }
+    put_in_place(options, &new, engine_dir)?;
     let db = open_engine(engine_dir, options.memory_bytes, false)?;
     let spaces = Keyspaces::open(&db)?;
-    claim(options, &db, &spaces)?;
     Ok((db, spaces))
 }
 
-/// Takes over what no segment tells from the catalog that was set aside: what of it can be read.
-fn take_over(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<()> {
-    let aside = options.dir.join(ASIDE_DIR);
-    let Ok(old) = open_engine(&aside, options.memory_bytes, true) else { return Ok(()) };
-    let Ok(before) = Keyspaces::open(&old) else { return Ok(()) };
-    // A rebuild that did not end has not touched them.
-    let is_ours = |key: &[u8], value: &[u8]| {
-        before.meta.get(key).is_ok_and(|found| found.is_some_and(|found| found[..] == *value))
-    };
-    if !is_ours(meta::LAYOUT, &LAYOUT.to_le_bytes())
-        || !is_ours(meta::REPOSITORY, options.repository.as_bytes())
-    {
+/// Ends what a crash in [`replace`] left. For whoever opens alone.
+pub(super) fn finish_replacing(options: &CatalogOptions, engine_dir: &Path) -> Result<()> {
+    let new = options.dir.join(NEW_DIR);
+    if engine_dir.exists() {
+        // It may not be whole; if one is wanted still, it is made again.
+        return remove(&new);
+    }
+    if new.exists() { put_in_place(options, &new, engine_dir) } else { Ok(()) }
+}
+
+fn put_in_place(options: &CatalogOptions, new: &Path, engine_dir: &Path) -> Result<()> {
+    fs::rename(new, engine_dir).map_err(|error| failed("put in place", new, error))?;
+    let synced = File::open(&options.dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|error| failed("sync", &options.dir, error))
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", dir, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes over what no segment tells from the catalog in `old_dir`: what of it can be read.
+fn take_over(options: &CatalogOptions, old_dir: &Path, db: &Db, spaces: &Keyspaces) -> Result<()> {
+    let Ok(old) = open_engine(old_dir, options.memory_bytes, true) else { return Ok(()) };
+    // A holding of yesterday may name as held what was found to be missing today.
+    if old.recovery_report().is_lossy {
         return Ok(());
     }
-    copy(&before.targets, db, &spaces.targets, |_| true)?;
+    let Ok(meta) = open_sorted(&old, META) else { return Ok(()) };
+    // A rebuild that did not end has not touched them.
+    let says = |key: &[u8], is_right: &dyn Fn(&[u8]) -> bool| {
+        meta.get(key).is_ok_and(|found| found.is_some_and(|found| is_right(&found)))
+    };
+    let is_ours = says(meta::REPOSITORY, &|id| id == options.repository.as_bytes())
+        && says(meta::LAYOUT, &|layout| LAYOUTS_TAKEN_OVER.iter().any(|kept| layout == kept.to_le_bytes()));
+    if !is_ours {
+        return Ok(());
+    }
+    let (Ok(targets), Ok(holdings)) = (open_sorted(&old, TARGETS), open_sorted(&old, HOLDINGS)) else {
+        return Ok(());
+    };
+    copy(&targets, db, &spaces.targets, |_| true)?;
     // The number of a target that cannot be read is given to another one.
-    copy(&before.holdings, db, &spaces.holdings, |key| {
+    copy(&holdings, db, &spaces.holdings, |key| {
         key.get(..TARGET_BYTES).is_some_and(|number| spaces.targets.contains(number).is_ok_and(|known| known))
     })
 }
 
-/// Copies the rows that are wanted, up to the first that cannot be read.
+/// Copies the rows that are wanted, up to the first that is damaged. Another error (too many open files, say) is one: nothing is replaced yet.
 fn copy(from: &Keyspace, db: &Db, to: &Keyspace, is_wanted: impl Fn(&[u8]) -> bool) -> Result<()> {
-    let rows = from.iter().map_while(lsm::Result::ok);
+    let mut end = None;
+    let rows = from.iter().map_while(|row| row.map_err(|error| end = Some(error)).ok());
     let mut rows = rows.filter(|(key, _)| is_wanted(key)).peekable();
     while rows.peek().is_some() {
         let mut batch = Batch::new();
@@ -135,7 +184,11 @@ fn copy(from: &Keyspace, db: &Db, to: &Keyspace, is_wanted: impl Fn(&[u8]) -> bo
         }
         db.commit(batch, Durability::System)?;
     }
-    Ok(())
+    drop(rows);
+    match end {
+        Some(error) if !is_damage(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn failed(doing: &str, path: &Path, error: io::Error) -> Error {

@@ -1,7 +1,7 @@
 //! The chunk index: where each chunk is stored, looked up in batches.
 //!
-//! A chunk's first place stands under its id alone, so that a batch of ids is a batched lookup which filters answer for ids that are not
-//! there; further places (a chunk that was stored again) stand behind it.
+//! A chunk's first place stands under its id in a keyspace of fixed widths, where a batch of ids costs little more than the waits for memory, and filters
+//! answer for ids that are not there. Further places (a chunk that was stored again), of which there are few or none, stand in one of their own.
 
 use std::collections::HashMap;
 
@@ -79,20 +79,25 @@ impl Catalog {
         Ok(row)
     }
 
-    fn first_places(&self, ids: &[ChunkId]) -> Result<Vec<Option<ChunkRow>>> {
-        let keys: Vec<[u8; 32]> = ids.iter().map(store::chunk).collect();
-        let rows = self.inner.spaces.chunks.multi_get(&keys)?;
-        rows.into_iter()
-            .map(|row| row.map(|row| ChunkRow::decode(&row).map_err(local("chunks"))).transpose())
-            .collect()
+    /// For each id the place that was known first.
+    pub(super) fn first_places(&self, ids: &[ChunkId]) -> Result<Vec<Option<ChunkRow>>> {
+        let keys: Vec<_> = ids.iter().map(store::chunk).collect();
+        let mut rows = vec![None; ids.len()];
+        let mut bad = None;
+        self.inner.spaces.chunks.multi_get_with(&keys, |index, value| {
+            match (value.map(ChunkRow::decode).transpose(), rows.get_mut(index)) {
+                (Ok(row), Some(place)) => *place = row,
+                (Ok(_), None) => {}
+                (Err(error), _) => bad = Some(error),
+            }
+        })?;
+        bad.map_or(Ok(rows), |error| Err(local("chunks")(error)))
     }
 
-    fn all_places(&self, id: &ChunkId) -> Result<Vec<ChunkRow>> {
-        let mut rows = Vec::new();
-        for row in self.inner.spaces.chunks.prefix(store::chunk(id)) {
-            rows.push(ChunkRow::decode(&row?.1).map_err(local("chunks"))?);
-        }
-        Ok(rows)
+    /// The other places of a chunk that has a first one.
+    fn further_places(&self, id: &ChunkId) -> impl Iterator<Item = Result<ChunkRow>> + use<> {
+        let rows = self.inner.spaces.elsewhere.prefix(store::all_elsewhere(id));
+        rows.map(|row| ChunkRow::decode(&row?.1).map_err(local("elsewhere")))
     }
 
     /// For each id whether it need not be stored: a pack that holds it and that a segment describes is on at least one target and not known
@@ -103,15 +108,21 @@ impl Catalog {
     pub fn known(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let first = self.first_places(ids)?;
         let mut known = Vec::with_capacity(ids.len());
+        // What was stored together is asked for together.
+        let mut last = None;
         for (id, row) in ids.iter().zip(first) {
             let Some(row) = row else {
                 known.push(false);
                 continue;
             };
-            let mut is_known = self.may_be_built_on(PackNumber(row.pack))?;
+            let mut is_known = match last {
+                Some((pack, is_known)) if pack == row.pack => is_known,
+                _ => self.may_be_built_on(PackNumber(row.pack))?,
+            };
+            last = Some((row.pack, is_known));
             if !is_known {
-                for row in self.all_places(id)? {
-                    is_known |= self.may_be_built_on(PackNumber(row.pack))?;
+                for row in self.further_places(id) {
+                    is_known |= self.may_be_built_on(PackNumber(row?.pack))?;
                 }
             }
             known.push(is_known);
@@ -132,16 +143,20 @@ impl Catalog {
     /// # Errors
     /// Local.
     pub fn places(&self, ids: &[ChunkId]) -> Result<Vec<Vec<ChunkPlace>>> {
-        ids.iter()
-            .map(|id| {
-                let mut places = Vec::new();
-                for row in self.all_places(id)? {
-                    places.push(self.place_of_row(&row)?);
+        let first = self.first_places(ids)?;
+        let has_further = self.inner.spaces.elsewhere.iter().next().transpose()?.is_some();
+        let all_of = |(id, first): (&ChunkId, Option<ChunkRow>)| {
+            let Some(first) = first else { return Ok(Vec::new()) };
+            let mut places = vec![self.place_of_row(&first)?];
+            if has_further {
+                for row in self.further_places(id) {
+                    places.push(self.place_of_row(&row?)?);
                 }
                 places.sort_by_key(|place: &ChunkPlace| !place.usable);
-                Ok(places)
-            })
-            .collect()
+            }
+            Ok(places)
+        };
+        ids.iter().zip(first).map(all_of).collect()
     }
 
     fn place_of_row(&self, row: &ChunkRow) -> Result<ChunkPlace> {
@@ -159,7 +174,7 @@ impl Catalog {
 
     /// The length of a chunk, if any segment told it.
     pub(super) fn chunk_length(&self, id: &ChunkId) -> Result<Option<u32>> {
-        let row = self.inner.spaces.chunks.get(store::chunk(id))?;
-        row.map(|row| Ok(ChunkRow::decode(&row).map_err(local("chunks"))?.length)).transpose()
+        let row = self.inner.spaces.chunks.get_with(store::chunk(id), ChunkRow::decode)?;
+        Ok(row.transpose().map_err(local("chunks"))?.map(|row| row.length))
     }
 }

@@ -7,7 +7,7 @@ use crate::segment::{PackContents, Segment};
 
 use super::Catalog;
 use super::row::{ChunkRow, FrameRow, PackRow};
-use super::store::{self, PackNumber, bad_row, local};
+use super::store::{self, PackNumber, bad_row};
 use super::writers::SegmentInfo;
 
 impl Catalog {
@@ -81,10 +81,8 @@ impl Catalog {
         self.inner.pack_cache.lock().forget(number);
         batch.put(&spaces.packs, store::numbered(number.0), row.encode());
         batch.put(&spaces.packs, store::pack_by_name(&pack.name), number.0.to_be_bytes());
-        let ids: Vec<[u8; 32]> =
-            pack.toc.frames.iter().flat_map(|f| f.chunks.iter().map(|c| store::chunk(&c.id))).collect();
-        let mut first = spaces.chunks.multi_get(&ids)?.into_iter();
-        let mut value = Vec::with_capacity(20);
+        let ids: Vec<_> = pack.toc.frames.iter().flat_map(|f| f.chunks.iter().map(|c| c.id)).collect();
+        let mut first = self.first_places(&ids)?.into_iter();
         for frame in &pack.toc.frames {
             let place = frame.place;
             let row = FrameRow {
@@ -104,13 +102,12 @@ impl Catalog {
                     length: chunk.length,
                 };
                 raw_offset = raw_offset.checked_add(chunk.length).ok_or_else(too_long)?;
-                value.clear();
-                row.put(&mut value);
                 match first.next().flatten() {
-                    Some(other) if ChunkRow::decode(&other).map_err(local("chunks"))?.pack != number.0 => {
-                        batch.put(&spaces.chunks, store::chunk_elsewhere(&chunk.id, number), &value);
+                    Some(other) if other.pack != number.0 => {
+                        let key = store::chunk_elsewhere(&chunk.id, number);
+                        batch.put(&spaces.elsewhere, key, row.encode());
                     }
-                    _ => batch.put(&spaces.chunks, store::chunk(&chunk.id), &value),
+                    _ => batch.put(&spaces.chunks, store::chunk(&chunk.id), row.encode()),
                 }
             }
         }

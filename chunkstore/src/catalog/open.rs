@@ -14,12 +14,12 @@ use crate::seal::Cipher;
 use crate::secret::{Epoch, Purpose, Secret, Secrets};
 use crate::segment::{ListKey, Outbox, SegmentKeys, SegmentName, SegmentObject};
 
-use super::anew::{Opening, replace};
+use super::anew::{Kept, Opening, finish_replacing, replace};
 use super::applier::Limits;
 use super::chunks::PackCache;
 use super::digest::DigestKey;
 use super::holdings::UsablePacks;
-use super::store::{Keyspaces, LAYOUT, meta, open_engine};
+use super::store::{Keyspaces, LAYOUT, META, meta, open_engine, open_sorted};
 use super::targets::TargetNumber;
 
 /// Whether the catalog is opened for changing it.
@@ -87,20 +87,25 @@ impl fmt::Debug for Catalog {
 
 pub(super) const ENGINE_DIR: &str = "catalog";
 const OUTBOX_DIR: &str = "outbox";
-/// Why an engine that opened is not this catalog.
-enum Unfit {
-    /// Nothing was ever written.
+
+/// What an engine that opened holds.
+enum Found {
+    /// This catalog.
+    Fit(Keyspaces),
+    /// Nothing: nobody has claimed it.
     Fresh,
-    /// Another layout, another repository, half rebuilt, or rid of something that had been acknowledged.
-    Foreign,
+    /// A catalog of another layout or another repository, or one that is half rebuilt.
+    Other,
+    /// One that lost something that had been acknowledged.
+    Lossy,
 }
 
 impl Catalog {
     /// Opens the catalog.
     ///
     /// For writing: one that is missing, found damaged, of another layout or another repository, or only half rebuilt is set aside and an empty
-    /// one takes its place ([`Catalog::is_empty`] says so, [`Catalog::catch_up`] fills it); a run that was half applied is finished, if
-    /// the outbox has it.
+    /// one takes its place ([`Catalog::is_empty`] says so, [`Catalog::catch_up`] fills it), which knows of this repository's targets what that one did; a run that
+    /// was half applied is finished, if the outbox has it.
     ///
     /// # Errors
     /// Locked, if another process writes; not found, if it is to be read and is not there or not fit; local, if the disk fails.
@@ -130,15 +135,15 @@ impl Catalog {
             return Err(absent());
         }
         let db = open_engine(engine_dir, options.memory_bytes, true)?;
-        let spaces = Keyspaces::open(&db)?;
-        match fitness(options, &db, &spaces)? {
-            Ok(()) => Ok(Self::assemble(options, limits, db, spaces, None)),
-            Err(Unfit::Fresh | Unfit::Foreign) => Err(absent()),
+        match look(options, &db)? {
+            Found::Fit(spaces) => Ok(Self::assemble(options, limits, db, spaces, None)),
+            Found::Fresh | Found::Other | Found::Lossy => Err(absent()),
         }
     }
 
     fn open_for_writing(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         let _alone = Opening::alone(&options.dir)?;
+        finish_replacing(options, engine_dir)?;
         match Self::open_fit(options, limits, engine_dir) {
             // What is damaged is not repaired: all of it is on the targets.
             Err(error) if error.is_catalog_damage() => {
@@ -154,22 +159,33 @@ impl Catalog {
 
     fn open_fit(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         let (db, spaces) = match open_engine(engine_dir, options.memory_bytes, false) {
-            Ok(db) => {
-                let spaces = Keyspaces::open(&db)?;
-                match fitness(options, &db, &spaces)? {
-                    Ok(()) => (db, spaces),
-                    Err(Unfit::Fresh) => {
+            Ok(db) => match look(options, &db)? {
+                Found::Fit(spaces) => (db, spaces),
+                Found::Fresh => match Keyspaces::open(&db) {
+                    Ok(spaces) => {
                         claim(options, &db, &spaces)?;
                         (db, spaces)
                     }
-                    Err(Unfit::Foreign) => {
-                        drop(spaces);
+                    // One of another layout, which did not come so far as to say so.
+                    Err(error) if error.kind() == lsm::ErrorKind::InvalidArgument => {
                         db.close()?;
-                        replace(options, engine_dir)?
+                        replace(options, engine_dir, Kept::Nothing)?
                     }
+                    Err(error) => return Err(error.into()),
+                },
+                Found::Other => {
+                    db.close()?;
+                    replace(options, engine_dir, Kept::WhatNoSegmentTells)?
                 }
+                // A holding of yesterday may name as held what was found to be missing today.
+                Found::Lossy => {
+                    db.close()?;
+                    replace(options, engine_dir, Kept::Nothing)?
+                }
+            },
+            Err(error) if error.kind() == lsm::ErrorKind::NewerFormat => {
+                replace(options, engine_dir, Kept::Nothing)?
             }
-            Err(error) if error.kind() == lsm::ErrorKind::NewerFormat => replace(options, engine_dir)?,
             Err(error) => return Err(error.into()),
         };
         let catalog = Self::assemble_to_write(options, limits, db, spaces)?;
@@ -302,20 +318,25 @@ impl Catalog {
     }
 }
 
-fn fitness(options: &CatalogOptions, db: &Db, spaces: &Keyspaces) -> Result<Result<(), Unfit>> {
+/// What it holds. `meta` says it before any other keyspace is opened, since they are others, and of other kinds, in other layouts.
+fn look(options: &CatalogOptions, db: &Db) -> Result<Found> {
     // A torn tail is no loss: the runs in it are caught up. But rows that were synced, and are gone, nobody would miss.
     if db.recovery_report().is_lossy {
-        return Ok(Err(Unfit::Foreign));
+        return Ok(Found::Lossy);
     }
-    let layout = spaces.meta.get(meta::LAYOUT)?;
-    let repository = spaces.meta.get(meta::REPOSITORY)?;
-    let (Some(layout), Some(repository)) = (layout, repository) else {
-        return Ok(Err(Unfit::Fresh));
+    let rows = match open_sorted(db, META) {
+        Ok(rows) => rows,
+        // A reader beside the one who makes it.
+        Err(error) if error.kind() == lsm::ErrorKind::NotFound => return Ok(Found::Fresh),
+        Err(error) => return Err(error.into()),
+    };
+    let (Some(layout), Some(repository)) = (rows.get(meta::LAYOUT)?, rows.get(meta::REPOSITORY)?) else {
+        return Ok(Found::Fresh);
     };
     let fits = layout[..] == LAYOUT.to_le_bytes()
         && repository[..] == *options.repository.as_bytes()
-        && spaces.meta.get(meta::REBUILDING)?.is_none();
-    Ok(if fits { Ok(()) } else { Err(Unfit::Foreign) })
+        && rows.get(meta::REBUILDING)?.is_none();
+    Ok(if fits { Found::Fit(Keyspaces::open(db)?) } else { Found::Other })
 }
 
 /// Writes down whose catalog this is.

@@ -56,12 +56,12 @@ impl Catalog {
         }
         let mut chunks: HashMap<(u32, u32), Vec<(u32, ChunkEntry)>> = HashMap::new();
         if !wanted.is_empty() {
-            for row in self.inner.spaces.chunks.iter() {
+            let spaces = &self.inner.spaces;
+            for row in spaces.chunks.iter().chain(spaces.elsewhere.iter()) {
                 let (key, value) = row?;
                 let row = ChunkRow::decode(&value).map_err(local("chunks"))?;
                 if wanted.contains_key(&PackNumber(row.pack)) {
-                    let id =
-                        key.first_chunk::<32>().ok_or_else(|| bad_row("chunks", "its key is too short"))?;
+                    let id = key.first_chunk().ok_or_else(|| bad_row("elsewhere", "its key is too short"))?;
                     let entry = ChunkEntry { id: ChunkId::from_bytes(*id), length: row.length };
                     chunks.entry((row.pack, row.frame)).or_default().push((row.index, entry));
                 }

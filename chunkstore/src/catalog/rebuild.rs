@@ -141,9 +141,10 @@ impl Catalog {
         let mut batch = Batch::new();
         batch.put(&spaces.meta, meta::REBUILDING, []);
         self.commit(batch, Durability::Synced)?;
+        self.forget_first_places()?;
         let mut batch = Batch::new();
         for space in [
-            &spaces.chunks,
+            &spaces.elsewhere,
             &spaces.packs,
             &spaces.frames,
             &spaces.current,
@@ -167,6 +168,22 @@ impl Catalog {
         self.commit(batch, Durability::Synced)?;
         *self.inner.usable.lock() = None;
         *self.inner.pack_cache.lock() = Default::default();
+        Ok(())
+    }
+
+    /// Empties `chunks`: a keyspace of fixed widths has no deletion of a range, and one of each row may be more than a batch holds. So it goes in parts, which is
+    /// as good as at once where the mark of a rebuild stands.
+    fn forget_first_places(&self) -> Result<()> {
+        let chunks = &self.inner.spaces.chunks;
+        let at_once = (self.inner.limits.batch_bytes / store::CHUNK_KEY_BYTES).max(1);
+        let mut rows = chunks.iter().peekable();
+        while rows.peek().is_some() {
+            let mut batch = Batch::new();
+            for row in rows.by_ref().take(at_once) {
+                batch.delete(chunks, &row?.0[..]);
+            }
+            self.commit(batch, Durability::System)?;
+        }
         Ok(())
     }
 }

@@ -369,7 +369,7 @@ impl FrameRow {
     }
 }
 
-/// A row of `chunks`: a place.
+/// A row of `chunks` or `elsewhere`: a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkRow {
     pub(super) pack: u32,
@@ -380,23 +380,33 @@ pub(super) struct ChunkRow {
 }
 
 impl ChunkRow {
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        for number in [self.pack, self.frame, self.index, self.raw_offset, self.length] {
-            put_varint(out, u64::from(number));
+    /// Length of every row.
+    pub(super) const BYTES: usize = 5 * size_of::<u32>();
+
+    pub(super) fn encode(self) -> [u8; Self::BYTES] {
+        let mut out = [0; Self::BYTES];
+        let numbers = [self.pack, self.frame, self.index, self.raw_offset, self.length];
+        for (to, number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *to = number.to_le_bytes();
         }
+        out
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut from = Decoder::new(bytes);
-        let row = Self {
-            pack: from.varint_u32("pack of a chunk")?,
-            frame: from.varint_u32("frame of a chunk")?,
-            index: from.varint_u32("place of a chunk")?,
-            raw_offset: from.varint_u32("offset of a chunk")?,
-            length: from.varint_u32("length of a chunk")?,
-        };
-        from.finish("a row")?;
-        Ok(row)
+        let (numbers, []) = bytes.as_chunks() else { return Err(Self::bad_length(bytes)) };
+        let [pack, frame, index, raw_offset, length] = numbers else { return Err(Self::bad_length(bytes)) };
+        Ok(Self {
+            pack: u32::from_le_bytes(*pack),
+            frame: u32::from_le_bytes(*frame),
+            index: u32::from_le_bytes(*index),
+            raw_offset: u32::from_le_bytes(*raw_offset),
+            length: u32::from_le_bytes(*length),
+        })
+    }
+
+    #[cold]
+    fn bad_length(bytes: &[u8]) -> Error {
+        Error::damage(format!("place of a chunk: {} bytes instead of {}", bytes.len(), Self::BYTES))
     }
 }
 
@@ -405,6 +415,17 @@ mod tests {
     use super::*;
     use crate::metadata::any_metadata;
     use proptest::prelude::*;
+
+    #[test]
+    fn places_have_one_length() {
+        let row = ChunkRow { pack: 1, frame: 2, index: u32::MAX, raw_offset: 4, length: 1 << 24 };
+        let bytes = row.encode();
+        assert_eq!(ChunkRow::decode(&bytes).unwrap(), row);
+        for length in (0..ChunkRow::BYTES).chain(21..30) {
+            let error = ChunkRow::decode(&vec![0; length]).unwrap_err();
+            assert!(error.to_string().contains(&format!("{length} bytes")), "{error}");
+        }
+    }
 
     proptest! {
         #[test]

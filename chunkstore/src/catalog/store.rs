@@ -10,8 +10,13 @@ use crate::id::{ChunkId, FileId, ObjectHash, SnapshotId, TimelineId, WriterId};
 use crate::segment::SegmentName;
 use crate::version::SnapshotNumber;
 
+use super::row::ChunkRow;
+
 /// The layout of keys and values. Another one is not converted: the catalog is made again from a target.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
+
+/// Layouts in which `meta`, `targets` and `holdings` are as they are now: what no segment tells is taken over from a catalog of any of them.
+pub(super) const LAYOUTS_TAKEN_OVER: [u32; 2] = [1, LAYOUT];
 
 /// A timeline's number in this catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +31,7 @@ pub(super) struct PackNumber(pub(super) u32);
 pub(super) struct Keyspaces {
     pub(super) meta: Keyspace,
     pub(super) chunks: Keyspace,
+    pub(super) elsewhere: Keyspace,
     pub(super) packs: Keyspace,
     pub(super) frames: Keyspace,
     pub(super) current: Keyspace,
@@ -43,11 +49,13 @@ pub(super) struct Keyspaces {
 }
 
 impl Keyspaces {
-    pub(super) fn open(db: &Db) -> Result<Self> {
-        let open = |name| db.keyspace(name, KeyspaceOptions::sorted());
+    /// Opens them all. InvalidArgument for those of another layout, in which one of these names may be of another kind: `meta` tells which it is.
+    pub(super) fn open(db: &Db) -> lsm::Result<Self> {
+        let open = |name| open_sorted(db, name);
         Ok(Self {
-            meta: open("meta")?,
-            chunks: open("chunks")?,
+            meta: open(META)?,
+            chunks: db.keyspace("chunks", KeyspaceOptions::fixed(CHUNK_KEY_BYTES, ChunkRow::BYTES)?)?,
+            elsewhere: open("elsewhere")?,
             packs: open("packs")?,
             frames: open("frames")?,
             current: open("current")?,
@@ -60,10 +68,20 @@ impl Keyspaces {
             snapshots: open("snapshots")?,
             digests: open("digests")?,
             writers: open("writers")?,
-            targets: open("targets")?,
-            holdings: open("holdings")?,
+            targets: open(TARGETS)?,
+            holdings: open(HOLDINGS)?,
         })
     }
+}
+
+/// The keyspaces that are the same in every layout so far.
+pub(super) const META: &str = "meta";
+pub(super) const TARGETS: &str = "targets";
+pub(super) const HOLDINGS: &str = "holdings";
+
+/// Opens one of them.
+pub(super) fn open_sorted(db: &Db, name: &str) -> lsm::Result<Keyspace> {
+    db.keyspace(name, KeyspaceOptions::sorted())
 }
 
 /// Keys of `meta`.
@@ -120,9 +138,17 @@ pub(super) fn snapshot_by_number(timeline: TimelineNumber, number: SnapshotNumbe
     join(&[&[BY_NUMBER], &timeline.0.to_be_bytes(), &number.0.to_be_bytes()])
 }
 
-/// A chunk's first place; others stand behind it with their pack's number at the end of the key.
-pub(super) fn chunk(id: &ChunkId) -> [u8; 32] {
+/// Length of a key of `chunks`.
+pub(super) const CHUNK_KEY_BYTES: usize = 32;
+
+/// A chunk's first place.
+pub(super) fn chunk(id: &ChunkId) -> [u8; CHUNK_KEY_BYTES] {
     *id.as_bytes()
+}
+
+/// Its further places, in the order of their packs.
+pub(super) fn all_elsewhere(id: &ChunkId) -> [u8; CHUNK_KEY_BYTES] {
+    chunk(id)
 }
 
 pub(super) fn chunk_elsewhere(id: &ChunkId, pack: PackNumber) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! ```text
 //! STATE/REPOSITORY-ID/repository   what is remembered: mode, epoch, targets, how far each had come (FORMAT.md, local state)
 //!                     lock         held for the moment in which `repository` is changed
-//!                     catalog/     the engine, and in it the catalog; beside it catalog.lock, and catalog.aside/, which is not believed any more
+//!                     catalog/     the engine, and in it the catalog; beside it catalog.lock; catalog.aside/, which is not believed any more; catalog.new/, for a moment
 //!                     outbox/      segments that are durable here and not yet everywhere
 //! ```
 //!

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod large;
+mod layout;
 mod long;
 mod model;
 mod packs;
@@ -291,4 +292,17 @@ pub(super) fn digest(catalog: &Catalog, tree: &Tree, lists: impl Fn(&EntryKey) -
         digest.add(&catalog.inner.digest_key, key, &node.metadata, &lists(key));
     }
     digest
+}
+
+/// Copies a directory and what is in it.
+pub(super) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }

@@ -120,6 +120,23 @@ fn packs_come_back_as_they_were_told() {
 }
 
 #[test]
+fn a_rebuild_forgets_every_place() {
+    let machine = Machine::new();
+    let (first, second): (Vec<u64>, Vec<u64>) = ((0..100).collect(), (50..150).collect());
+    store(&machine, &[pack(1, &[&first]), pack(2, &[&second])]);
+    let ids: Vec<ChunkId> = (0..150).map(chunk).collect();
+    let count = |catalog: &Catalog| catalog.places(&ids).unwrap().iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(count(&machine.catalog), [vec![1; 50], vec![2; 50], vec![1; 50]].concat());
+    machine.catalog.rebuild(&*target("empty"), &Collector::default()).unwrap();
+    assert_eq!(count(&machine.catalog), [0; 150]);
+    let spaces = &machine.catalog.inner.spaces;
+    assert!(spaces.chunks.iter().chain(spaces.elsewhere.iter()).next().is_none());
+    let only = pack(3, &[&[7]]);
+    store(&machine, std::slice::from_ref(&only));
+    assert_eq!(machine.catalog.places(&[chunk(7)]).unwrap()[0][0].pack, only.name);
+}
+
+#[test]
 fn packs_speak_for_themselves_when_their_segment_is_lost() {
     let target = target("t");
     let machine = Machine::new();
