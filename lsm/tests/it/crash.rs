@@ -258,7 +258,7 @@ fn without_any_one_sync_a_crash_is_noticed() {
     let mut unmissed = Vec::new();
     for site in sites.into_iter().filter(|site| !evidence.contains(site)) {
         let mut noticed = None;
-        'search: for seed in 0..6 {
+        'search: for seed in 0..24 {
             for tuning in tunings() {
                 if let Err(error) = drive_quietly(&tuning, seed, site) {
                     noticed = Some(error);
