@@ -132,6 +132,9 @@ impl Iterator for Operations<'_> {
 pub struct Encoder {
     payload: Vec<u8>,
     operations: u32,
+    /// The keyspaces that it writes to, ascending; and the one that was written to last.
+    keyspaces: Vec<KeyspaceId>,
+    last: Option<KeyspaceId>,
     fault: Option<Error>,
     has_fixed_ranges: bool,
 }
@@ -145,6 +148,11 @@ impl Encoder {
     /// How many operations there are.
     pub fn operations(&self) -> u32 {
         self.operations
+    }
+
+    /// The keyspaces that it writes to, ascending.
+    pub fn keyspaces(&self) -> &[KeyspaceId] {
+        &self.keyspaces
     }
 
     /// The first operation that cannot be: building goes on without it, the commit says so.
@@ -182,6 +190,12 @@ impl Encoder {
                 format!("a batch of more than {BATCH_BYTES_MAX} bytes: commit it in parts"),
             ));
             return false;
+        }
+        if self.last != Some(keyspace) {
+            self.last = Some(keyspace);
+            if let Err(place) = self.keyspaces.binary_search(&keyspace) {
+                self.keyspaces.insert(place, keyspace);
+            }
         }
         self.payload.push(tag);
         put_varint(&mut self.payload, u64::from(keyspace.number()));

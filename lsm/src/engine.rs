@@ -8,7 +8,7 @@
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
 //! 4. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `bucket`, `progress`: moments.
+//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `bucket`, `progress`: moments.
 //!
 //! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
@@ -27,6 +27,7 @@ use crate::checksum::Identity;
 use crate::clock::Clock;
 use crate::compaction::pace::Bucket;
 use crate::compaction::{Avoided, Job};
+use crate::dropping::DroppedNames;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::flush::FlushJob;
@@ -90,6 +91,8 @@ pub(crate) struct Engine {
     pub(crate) bucket: Mutex<Bucket>,
     /// What merges keep away from.
     pub(crate) avoided: Mutex<Avoided>,
+    /// The names of keyspaces that this session dropped, for messages.
+    pub(crate) dropped: Mutex<DroppedNames>,
     view: ArcSwap<View>,
     /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
     view_swap: RwLock<()>,
@@ -143,6 +146,7 @@ impl Engine {
             compaction_job: Mutex::new(None),
             bucket: Mutex::default(),
             avoided: Mutex::default(),
+            dropped: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
             view: ArcSwap::from_pointee(parts.view),

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     NotFound,
     /// The database was closed.
     Closed,
+    /// The keyspace was dropped: get a handle to another, or make one of this name anew.
+    Dropped,
 }
 
 /// What failed, where, and what to do about it.
@@ -97,6 +99,14 @@ impl Error {
                 source: Some(Arc::new(first.clone())),
             }),
         }
+    }
+
+    /// The answer to whoever holds a handle to a keyspace that is no more.
+    pub(crate) fn dropped(keyspace: impl fmt::Debug) -> Self {
+        Self::new(
+            ErrorKind::Dropped,
+            format!("keyspace {keyspace:?} was dropped: this handle to it can be used no more"),
+        )
     }
 
     fn edit(self, change: impl FnOnce(&mut Inner)) -> Self {

@@ -24,7 +24,7 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
     let slice = |range| payload.get(range).unwrap_or_default();
     for operation in Operations::new(payload) {
         let (id, operation) = operation?;
-        let keyspace = view.keyspace(id)?;
+        let keyspace = view.keyspaces.get(&id).ok_or_else(|| Error::dropped(id.number()))?;
         let is_fixed = matches!(keyspace.kind, KeyspaceKind::Fixed(_));
         match operation {
             Operation::Put { key, value } => {

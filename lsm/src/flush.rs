@@ -1,7 +1,8 @@
 //! Memtables to tables: one generation at a time, the oldest first, in steps.
 //!
 //! Each keyspace of the generation becomes one table of level 0. When all are written and their names durable, one edit adds the tables, moves
-//! the marks of *all* keyspaces (those with nothing to flush too) and drops the logs; then the View changes.
+//! the marks of *all* keyspaces (those with nothing to flush too) and drops the logs; then the View changes. What belongs to a keyspace that was dropped
+//! meanwhile is left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,7 +118,10 @@ impl FlushJob {
 
     /// Idle when the generation is on disk and in the View.
     fn step(&mut self, engine: &Engine) -> Result<Progress> {
-        if let Some(open) = &mut self.open {
+        let is_dropped = |id: KeyspaceId| !engine.view().keyspaces.contains_key(&id);
+        if let Some(open) = self.open.take_if(|open| is_dropped(open.keyspace)) {
+            engine.add_obsolete([FileName::Table(open.file)]);
+        } else if let Some(open) = &mut self.open {
             for _ in 0..engine.tuning.step_entries {
                 if !open.iter.valid() {
                     break;
@@ -136,7 +140,9 @@ impl FlushJob {
                 self.done.push((open.keyspace, open.file, open.writer.finish()?));
             }
         } else if let Some((keyspace, memtable)) = self.pending.pop() {
-            self.open = Some(self.begin(engine, keyspace, &memtable)?);
+            if !is_dropped(keyspace) {
+                self.open = Some(self.begin(engine, keyspace, &memtable)?);
+            }
         } else {
             self.install(engine)?;
             return Ok(Progress::Idle);
@@ -178,14 +184,19 @@ impl FlushJob {
         let mut opened = Vec::new();
         for (keyspace, file, summary) in &self.done {
             let kind = kinds.get(keyspace).copied().unwrap_or(KeyspaceKind::Sorted);
-            opened.push((*keyspace, *file, summary, open_table(engine, *file, kind, summary)?));
+            opened.push((*file, open_table(engine, *file, kind, summary)?));
         }
         let through = self.generation.last_sequence;
         let mut manifest = engine.manifest.lock();
+        // From here on no keyspace goes.
+        let is_there = |id: &KeyspaceId| manifest.levels().keyspaces.contains_key(id);
+        let (kept, gone): (Vec<_>, Vec<_>) = self.done.drain(..).partition(|(id, ..)| is_there(id));
+        self.done = kept;
+        engine.add_obsolete(gone.iter().map(|(_, file, _)| FileName::Table(*file)));
         let mut epoch = manifest.levels().epoch_max();
         let mut changes = Vec::new();
         let mut before = None;
-        for (keyspace, file, summary, _) in &opened {
+        for (keyspace, file, summary) in &self.done {
             // The tables of one keyspace are one run. A manifest may say any epoch.
             if before.replace(*keyspace) != Some(*keyspace) {
                 epoch = epoch
@@ -195,8 +206,7 @@ impl FlushJob {
             let table = Arc::new(TableReference::whole(*file, summary, epoch));
             changes.push(Change::TableAdded { keyspace: *keyspace, level: 0, table });
         }
-        changes
-            .extend(manifest.levels().keyspaces.keys().map(|id| Change::Flushed { keyspace: *id, through }));
+        changes.extend(manifest.levels().flushed_through(through));
         changes.extend(self.generation.logs.iter().map(|number| Change::LogRemoved(*number)));
         changes.push(Change::NextSequence(through + 1));
         let levels = manifest.commit(Edit { changes })?;
@@ -207,7 +217,7 @@ impl FlushJob {
             update(
                 view,
                 &levels,
-                |file| opened.iter().find(|(_, opened, ..)| *opened == file).map(|(.., table)| table.clone()),
+                |file| opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| table.clone()),
                 &engine.budget,
             );
         });

@@ -18,6 +18,9 @@ use crate::value::Value;
 /// A handle to one keyspace, cheap to clone; it keeps the database open.
 ///
 /// Reads see everything that was committed before the call. A scan is a view of one moment: it does not see later writes.
+///
+/// Once the keyspace is dropped ([`Db::drop_keyspace`](crate::Db::drop_keyspace)) every call answers with Dropped, also when another of the same name was
+/// made meanwhile; scans that were begun before go on.
 #[derive(Clone)]
 pub struct Keyspace {
     handle: Arc<Handle>,
@@ -52,10 +55,10 @@ impl Keyspace {
     /// The value of a key.
     ///
     /// # Errors
-    /// Io or Corruption, naming file and offset; Closed.
+    /// Io or Corruption, naming file and offset; Closed; Dropped.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let (view, sequence) = self.engine().read()?;
-        read::get(view.keyspace(self.id)?, key.as_ref(), sequence)
+        read::get(view.keyspace(self.id, &self.name)?, key.as_ref(), sequence)
     }
 
     /// What `use_value` makes of the value of a key, which it gets where it lies: nothing is copied.
@@ -68,7 +71,7 @@ impl Keyspace {
         use_value: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let (view, sequence) = self.engine().read()?;
-        read::get_with(view.keyspace(self.id)?, key.as_ref(), sequence, use_value)
+        read::get_with(view.keyspace(self.id, &self.name)?, key.as_ref(), sequence, use_value)
     }
 
     /// Whether a key has a value.
@@ -86,7 +89,7 @@ impl Keyspace {
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let (view, sequence) = self.engine().read()?;
-        read::multi_get(view.keyspace(self.id)?, keys, sequence)
+        read::multi_get(view.keyspace(self.id, &self.name)?, keys, sequence)
     }
 
     /// As [`Self::multi_get`] without copies: `use_value` is called once for each key, with its index, in no order.
@@ -99,7 +102,7 @@ impl Keyspace {
         use_value: impl FnMut(usize, Option<&[u8]>),
     ) -> Result<()> {
         let (view, sequence) = self.engine().read()?;
-        read::multi_get_with(view.keyspace(self.id)?, keys, sequence, use_value)
+        read::multi_get_with(view.keyspace(self.id, &self.name)?, keys, sequence, use_value)
     }
 
     /// Which of many keys have values, in their order, all as of one moment.
@@ -108,7 +111,7 @@ impl Keyspace {
     /// As [`Self::get`].
     pub fn multi_contains<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<bool>> {
         let (view, sequence) = self.engine().read()?;
-        read::multi_contains(view.keyspace(self.id)?, keys, sequence)
+        read::multi_contains(view.keyspace(self.id, &self.name)?, keys, sequence)
     }
 
     /// All entries, in order of their keys.
@@ -128,7 +131,9 @@ impl Keyspace {
 
     fn scan(&self, range: KeyRange) -> Iter {
         let read = self.engine().read();
-        match read.and_then(|(view, sequence)| Ok((Arc::clone(view.keyspace(self.id)?), sequence))) {
+        match read
+            .and_then(|(view, sequence)| Ok((Arc::clone(view.keyspace(self.id, &self.name)?), sequence)))
+        {
             Ok((view, sequence)) => Iter::new(view, range, sequence),
             Err(error) => Iter::failed(error),
         }
@@ -137,7 +142,7 @@ impl Keyspace {
     /// Sets the value of a key, with [`Durability::System`]. Many writes at once go faster in a [`Batch`](crate::Batch).
     ///
     /// # Errors
-    /// InvalidArgument for a key or value that is too long; ReadOnly; Closed; Failed and those of writing.
+    /// InvalidArgument for a key or value that is too long; ReadOnly; Closed; Dropped; Failed and those of writing.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SequenceNumber> {
         self.write(|batch| self.add_put(batch, key.as_ref(), value.as_ref()))
     }

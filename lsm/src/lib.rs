@@ -8,6 +8,7 @@
 //! - **Snapshots**, and scans in both directions: points in time of everything, owned and sendable, that no writer waits for. No reader ever waits
 //!   for a sync.
 //! - **Range deletes** that cost the same however much they delete; batched lookups ([`Keyspace::multi_get`]).
+//! - **Keyspaces that come and go** at the cost of a few syncs, whatever they hold ([`Db::drop_keyspace`]).
 //! - **One memory budget** for write buffers, cache and open tables.
 //! - **Reading beside a writer**, from other processes, without writing a byte.
 //! - **Honest recovery**: a torn tail is told from damage to what was acknowledged; the first is cut and reported, the second refused, naming file,
@@ -74,6 +75,7 @@ pub mod clock;
 pub mod codec;
 pub mod compaction;
 mod db;
+mod dropping;
 mod engine;
 pub mod error;
 mod expand;

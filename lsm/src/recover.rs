@@ -1,7 +1,8 @@
 //! Opening: what the manifest says, what the logs add, and what is put in order before the first write.
 //!
 //! 1. Lock; read the manifest; look whether it has forgotten a log; open every table it names.
-//! 2. Replay its logs into memtables ([`crate::journal::recover`] gives the verdicts). Operations that a keyspace's tables have already are passed over.
+//! 2. Replay its logs into memtables ([`crate::journal::recover`] gives the verdicts). Operations that a keyspace's tables have already are passed over, and
+//!    those of keyspaces that were dropped.
 //! 3. After a clean end that is all: nothing is written, and the first commit makes the next log. Otherwise where each log was cut becomes an
 //!    edit, durable before any further log exists.
 //! 4. What earlier sessions left is removed when the session first writes: files that the manifest has given a number and does not name. Only
@@ -34,7 +35,7 @@ use crate::manifest::{self, Manifest, ManifestReport};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
 use crate::table::{AnyTable, ExpectedTable};
-use crate::write::{CommitState, apply_to};
+use crate::write::{CommitState, apply_to, no_keyspace};
 
 /// How often, and how long, a reader asks for the lock that a writer holds while it removes files.
 const READERS_TRIES: u32 = 2000;
@@ -139,6 +140,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         logs: manifest.levels().logs.keys().copied().collect(),
         previous: recovery.end,
         next_sequence: recovery.next_sequence.max(found.levels.next_sequence),
+        dropped_bytes: 0,
     };
     let has_written = manifest.has_written();
     let engine = Engine::new(Parts {
@@ -193,6 +195,7 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
             logs: Vec::new(),
             previous: None,
             next_sequence: recovery.next_sequence,
+            dropped_bytes: 0,
         },
         manifest: Manifest::new(Arc::clone(fs), directory, remembered.levels, 0, tuning.manifest_bytes),
         tuning,
@@ -298,7 +301,7 @@ fn replay(
     let levels = &remembered.levels;
     let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
     let budget = Budget::new(options.memory_bytes, write_bytes_max);
-    let mut view = View::default();
+    let mut view = View { keyspace_last: levels.keyspace_last, ..View::default() };
     for (id, record) in &levels.keyspaces {
         let tree = OpenTree::new(Arc::clone(&record.tree), |reference| {
             let expected = ExpectedTable {
@@ -334,8 +337,8 @@ fn replay(
         levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
     let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
     let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-    let every = marks.values().copied().min().unwrap_or(0);
-    let any = in_tables.max(marks.values().copied().max().unwrap_or(0));
+    let every = levels.flushed_every();
+    let any = in_tables.max(levels.flushed_any());
     let expected: Vec<ExpectedLog> = levels
         .logs
         .iter()
@@ -347,10 +350,23 @@ fn replay(
         mode: options.recovery,
         access,
     };
+    // What a reader finds of a keyspace that it does not know: the first, where its history ends then, and what it is if it is damage.
+    let mut unknown: Option<(KeyspaceId, SequenceNumber, Error)> = None;
     let mut recovery = recover(&options.fs, directory, &expected, &recover_options, &mut |batch| {
+        if unknown.is_some() {
+            return Ok(());
+        }
         let payload: Arc<[u8]> = batch.payload.into();
-        let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| {
-            marks.get(&keyspace).is_none_or(|mark| sequence > *mark)
+        let mut later = None;
+        let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| match marks.get(&keyspace) {
+            Some(mark) => sequence > *mark,
+            None if levels.was_dropped(keyspace) => false,
+            None if access == Access::ReadOnly => {
+                later = Some(keyspace);
+                false
+            }
+            // Whoever applies the batch says so.
+            None => true,
         };
         let place = |error: Error| error.at(FileName::Log(batch.log).path(directory)).at_offset(batch.offset);
         let count = apply_to(&view, &payload, batch.first_sequence, wanted).map_err(place)?;
@@ -360,9 +376,18 @@ fn replay(
                 batch.op_count
             ))));
         }
+        unknown = later.map(|id| (id, batch.first_sequence - 1, place(no_keyspace(id))));
         Ok(())
     })?;
     recovery.last_sequence = recovery.last_sequence.max(any);
+    if let Some((id, before, error)) = unknown {
+        // A writer may be at work, and have made it after its manifest was read here: then this reader's history ends before it. (What was
+        // applied of that batch is above what it sees.)
+        match manifest::read(&options.fs, directory)? {
+            Some(now) if now.levels.keyspace_last >= id.number() => recovery.last_sequence = before,
+            _ => return Err(error),
+        }
+    }
     let seen = levels.sequence_max().max(remembered.last_sequence);
     recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(seen + 1);
     recovery.is_lossy |= remembered.is_lossy;

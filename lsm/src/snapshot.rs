@@ -54,7 +54,8 @@ impl Snapshot {
         self.held.reader.sequence
     }
 
-    /// The view of a keyspace; `None` if it was made after the snapshot was taken: it was empty then.
+    /// The view of a keyspace; `None` if it was made after the snapshot was taken: it was empty then. One that was dropped after it is still
+    /// there.
     fn view(&self, keyspace: &Keyspace) -> Result<Option<&Arc<KeyspaceView>>> {
         if !Arc::ptr_eq(&self.held.reader.engine, keyspace.engine()) {
             return Err(Error::new(
@@ -62,13 +63,18 @@ impl Snapshot {
                 format!("keyspace {:?} belongs to another database than the snapshot", keyspace.name()),
             ));
         }
-        Ok(self.held.view.keyspaces.get(&keyspace.id()))
+        let found = self.held.view.keyspaces.get(&keyspace.id());
+        if found.is_none() && self.held.view.was_dropped(keyspace.id()) {
+            return Err(Error::dropped(keyspace.name()));
+        }
+        Ok(found)
     }
 
     /// The value of a key.
     ///
     /// # Errors
-    /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's.
+    /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's; Dropped if it was dropped before the
+    /// snapshot was taken.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         match self.view(keyspace)? {
             Some(view) => read::get(view, key.as_ref(), self.held.reader.sequence),

@@ -41,6 +41,8 @@ pub(crate) struct CommitState {
     pub(crate) previous: Option<LogEnd>,
     /// The next sequence number to give out.
     pub(crate) next_sequence: SequenceNumber,
+    /// Bytes that the logs hold of keyspaces that were dropped, as their memtables counted them: they take no memory, but the logs grow.
+    pub(crate) dropped_bytes: usize,
 }
 
 /// Memtables of more bytes than this are flushed by a close: so that the next opening need not replay them.
@@ -69,9 +71,14 @@ impl Engine {
             let mut state = self.commit.lock();
             self.check_writable()?;
             self.make_room(&mut state)?;
+            // No keyspace goes while the lock is held; a batch that was built before one went fails as a whole.
+            let view = self.view();
+            if let Some(gone) = batch.keyspaces().iter().find(|id| !view.keyspaces.contains_key(id)) {
+                return Err(self.dropped(*gone));
+            }
             let expanded;
             let batch = if batch.has_fixed_ranges() {
-                expanded = expand(batch.payload(), &self.view(), self.visible())?;
+                expanded = expand(batch.payload(), &view, self.visible())?;
                 &expanded
             } else {
                 batch
@@ -94,7 +101,6 @@ impl Engine {
             };
             let position = journal.append(record).map_err(|error| self.fail(error))?;
             state.next_sequence = last + 1;
-            let view = self.view();
             let applied = apply_to(&view, &payload, first, |_, _| true)?;
             assert!(
                 applied == u64::from(batch.operations()),
@@ -131,11 +137,11 @@ impl Engine {
     /// Rotates when the memtables are full and there is room for one more generation.
     fn make_room(&self, state: &mut CommitState) -> Result<()> {
         let view = self.view();
-        if active_bytes(&view) < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max
-        {
+        let bytes = active_bytes(&view).saturating_add(state.dropped_bytes);
+        if bytes < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max {
             return Ok(());
         }
-        self.rotate(state)
+        self.freeze(state)
     }
 
     /// Freezes the active memtables, whatever is in them, and ends their log. Nothing happens where nothing was written.
@@ -151,6 +157,7 @@ impl Engine {
     pub(crate) fn freeze(&self, state: &mut CommitState) -> Result<()> {
         let view = self.view();
         self.end_log(state)?;
+        state.dropped_bytes = 0;
         let last_sequence = state.next_sequence - 1;
         let memtables = view
             .keyspaces
@@ -290,12 +297,7 @@ pub(crate) fn apply_to(
         let memtable = match last {
             Some((id, memtable)) if id == keyspace => memtable,
             _ => {
-                let found = view.keyspaces.get(&keyspace).ok_or_else(|| {
-                    Error::corruption(format!(
-                        "a batch writes to keyspace {}, which the manifest does not have",
-                        keyspace.number()
-                    ))
-                })?;
+                let found = view.keyspaces.get(&keyspace).ok_or_else(|| no_keyspace(keyspace))?;
                 &found.active
             }
         };
@@ -319,6 +321,11 @@ fn check_row(widths: Widths, payload: &[u8], operation: &Operation) -> Result<()
         }
     };
     checked.map_err(|error| Error::corruption(error.to_string()))
+}
+
+/// The error of a batch that writes to a keyspace that never was.
+pub(crate) fn no_keyspace(id: KeyspaceId) -> Error {
+    Error::corruption(format!("a batch writes to keyspace {}, which the manifest does not have", id.number()))
 }
 
 impl Engine {
@@ -351,7 +358,10 @@ impl Engine {
             return Err(Error::failed(&first));
         }
         let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);
-        if active_bytes(&self.view()) > bytes_max || state.logs.len() >= REPLAYED_LOGS_MAX {
+        if state.logs.len() >= REPLAYED_LOGS_MAX {
+            // They may hold nothing but what was dropped.
+            self.freeze(state)?;
+        } else if active_bytes(&self.view()) > bytes_max {
             self.rotate(state)?;
         } else {
             self.end_log(state)?;

@@ -34,8 +34,8 @@ impl Avoided {
         self.tables.insert(file, Pause { until, length });
     }
 
-    /// A merge read this table to its end, and it is no more.
-    pub(crate) fn merged(&mut self, file: FileNumber) {
+    /// This table is no more: a merge read it to its end, or its keyspace was dropped.
+    pub(crate) fn gone(&mut self, file: FileNumber) {
         self.tables.remove(&file);
     }
 
@@ -75,7 +75,7 @@ mod tests {
             now += pause;
         }
         assert_eq!(avoided.next_try(now), None, "it can be tried");
-        avoided.merged(1);
+        avoided.gone(1);
         assert!(avoided.is_empty());
     }
 

@@ -6,7 +6,8 @@
 //!
 //! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are not touched, and the
 //! database works on: readers of other keys must not suffer. Merges keep away from the table that failed, for a while or for good
-//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does.
+//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does. One whose inputs are no more when it is done, because
+//! their keyspace was dropped, is forgotten: each plan is held against the levels as they are when it is to be acted upon.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ enum Stepped {
     Done,
     /// It could not read.
     GivenUp(Error),
+    /// What it merged is no more.
+    Overtaken,
 }
 
 impl Engine {
@@ -184,6 +187,9 @@ impl Engine {
     /// A table goes one level down as it is.
     fn move_down(&self, keyspace: KeyspaceId, pick: &Pick) -> Result<()> {
         let mut manifest = self.manifest.lock();
+        if !manifest.levels().holds(keyspace, &pick.inputs) {
+            return Ok(());
+        }
         let mut changes = Vec::new();
         for (level, table) in &pick.inputs {
             changes.push(removed(keyspace, *level, table));
@@ -220,6 +226,11 @@ impl Engine {
                 *job = None;
                 Err(self.fail(error))
             }
+            Err(Fault::Overtaken) => {
+                self.drop_merge(job);
+                self.remove_obsolete();
+                Ok(Stepped::Overtaken)
+            }
         }
     }
 
@@ -238,11 +249,16 @@ impl Engine {
     }
 
     fn merge_succeeded(&self, inputs: &[(usize, Arc<TableReference>)]) {
+        self.avoid_no_more(inputs.iter().map(|(_, table)| table.file));
+    }
+
+    /// Merges need not keep away any more from tables that are gone.
+    pub(crate) fn avoid_no_more(&self, gone: impl Iterator<Item = FileNumber>) {
         let mut avoided = self.avoided.lock();
         if avoided.is_empty() {
             return;
         }
-        inputs.iter().for_each(|(_, table)| avoided.merged(table.file));
+        gone.for_each(|file| avoided.gone(file));
         if avoided.is_empty() {
             self.counters.compaction_failed(None);
         }
@@ -253,10 +269,17 @@ fn removed(keyspace: KeyspaceId, level: usize, table: &TableReference) -> Change
     Change::TableRemoved { keyspace, level, file: table.file, lower: table.bounds.lower.clone() }
 }
 
-/// What made a merge end: reading, which harms nobody else, or writing.
+/// What made a merge end: reading, which harms nobody else; writing; or that its inputs are no more (their keyspace was dropped).
 enum Fault {
     Read(Error),
     Write(Error),
+    Overtaken,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Write(error)
+    }
 }
 
 impl Job {
@@ -338,13 +361,16 @@ impl Job {
 
     /// Idle when the merge is done and in the View.
     fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
+        if !engine.view().keyspaces.contains_key(&self.keyspace) {
+            return Err(Fault::Overtaken);
+        }
         if self.rows.is_some() {
             return self.step_rows(engine);
         }
         for _ in 0..engine.tuning.step_entries {
             if !self.input.valid() {
                 self.close_output(engine, None).map_err(Fault::Write)?;
-                self.install(engine).map_err(Fault::Write)?;
+                self.install(engine)?;
                 return Ok(Progress::Idle);
             }
             let (user, _) = split(self.input.key()).map_err(Fault::Read)?;
@@ -387,7 +413,7 @@ impl Job {
             Ok(Some(done)) => {
                 self.rows = None;
                 self.done = done;
-                self.install(engine).map_err(Fault::Write)?;
+                self.install(engine)?;
                 Ok(Progress::Idle)
             }
             Err(RowsFault::Read(error)) => Err(Fault::Read(error)),
@@ -433,7 +459,7 @@ impl Job {
         Ok(())
     }
 
-    fn install(&mut self, engine: &Engine) -> Result<()> {
+    fn install(&mut self, engine: &Engine) -> Result<(), Fault> {
         if !self.done.is_empty() {
             engine
                 .fs
@@ -454,6 +480,10 @@ impl Job {
             table: Arc::new(TableReference::whole(*file, summary, epoch)),
         }));
         let mut manifest = engine.manifest.lock();
+        // The plan was made long ago; it is held against what is there now.
+        if !manifest.levels().holds(keyspace, &self.pick.inputs) {
+            return Err(Fault::Overtaken);
+        }
         let levels = manifest.commit(Edit { changes })?;
         engine.install(|view: &mut View| {
             update(

@@ -354,6 +354,8 @@ fn alter(edit: &mut Edit, choices: &mut Choices<'_>) {
                 cut.last_sequence = number(choices, cut.last_sequence);
             }
             Change::NextSequence(next) => *next = number(choices, *next),
+            Change::KeyspaceRemoved(id) => *id = KeyspaceId::new(u32::from(choices.byte()) + 1).unwrap(),
+            Change::KeyspacesDropped { flushed, .. } => *flushed = number(choices, *flushed),
         },
     }
 }

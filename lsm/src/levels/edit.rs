@@ -34,6 +34,8 @@ const TAG_LOG_CUT: u64 = 7 << 1 | MUST_UNDERSTAND;
 const TAG_LOG_REMOVED: u64 = 8 << 1 | MUST_UNDERSTAND;
 const TAG_NEXT_FILE: u64 = 9 << 1 | MUST_UNDERSTAND;
 const TAG_NEXT_SEQUENCE: u64 = 10 << 1 | MUST_UNDERSTAND;
+const TAG_KEYSPACE_REMOVED: u64 = 11 << 1 | MUST_UNDERSTAND;
+const TAG_KEYSPACES_DROPPED: u64 = 12 << 1 | MUST_UNDERSTAND;
 
 const KIND_SORTED: u8 = 1;
 const KIND_FIXED: u8 = 2;
@@ -103,6 +105,15 @@ pub enum Change {
     NextFile(FileNumber),
     /// Sequence numbers below may have been used.
     NextSequence(SequenceNumber),
+    /// A keyspace is no more, nor are its tables; what logs hold of it is passed over.
+    KeyspaceRemoved(KeyspaceId),
+    /// What is to be remembered of keyspaces that are no more.
+    KeyspacesDropped {
+        /// The largest number that was ever given to a keyspace.
+        last: KeyspaceId,
+        /// The largest mark that one of them had.
+        flushed: SequenceNumber,
+    },
 }
 
 impl Change {
@@ -171,6 +182,15 @@ impl Change {
                 put_varint(&mut body, *number);
                 TAG_NEXT_SEQUENCE
             }
+            Self::KeyspaceRemoved(id) => {
+                put_varint(&mut body, u64::from(id.number()));
+                TAG_KEYSPACE_REMOVED
+            }
+            Self::KeyspacesDropped { last, flushed } => {
+                put_varint(&mut body, u64::from(last.number()));
+                put_varint(&mut body, *flushed);
+                TAG_KEYSPACES_DROPPED
+            }
         };
         put_varint(out, tag);
         put_slice(out, &body);
@@ -233,6 +253,11 @@ impl Change {
             TAG_LOG_REMOVED => Self::LogRemoved(decoder.varint("log's number")?),
             TAG_NEXT_FILE => Self::NextFile(decoder.varint("next file number")?),
             TAG_NEXT_SEQUENCE => Self::NextSequence(next_sequence(decoder)?),
+            TAG_KEYSPACE_REMOVED => Self::KeyspaceRemoved(keyspace(decoder)?),
+            TAG_KEYSPACES_DROPPED => Self::KeyspacesDropped {
+                last: keyspace(decoder)?,
+                flushed: sequence(decoder, "mark of dropped keyspaces")?,
+            },
             0 | 1 => return Err(Error::corruption(format!("a change with tag {tag}"))),
             _ if tag & MUST_UNDERSTAND == 0 => return Ok(None),
             _ => {
@@ -441,6 +466,8 @@ mod tests {
             ("log removed", TAG_LOG_REMOVED),
             ("next file", TAG_NEXT_FILE),
             ("next sequence", TAG_NEXT_SEQUENCE),
+            ("keyspace removed", TAG_KEYSPACE_REMOVED),
+            ("keyspaces dropped", TAG_KEYSPACES_DROPPED),
         ] {
             assert!(document.contains(&format!("\n| {name} | {tag} | ")), "{name}: {tag}");
         }

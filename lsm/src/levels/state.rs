@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::edit::{Change, Edit};
-use super::tree::Tree;
+use super::tree::{TableReference, Tree};
 use crate::batch::KeyspaceId;
 use crate::checksum::Identity;
 use crate::error::{Error, Result};
@@ -48,12 +48,25 @@ pub struct Levels {
     pub next_file: FileNumber,
     /// Sequence numbers below it may have been given out. (Those in logs may be larger.)
     pub next_sequence: SequenceNumber,
+    /// The largest number ever given to a keyspace, whatever became of it; 0: there never was one. What a log says of a number up to here
+    /// that is not there is of a keyspace that was dropped.
+    pub keyspace_last: u32,
+    /// The largest mark that a dropped keyspace had: what was in tables does not become less by a drop.
+    pub flushed_dropped: SequenceNumber,
 }
 
 impl Levels {
     /// Nothing yet, of this database.
     pub fn new(database: Identity) -> Self {
-        Self { database, keyspaces: BTreeMap::new(), logs: BTreeMap::new(), next_file: 1, next_sequence: 1 }
+        Self {
+            database,
+            keyspaces: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            next_file: 1,
+            next_sequence: 1,
+            keyspace_last: 0,
+            flushed_dropped: 0,
+        }
     }
 
     /// What a manifest's first edit says.
@@ -105,7 +118,7 @@ impl Levels {
                 return Err(Error::corruption("an edit names the database a second time"));
             }
             Change::Keyspace { id, name, kind } => {
-                if self.keyspaces.last_key_value().is_some_and(|(last, _)| last >= id) {
+                if self.keyspace_last >= id.number() {
                     return Err(Error::corruption(format!("keyspace {} is added out of order", id.number())));
                 }
                 if self.keyspaces.values().any(|other| other.name == *name) {
@@ -114,6 +127,23 @@ impl Levels {
                 let record =
                     KeyspaceRecord { name: Arc::clone(name), kind: *kind, flushed: 0, tree: Arc::default() };
                 self.keyspaces.insert(*id, record);
+                self.keyspace_last = id.number();
+            }
+            Change::KeyspaceRemoved(id) => {
+                let flushed = self.keyspace_mut(*id)?.flushed;
+                self.keyspaces.remove(id);
+                self.flushed_dropped = self.flushed_dropped.max(flushed);
+            }
+            Change::KeyspacesDropped { last, flushed } => {
+                if last.number() < self.keyspace_last || *flushed < self.flushed_dropped {
+                    return Err(Error::corruption(format!(
+                        "keyspaces up to {} were made, and {} was flushed of dropped ones; now it is {} and {flushed}",
+                        self.keyspace_last,
+                        self.flushed_dropped,
+                        last.number()
+                    )));
+                }
+                (self.keyspace_last, self.flushed_dropped) = (last.number(), *flushed);
             }
             Change::TableAdded { keyspace, level, table } => {
                 if table.file >= self.next_file {
@@ -192,6 +222,7 @@ impl Levels {
                 table: Arc::clone(table),
             }));
         }
+        changes.extend(self.dropped());
         for (number, log) in &self.logs {
             changes.push(Change::LogAdded { number: *number, identity: log.identity });
             if let Some(cut) = log.cut {
@@ -199,6 +230,37 @@ impl Levels {
             }
         }
         Edit { changes }
+    }
+
+    /// What is to be said of dropped keyspaces, if there were any: in its absence the largest number there is the largest ever given.
+    fn dropped(&self) -> Option<Change> {
+        let last = self.keyspaces.last_key_value().map_or(0, |(id, _)| id.number());
+        let is_needed = self.keyspace_last > last || self.flushed_dropped > 0;
+        let last = KeyspaceId::new(self.keyspace_last).ok()?;
+        is_needed.then_some(Change::KeyspacesDropped { last, flushed: self.flushed_dropped })
+    }
+
+    /// The changes that say that everything up to `through` is in the tables of every keyspace; where there is none any more it is the mark
+    /// of the dropped ones that tells.
+    pub fn flushed_through(&self, through: SequenceNumber) -> Vec<Change> {
+        match KeyspaceId::new(self.keyspace_last) {
+            Ok(last) if self.keyspaces.is_empty() && through > self.flushed_dropped => {
+                vec![Change::KeyspacesDropped { last, flushed: through }]
+            }
+            _ => self.keyspaces.keys().map(|id| Change::Flushed { keyspace: *id, through }).collect(),
+        }
+    }
+
+    /// Whether a number was given to a keyspace that was dropped.
+    pub fn was_dropped(&self, id: KeyspaceId) -> bool {
+        id.number() <= self.keyspace_last && !self.keyspaces.contains_key(&id)
+    }
+
+    /// Whether these tables are there, each in its level: what a merge began with may have gone meanwhile.
+    pub fn holds(&self, keyspace: KeyspaceId, tables: &[(usize, Arc<TableReference>)]) -> bool {
+        self.keyspaces.get(&keyspace).is_some_and(|record| {
+            tables.iter().all(|(level, table)| record.tree.level(*level).contains(table))
+        })
     }
 
     /// The keyspace of this name.
@@ -215,9 +277,15 @@ impl Levels {
         tables.map(|(_, table)| table.epoch).max().unwrap_or(0)
     }
 
-    /// The largest mark: nothing above it is in tables.
+    /// The largest mark, of dropped keyspaces too: nothing above it is in tables.
     pub fn flushed_any(&self) -> SequenceNumber {
-        self.keyspaces.values().map(|keyspace| keyspace.flushed).max().unwrap_or(0)
+        let marks = self.keyspaces.values().map(|keyspace| keyspace.flushed);
+        marks.max().unwrap_or(0).max(self.flushed_dropped)
+    }
+
+    /// The smallest mark: everything up to it is in tables, in every keyspace.
+    pub fn flushed_every(&self) -> SequenceNumber {
+        self.keyspaces.values().map(|keyspace| keyspace.flushed).min().unwrap_or(self.flushed_dropped)
     }
 
     /// The largest sequence number that anything here tells of.
@@ -258,6 +326,7 @@ pub(crate) mod tests {
                 Change::TableAdded { keyspace: id(4), level: 2, table: table(3, "", "c", 1, 2) },
                 Change::TableAdded { keyspace: id(4), level: 2, table: Arc::new(unbounded) },
                 Change::Flushed { keyspace: id(4), through: 4 },
+                Change::KeyspacesDropped { last: id(6), flushed: 3 },
                 Change::LogAdded { number: 8, identity },
                 Change::LogCut { number: 8, cut: Cut { offset: 77, last_sequence: 99 } },
                 Change::LogAdded { number: 9, identity },
@@ -277,9 +346,12 @@ pub(crate) mod tests {
                 .contains("order")
         );
         assert!(
-            bad(Change::Keyspace { id: id(5), name: "a".into(), kind: KeyspaceKind::Sorted })
+            bad(Change::Keyspace { id: id(7), name: "a".into(), kind: KeyspaceKind::Sorted })
                 .contains("second")
         );
+        assert!(bad(Change::KeyspaceRemoved(id(2))).contains("keyspace 2"));
+        assert!(bad(Change::KeyspacesDropped { last: id(5), flushed: 3 }).contains("up to 6"));
+        assert!(bad(Change::KeyspacesDropped { last: id(6), flushed: 2 }).contains("up to 6"));
         assert!(bad(Change::Flushed { keyspace: id(2), through: 5 }).contains("keyspace 2"));
         assert!(bad(Change::Flushed { keyspace: id(4), through: 3 }).contains("through 4"));
         assert!(bad(Change::LogRemoved(7)).contains("not there"));
@@ -288,5 +360,32 @@ pub(crate) mod tests {
         assert!(bad(overlapping).contains("overlap"));
         let unknown = Change::TableAdded { keyspace: id(4), level: 2, table: table(25, "d", "e", 1, 2) };
         assert!(bad(unknown).contains("next file"));
+    }
+
+    #[test]
+    fn a_number_and_a_mark_outlive_their_keyspace() {
+        let before = Levels::new(Identity::from_bytes([9; 16]));
+        let named = |number: u32, name: &str| Change::Keyspace {
+            id: id(number),
+            name: name.into(),
+            kind: KeyspaceKind::Sorted,
+        };
+        let made = before.apply(&Edit { changes: vec![named(1, "a"), named(2, "b")] }).unwrap();
+        assert!(
+            made.to_edit().changes.iter().all(|change| !matches!(change, Change::KeyspacesDropped { .. }))
+        );
+        let flushed = made.apply(&Edit { changes: made.flushed_through(7) }).unwrap();
+        let dropped = flushed.apply(&Edit { changes: vec![Change::KeyspaceRemoved(id(2))] }).unwrap();
+        assert!(dropped.was_dropped(id(2)) && !dropped.was_dropped(id(1)) && !dropped.was_dropped(id(3)));
+        // In a fresh manifest too, and with none left.
+        let again = Levels::begin(&dropped.to_edit()).unwrap();
+        assert_eq!(again, dropped);
+        assert!(again.apply(&Edit { changes: vec![named(2, "c")] }).is_err());
+        let none = again.apply(&Edit { changes: vec![Change::KeyspaceRemoved(id(1))] }).unwrap();
+        assert_eq!((none.flushed_any(), none.flushed_every()), (7, 7));
+        let further = none.apply(&Edit { changes: none.flushed_through(9) }).unwrap();
+        let further = Levels::begin(&further.to_edit()).unwrap();
+        assert_eq!((further.flushed_any(), further.keyspace_last), (9, 2));
+        assert_eq!(further.apply(&Edit { changes: vec![named(3, "a")] }).unwrap().keyspace_last, 3);
     }
 }

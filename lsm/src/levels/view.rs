@@ -207,20 +207,23 @@ pub struct View {
     pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
     /// The frozen generations, oldest first.
     pub frozen: Vec<Arc<Generation>>,
+    /// The largest number that was given to a keyspace by then.
+    pub keyspace_last: u32,
 }
 
 impl View {
-    /// A keyspace.
+    /// A keyspace, of which somebody has had a handle of this name.
     ///
     /// # Errors
-    /// NotFound if it did not exist then.
-    pub fn keyspace(&self, id: KeyspaceId) -> Result<&Arc<KeyspaceView>> {
-        self.keyspaces.get(&id).ok_or_else(|| {
-            Error::new(
-                crate::ErrorKind::NotFound,
-                format!("keyspace {} did not exist when this snapshot was taken", id.number()),
-            )
-        })
+    /// Dropped if it is there no more.
+    #[inline]
+    pub fn keyspace(&self, id: KeyspaceId, name: &str) -> Result<&Arc<KeyspaceView>> {
+        self.keyspaces.get(&id).ok_or_else(|| Error::dropped(name))
+    }
+
+    /// Whether a keyspace was dropped by then. (If it is not there otherwise, it was made later.)
+    pub fn was_dropped(&self, id: KeyspaceId) -> bool {
+        id.number() <= self.keyspace_last && !self.keyspaces.contains_key(&id)
     }
 }
 

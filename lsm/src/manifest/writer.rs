@@ -126,6 +126,7 @@ impl Manifest {
             let visible = match change {
                 Change::TableAdded { table, .. } => table.sequence_max,
                 Change::Flushed { through, .. } => *through,
+                Change::KeyspacesDropped { flushed, .. } => *flushed,
                 _ => 0,
             };
             assert!(

@@ -29,21 +29,47 @@ impl Run {
     }
 }
 
-/// Everything that a session does: commits of each durability, keyspaces made on the way, flushes, merges, rotations, clean and unclean ends,
+/// What a workload does.
+#[derive(Clone, Copy, Debug)]
+enum Style {
+    Everything,
+    /// Sessions that write a little, sync nothing by themselves, and end in order or not.
+    Sessions,
+}
+
+/// What is done, with which sizes.
+type Setup = (Style, Tuning);
+
+/// Everything that a session does: commits of each durability, keyspaces made and dropped on the way, flushes, merges, rotations, clean and unclean ends,
 /// sessions that follow.
-fn workload(mem: &MemFs, skipped: Option<SyncSite>, tuning: &Tuning, seed: u64, steps: usize) -> Run {
+fn workload(mem: &MemFs, skipped: Option<SyncSite>, (style, tuning): &Setup, seed: u64, steps: usize) -> Run {
     let mut random = Random(seed);
     let mut state = State::default();
     let mut run = Run { history: vec![(state.clone(), 0)], promises: Vec::new() };
     let mut session = with_skipped(mem, skipped);
     let (mut db, mut keyspaces) = open_on(&session, tuning).unwrap();
     for step in 0..steps {
-        match random.below(18) {
+        let act = match style {
+            Style::Everything => random.below(19),
+            Style::Sessions => [0, 0, 0, 0, 0, 12, 17][random.below(7)],
+        };
+        match act {
+            // One goes, with all that is in it; another of its name has nothing.
+            18 => {
+                let index = random.below(keyspaces.len());
+                state[index].clear();
+                run.history.push((state.clone(), mem.calls()));
+                support::drop_keyspace(&db, &mut keyspaces, index).unwrap();
+                run.promises.push((mem.calls(), run.history.len() - 1));
+            }
             0..=10 => {
                 let ops: Vec<Op> =
                     (0..1 + random.below(4)).map(|_| random.op(step, keyspaces.len())).collect();
-                let durability =
-                    [Durability::Process, Durability::System, Durability::Synced][random.below(3)];
+                let durabilities = [Durability::Process, Durability::System, Durability::Synced];
+                let durability = match style {
+                    Style::Everything => durabilities[random.below(3)],
+                    Style::Sessions => durabilities[random.below(2)],
+                };
                 ops.iter().for_each(|op| op.apply_to(&mut state));
                 run.history.push((state.clone(), mem.calls()));
                 let before = db.stats().visible;
@@ -167,10 +193,11 @@ fn open_on(fs: &FaultFs, tuning: &Tuning) -> lsm::Result<(Db, Vec<Keyspace>)> {
 }
 
 /// Cuts the power everywhere; the first thing that goes wrong, if any. Returns how many crashes there were.
-fn drive(tuning: &Tuning, seed: u64, steps: usize, skipped: Option<SyncSite>) -> Result<usize, String> {
+fn drive(setup: &Setup, seed: u64, steps: usize, skipped: Option<SyncSite>) -> Result<usize, String> {
+    let (_, tuning) = setup;
     let mem = MemFs::new();
     mem.record_snapshots();
-    let run = workload(&mem, skipped, tuning, seed, steps);
+    let run = workload(&mem, skipped, setup, seed, steps);
     let snapshots = mem.take_snapshots();
     let mut crashes = 0;
     let mut random = Random(seed ^ 0x55);
@@ -209,13 +236,15 @@ fn drive(tuning: &Tuning, seed: u64, steps: usize, skipped: Option<SyncSite>) ->
     Ok(crashes)
 }
 
-fn tunings() -> [Tuning; 2] {
+fn setups() -> [Setup; 3] {
     let mut every_commit = tiny(1);
     every_commit.frozen_max = 1;
     // A few commits a generation.
     let mut some = tiny(900);
     some.compression = None;
-    [some, every_commit]
+    // Logs that are longer than a sector when they end.
+    let many = tiny(4000);
+    [(Style::Everything, some), (Style::Everything, every_commit), (Style::Sessions, many)]
 }
 
 /// `LSM_CRASH_SEEDS` makes a long run: so many workloads, each crashed under all policies.
@@ -231,8 +260,8 @@ fn is_long() -> bool {
 fn no_crash_loses_what_was_acknowledged() {
     let mut crashes = 0;
     for seed in 0..long_seeds().unwrap_or(1) {
-        for tuning in tunings() {
-            crashes += drive(&tuning, seed, 40, None).unwrap_or_else(|error| panic!("{error}"));
+        for setup in setups() {
+            crashes += drive(&setup, seed, 40, None).unwrap_or_else(|error| panic!("{error}"));
         }
     }
     assert!(crashes > 500, "{crashes} crashes: the workload does nothing");
@@ -259,8 +288,8 @@ fn without_any_one_sync_a_crash_is_noticed() {
     for site in sites.into_iter().filter(|site| !evidence.contains(site)) {
         let mut noticed = None;
         'search: for seed in 0..24 {
-            for tuning in tunings() {
-                if let Err(error) = drive_quietly(&tuning, seed, site) {
+            for setup in setups() {
+                if let Err(error) = drive_quietly(&setup, seed, site) {
                     noticed = Some(error);
                     break 'search;
                 }
@@ -275,18 +304,19 @@ fn without_any_one_sync_a_crash_is_noticed() {
 }
 
 /// A workload may notice by itself (a reopening in its middle), and panic.
-fn drive_quietly(tuning: &Tuning, seed: u64, site: SyncSite) -> Result<usize, String> {
-    let tuning = tuning.clone();
-    let run = std::panic::catch_unwind(move || drive(&tuning, seed, 40, Some(site)));
+fn drive_quietly(setup: &Setup, seed: u64, site: SyncSite) -> Result<usize, String> {
+    let setup = setup.clone();
+    let run = std::panic::catch_unwind(move || drive(&setup, seed, 40, Some(site)));
     run.unwrap_or_else(|_| Err("the workload itself fails".to_owned()))
 }
 
 /// The process is killed, and the page cache lives; another session does little or nothing, and then the power goes, behind it or within: what
 /// the killed process had written and not synced must not have been built upon. Returns how many cases there were.
-fn drive_killed(tuning: &Tuning, seed: u64, steps: usize) -> Result<usize, String> {
+fn drive_killed(setup: &Setup, seed: u64, steps: usize) -> Result<usize, String> {
+    let (_, tuning) = setup;
     let mem = MemFs::new();
     mem.record_snapshots();
-    let run = workload(&mem, None, tuning, seed, steps);
+    let run = workload(&mem, None, setup, seed, steps);
     let mut random = Random(seed ^ 0x77);
     let mut cases = 0;
     for snapshot in mem.take_snapshots() {
@@ -332,8 +362,8 @@ fn run_session(mem: &MemFs, tuning: &Tuning, what: &str) -> lsm::Result<()> {
 fn nothing_is_built_upon_what_a_killed_process_had_only_written() {
     let mut cases = 0;
     for seed in 0..long_seeds().unwrap_or(3) {
-        for tuning in tunings() {
-            cases += drive_killed(&tuning, seed, 40).unwrap_or_else(|error| panic!("{error}"));
+        for setup in setups() {
+            cases += drive_killed(&setup, seed, 40).unwrap_or_else(|error| panic!("{error}"));
         }
     }
     assert!(cases > 1000, "{cases} cases: the workload does nothing");

@@ -30,7 +30,7 @@ fn workload(fs: &FaultFs) -> Promised {
     let mut promised = Promised { history: vec![State::default()], ..Promised::default() };
     let mut random = Random(11);
     for session in 0..2 {
-        let (db, keyspaces) = match open(fs) {
+        let (db, mut keyspaces) = match open(fs) {
             Ok(opened) => opened,
             Err(error) => {
                 promised.errors.push(error);
@@ -52,6 +52,19 @@ fn workload(fs: &FaultFs) -> Promised {
             let result = match step % 12 {
                 5 => db.flush().map(|()| Some(Durability::Synced)),
                 8 => db.step().map(|_| None),
+                10 => {
+                    let dropped = support::drop_keyspace(&db, &mut keyspaces, 1);
+                    // It may have been dropped, and not been made again.
+                    if dropped.is_ok()
+                        || !db.keyspace_names().iter().any(|name| name == support::KEYSPACES[1])
+                    {
+                        state[1].clear();
+                    }
+                    let mut next = promised.history.last().unwrap().clone();
+                    next[1].clear();
+                    promised.history.push(next);
+                    dropped.map(|()| Some(Durability::Synced))
+                }
                 9 => db.compact().map(|()| Some(Durability::Synced)),
                 11 => db.sync().map(|()| Some(Durability::Synced)),
                 _ => {

@@ -13,6 +13,8 @@ mod crash;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod dropping;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fixed;

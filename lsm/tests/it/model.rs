@@ -16,6 +16,7 @@ use crate::support::{self, KEYSPACES, Op, State, is_inside, tiny};
 enum Step {
     Commit(Vec<Op>, Durability),
     MakeKeyspace,
+    DropKeyspace(usize),
     Sync,
     GetAll(usize),
     Scan { keyspace: usize, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, ends: Vec<bool> },
@@ -62,6 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         20 => (proptest::collection::vec(op(), 1..5), durability).prop_map(|(ops, durability)| Step::Commit(ops, durability)),
         1 => Just(Step::MakeKeyspace),
+        1 => keyspace.clone().prop_map(Step::DropKeyspace),
         1 => Just(Step::Sync),
         3 => keyspace.clone().prop_map(Step::GetAll),
         4 => (keyspace.clone(), bound(), bound(), ends)
@@ -86,7 +88,8 @@ struct Subject {
     tuning: Tuning,
     db: Option<Db>,
     keyspaces: Vec<Keyspace>,
-    snapshots: Vec<(Snapshot, State)>,
+    /// Each with the keyspaces of its time, and what they held.
+    snapshots: Vec<(Snapshot, Vec<Keyspace>, State)>,
     /// All states since the start, the current one last.
     history: Vec<State>,
     /// History up to this index survives the end of the process.
@@ -191,6 +194,25 @@ impl Subject {
                 let db = self.db().clone();
                 fine!(support::make_keyspace(&db, &mut self.keyspaces));
             }
+            Step::DropKeyspace(index) => {
+                let (db, index) = (self.db().clone(), index % self.keyspaces.len());
+                let gone = self.keyspaces[index].clone();
+                fine!(support::drop_keyspace(&db, &mut self.keyspaces, index));
+                let errors = [
+                    gone.get("a").map(drop),
+                    gone.delete_range::<&[u8]>(..).map(drop),
+                    gone.iter().next().transpose().map(drop),
+                    self.db().snapshot().get(&gone, "a").map(drop),
+                    self.db().drop_keyspace(&gone),
+                ];
+                for error in errors {
+                    prop_assert_eq!(error.unwrap_err().kind(), lsm::ErrorKind::Dropped);
+                }
+                let mut state = self.now().clone();
+                state[index].clear();
+                self.history.push(state);
+                self.is_durable();
+            }
             Step::Sync => {
                 fine!(self.db().sync());
                 self.is_durable();
@@ -206,10 +228,13 @@ impl Subject {
                 let scan = self.keyspaces[keyspace].prefix(prefix);
                 self.scan(scan, &self.now()[keyspace], &[], |key| key.starts_with(prefix))?;
             }
-            Step::TakeSnapshot => self.snapshots.push((self.db().snapshot(), self.now().clone())),
+            Step::TakeSnapshot => {
+                let snapshot = (self.db().snapshot(), self.keyspaces.clone(), self.now().clone());
+                self.snapshots.push(snapshot);
+            }
             Step::ReadSnapshots => {
-                for (snapshot, state) in &self.snapshots {
-                    for (keyspace, map) in self.keyspaces.iter().zip(state) {
+                for (snapshot, keyspaces, state) in &self.snapshots {
+                    for (keyspace, map) in keyspaces.iter().zip(state) {
                         self.scan(snapshot.iter(keyspace), map, &[], |_| true)?;
                         let keys: Vec<_> = map.keys().collect();
                         let values = fine!(snapshot.multi_get(keyspace, &keys));

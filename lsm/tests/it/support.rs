@@ -15,7 +15,7 @@ pub(crate) const KEYSPACES_AT_FIRST: usize = 2;
 const FIXED: [(usize, (usize, usize)); 2] = [(2, (3, 10)), (4, (9, 0))];
 
 /// How a keyspace is made.
-fn options(index: usize) -> KeyspaceOptions {
+pub(crate) fn options(index: usize) -> KeyspaceOptions {
     match FIXED.iter().find(|(fixed, _)| *fixed == index) {
         Some((_, (key, value))) => KeyspaceOptions::fixed(*key, *value).unwrap(),
         None => KeyspaceOptions::sorted(),
@@ -147,15 +147,13 @@ pub(crate) fn open(fs: &Arc<dyn FileSystem>, tuning: &Tuning) -> Result<(Db, Vec
     Ok((db, keyspaces))
 }
 
-/// Those that are there, and those that always are.
+/// Those that are there, those that always are, and between them the one that was dropped and not yet made again.
 pub(crate) fn keyspaces(db: &Db) -> Result<Vec<Keyspace>> {
     let there = db.keyspace_names();
-    KEYSPACES
-        .iter()
-        .enumerate()
-        .take_while(|(index, name)| *index < KEYSPACES_AT_FIRST || there.iter().any(|other| other == *name))
-        .map(|(index, name)| db.keyspace(name, options(index)))
-        .collect()
+    let made = KEYSPACES.iter().rposition(|name| there.iter().any(|other| other == name));
+    let count = made.map_or(0, |last| last + 1).max(KEYSPACES_AT_FIRST);
+    let names = KEYSPACES[..count].iter().enumerate();
+    names.map(|(index, name)| db.keyspace(name, options(index))).collect()
 }
 
 /// Makes the next one, if there is one left to be made.
@@ -163,6 +161,13 @@ pub(crate) fn make_keyspace(db: &Db, keyspaces: &mut Vec<Keyspace>) -> Result<()
     if let Some(name) = KEYSPACES.get(keyspaces.len()) {
         keyspaces.push(db.keyspace(name, options(keyspaces.len()))?);
     }
+    Ok(())
+}
+
+/// Drops one, and makes another in its place.
+pub(crate) fn drop_keyspace(db: &Db, keyspaces: &mut [Keyspace], index: usize) -> Result<()> {
+    db.drop_keyspace(&keyspaces[index])?;
+    keyspaces[index] = db.keyspace(KEYSPACES[index], options(index))?;
     Ok(())
 }
 

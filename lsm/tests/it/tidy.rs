@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest", "options"],
     &["visible", "iterator", "lookup", "read", "expand"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
-    &["engine", "admit", "write", "flush", "compaction", "output", "stats"],
+    &["engine", "admit", "write", "flush", "compaction", "output", "dropping", "stats"],
     &["heal"],
     &["recover", "forgotten", "check", "worker"],
     &["keyspace", "snapshot", "db"],

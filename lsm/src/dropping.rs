@@ -1,0 +1,84 @@
+//! Dropping a keyspace: one edit, and what must come before and after it.
+//!
+//! 1. All that was committed is made durable first. Else a power cut could take a batch that copied something into another keyspace, and leave
+//!    the drop of what it was copied from.
+//! 2. Under the commit lock, so that no batch is half done: the edit, then the View. The number of the keyspace is never given out again, so that
+//!    what logs hold of it is told from damage and passed over when they are replayed.
+//! 3. Its tables are removed as those are that were merged: readers who hold them go on reading. A flush or a merge of it that is under
+//!    way notices at its next step, or when it would install what it wrote.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::batch::KeyspaceId;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::levels::{Change, Edit};
+
+/// Names that are kept, the last ones: whoever commits a batch for a keyspace that was dropped long ago is told its number.
+const NAMES_MAX: usize = 1000;
+
+/// The names of keyspaces that this session dropped: batches know their numbers alone.
+#[derive(Debug, Default)]
+pub(crate) struct DroppedNames(VecDeque<(KeyspaceId, Arc<str>)>);
+
+impl DroppedNames {
+    fn add(&mut self, id: KeyspaceId, name: &str) {
+        if self.0.len() == NAMES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((id, name.into()));
+    }
+
+    fn get(&self, id: KeyspaceId) -> Option<&Arc<str>> {
+        self.0.iter().find(|(other, _)| *other == id).map(|(_, name)| name)
+    }
+}
+
+impl Engine {
+    /// Drops a keyspace. When this returns, that is durable, and so is all that was committed before.
+    ///
+    /// # Errors
+    /// Dropped, if it was before; ReadOnly; Closed; Failed and those of writing.
+    pub(crate) fn drop_keyspace(&self, id: KeyspaceId, name: &str) -> Result<()> {
+        self.view().keyspace(id, name)?;
+        // Most of it before anybody is held up.
+        self.sync()?;
+        let mut state = self.commit.lock();
+        self.check_writable()?;
+        let dropped_bytes = self.view().keyspace(id, name)?.active.memory_bytes();
+        if let Some(journal) = &mut state.journal {
+            journal.sync_through(journal.position()).map_err(|error| self.fail(error))?;
+        }
+        let files: Vec<FileNumber> = {
+            let mut manifest = self.manifest.lock();
+            let record = manifest.levels().keyspaces.get(&id).ok_or_else(|| Error::dropped(name))?;
+            let files = record.tree.tables().map(|(_, table)| table.file).collect();
+            let edit = Edit { changes: vec![Change::KeyspaceRemoved(id)] };
+            manifest.commit(edit).map_err(|error| self.fail(error))?;
+            self.dropped.lock().add(id, name);
+            self.install(|view| {
+                view.keyspaces.remove(&id);
+            });
+            files
+        };
+        state.dropped_bytes = state.dropped_bytes.saturating_add(dropped_bytes);
+        drop(state);
+        self.avoid_no_more(files.iter().copied());
+        self.add_obsolete(files.into_iter().map(FileName::Table));
+        self.remove_obsolete();
+        // Writers may wait for a merge of it, and threads have less to do.
+        self.notify();
+        Ok(())
+    }
+
+    /// The error of a batch that writes to a keyspace that is there no more.
+    #[cold]
+    pub(crate) fn dropped(&self, id: KeyspaceId) -> Error {
+        match self.dropped.lock().get(id) {
+            Some(name) => Error::dropped(name),
+            None => Error::dropped(id.number()),
+        }
+    }
+}
