@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::batch::{Encoder, KeyspaceId};
 use crate::check::{self, CheckReport};
+use crate::checkpoint::CheckpointInfo;
 use crate::clock::Clock;
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
@@ -316,6 +317,22 @@ impl Db {
     pub fn compact(&self) -> Result<()> {
         self.engine().flush()?;
         self.engine().compact_all()
+    }
+
+    /// Makes a copy of the database in the directory `to`, while everybody goes on reading and writing: all that was committed before the
+    /// call is in it, and perhaps some that was committed meanwhile, always whole batches in their order. It opens as a database of its own.
+    ///
+    /// Flushes first. The tables are linked where both directories are on one file system (at no cost of space or time, but then a bad sector is bad in both),
+    /// otherwise copied, and each copy is read back and verified. If `to` holds an older checkpoint of this database, what is in it already stays, the rest
+    /// is added, and what is needed no more is removed in the end: the old one is whole until the new one is. A checkpoint that somebody
+    /// opened and wrote to is a database of its own, and refused, as is anything else that holds tables.
+    ///
+    /// # Errors
+    /// InvalidArgument if `to` holds something else than a checkpoint of this database; Locked if somebody has that open for writing; Corruption if a table
+    /// cannot be verified when it is copied; OutOfSpace, Io: then `to` holds the checkpoint that it held before, or none; ReadOnly; Closed; Failed and those
+    /// of a flush.
+    pub fn checkpoint(&self, to: impl AsRef<Path>) -> Result<CheckpointInfo> {
+        self.engine().checkpoint(to.as_ref())
     }
 
     /// Runs one step of whatever there is to do in the background: a flush before a merge. For [`Background::Manual`].

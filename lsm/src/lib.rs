@@ -10,6 +10,7 @@
 //! - **Range deletes** that cost the same however much they delete; batched lookups ([`Keyspace::multi_get`]).
 //! - **Keyspaces that come and go** at the cost of a few syncs, whatever they hold ([`Db::drop_keyspace`]).
 //! - **One memory budget** for write buffers, cache and open tables.
+//! - **Checkpoints** ([`Db::checkpoint`]): consistent copies that open as databases, made while everybody goes on, by links, and only of what is new.
 //! - **Reading beside a writer**, from other processes, without writing a byte.
 //! - **Honest recovery**: a torn tail is told from damage to what was acknowledged; the first is cut and reported, the second refused, naming file,
 //!   offset and what is lost. Every byte read back has passed a checksum that knows which file and place it belongs to.
@@ -70,6 +71,7 @@ mod budget;
 pub mod cache;
 mod charge;
 pub mod check;
+mod checkpoint;
 pub mod checksum;
 pub mod clock;
 pub mod codec;
@@ -117,6 +119,7 @@ mod worker;
 mod write;
 
 pub use check::CheckReport;
+pub use checkpoint::{CheckpointInfo, sites as checkpoint_sites};
 pub use db::{Batch, Builder, Db};
 pub use engine::{Progress, sites};
 pub use error::{Error, ErrorKind, Result};

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::batch::KeyspaceId;
 use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::engine::{Engine, Parts, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
@@ -31,7 +32,7 @@ use crate::journal::{
 };
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
-use crate::manifest::{self, Manifest, ManifestReport};
+use crate::manifest::{self, Manifest, ManifestReport, Standing};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
 use crate::table::{AnyTable, ExpectedTable};
@@ -171,7 +172,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
 
 fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result<Opened> {
     let fs = &options.fs;
-    let _opening = lock_readers(options, directory)?;
+    let _opening = lock_readers(fs, options.clock.as_ref(), directory)?;
     let Some(found) = read_manifest(options, directory)? else {
         return Err(Error::new(ErrorKind::NotFound, "there is no database here").at(directory));
     };
@@ -211,7 +212,7 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
 }
 
 /// The right to write, or an error that names who has it.
-fn lock(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Box<dyn Lock>> {
+pub(crate) fn lock(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Box<dyn Lock>> {
     let path = FileName::Lock.path(directory);
     if let Some(lock) = fs.try_lock(&path, LockMode::Exclusive).context("lock the database", &path)? {
         return Ok(lock);
@@ -224,19 +225,21 @@ fn lock(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Box<dyn Lock>> {
 }
 
 /// Keeps the writer from removing files. `None` where nothing can be locked: on a medium that nobody can write to.
-fn lock_readers(options: &Options, directory: &Path) -> Result<Option<Box<dyn Lock>>> {
+pub(crate) fn lock_readers(
+    fs: &Arc<dyn FileSystem>,
+    clock: &dyn Clock,
+    directory: &Path,
+) -> Result<Option<Box<dyn Lock>>> {
     let path = FileName::Readers.path(directory);
-    if !options.fs.exists(&path).context("look for the readers' lock", &path)? {
+    if !fs.exists(&path).context("look for the readers' lock", &path)? {
         // Only a writer makes it: a reader writes nothing.
         return Ok(None);
     }
     for _ in 0..READERS_TRIES {
-        if let Some(lock) =
-            options.fs.try_lock(&path, LockMode::Shared).context("lock against removals", &path)?
-        {
+        if let Some(lock) = fs.try_lock(&path, LockMode::Shared).context("lock against removals", &path)? {
             return Ok(Some(lock));
         }
-        options.clock.sleep(READERS_WAIT);
+        clock.sleep(READERS_WAIT);
     }
     Err(Error::new(ErrorKind::Locked, "the writer has been removing files for seconds: try again").at(&path))
 }
@@ -252,13 +255,18 @@ fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result
     }
     let levels = Levels::new(random_identity()?);
     Manifest::new(Arc::clone(fs), directory, levels.clone(), 1, tuning.manifest_bytes).create()?;
-    Ok(ManifestReport { levels, edits: 1, ends_clean: true, end: 0 })
+    Ok(ManifestReport { levels, standing: Standing::Database, edits: 1, ends_clean: true, end: 0 })
 }
 
 /// What the manifest says; `None` if there is none.
 fn read_manifest(options: &Options, directory: &Path) -> Result<Option<ManifestReport>> {
     let found = manifest::read(&options.fs, directory)?;
     match found {
+        Some(found) if found.standing == Standing::Unfinished => Err(Error::new(
+            ErrorKind::NotFound,
+            "there is no database here: a checkpoint was begun and never finished. Make it again, or remove the directory",
+        )
+        .at(directory)),
         Some(found) if options.recovery == RecoveryMode::Strict && !found.ends_clean => {
             Err(Error::corruption(
                 "the manifest does not end behind an edit: one is torn or damaged, and recovery mode Strict refuses that",
@@ -271,7 +279,7 @@ fn read_manifest(options: &Options, directory: &Path) -> Result<Option<ManifestR
 }
 
 /// What is in the directory, of what has a meaning there.
-fn list(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Vec<FileName>> {
+pub(crate) fn list(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Vec<FileName>> {
     let names = fs.read_dir(directory).context("list the directory", directory)?;
     Ok(names.iter().filter_map(|name| FileName::parse(Path::new(name.file_name()?))).collect())
 }

@@ -355,6 +355,7 @@ fn alter(edit: &mut Edit, choices: &mut Choices<'_>) {
             }
             Change::NextSequence(next) => *next = number(choices, *next),
             Change::KeyspaceRemoved(id) => *id = KeyspaceId::new(u32::from(choices.byte()) + 1).unwrap(),
+            Change::Checkpoint | Change::Unfinished => {}
             Change::KeyspacesDropped { flushed, .. } => *flushed = number(choices, *flushed),
         },
     }

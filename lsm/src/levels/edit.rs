@@ -36,6 +36,9 @@ const TAG_NEXT_FILE: u64 = 9 << 1 | MUST_UNDERSTAND;
 const TAG_NEXT_SEQUENCE: u64 = 10 << 1 | MUST_UNDERSTAND;
 const TAG_KEYSPACE_REMOVED: u64 = 11 << 1 | MUST_UNDERSTAND;
 const TAG_KEYSPACES_DROPPED: u64 = 12 << 1 | MUST_UNDERSTAND;
+/// Whoever does not know it opens the checkpoint as the database that it is.
+const TAG_CHECKPOINT: u64 = 13 << 1;
+const TAG_UNFINISHED: u64 = 14 << 1 | MUST_UNDERSTAND;
 
 const KIND_SORTED: u8 = 1;
 const KIND_FIXED: u8 = 2;
@@ -114,6 +117,10 @@ pub enum Change {
         /// The largest mark that one of them had.
         flushed: SequenceNumber,
     },
+    /// In the first edit alone: this is a checkpoint that nobody has written to.
+    Checkpoint,
+    /// In the first edit alone: this is to become a checkpoint, and is none yet.
+    Unfinished,
 }
 
 impl Change {
@@ -191,6 +198,8 @@ impl Change {
                 put_varint(&mut body, *flushed);
                 TAG_KEYSPACES_DROPPED
             }
+            Self::Checkpoint => TAG_CHECKPOINT,
+            Self::Unfinished => TAG_UNFINISHED,
         };
         put_varint(out, tag);
         put_slice(out, &body);
@@ -258,6 +267,8 @@ impl Change {
                 last: keyspace(decoder)?,
                 flushed: sequence(decoder, "mark of dropped keyspaces")?,
             },
+            TAG_CHECKPOINT => Self::Checkpoint,
+            TAG_UNFINISHED => Self::Unfinished,
             0 | 1 => return Err(Error::corruption(format!("a change with tag {tag}"))),
             _ if tag & MUST_UNDERSTAND == 0 => return Ok(None),
             _ => {
@@ -468,6 +479,8 @@ mod tests {
             ("next sequence", TAG_NEXT_SEQUENCE),
             ("keyspace removed", TAG_KEYSPACE_REMOVED),
             ("keyspaces dropped", TAG_KEYSPACES_DROPPED),
+            ("checkpoint", TAG_CHECKPOINT),
+            ("unfinished", TAG_UNFINISHED),
         ] {
             assert!(document.contains(&format!("\n| {name} | {tag} | ")), "{name}: {tag}");
         }
@@ -479,6 +492,22 @@ mod tests {
         let example =
             [&[0x03, 0x12][..], b"golden database!", &[0, 0, 0x13, 0x01, 0x01, 0x15, 0x01, 0x01]].concat();
         assert_eq!(Levels::new(Identity::from_bytes(*b"golden database!")).to_edit().encode(), example);
+    }
+
+    #[test]
+    fn the_edit_of_an_unfinished_checkpoint_is_as_documented() {
+        let changes = vec![Change::Database(Identity::from_bytes(*b"golden database!")), Change::Unfinished];
+        let edit = Edit { changes };
+        let example = [&[0x03, 0x12][..], b"golden database!", &[0, 0, 0x1d, 0x00]].concat();
+        assert_eq!(edit.encode(), example);
+        assert_eq!(Edit::decode(&example).unwrap(), edit);
+        // It says nothing else, and is said nowhere else.
+        let levels = Levels::begin(&edit).unwrap();
+        assert_eq!(levels.to_edit().changes[0], edit.changes[0]);
+        assert!(!levels.to_edit().changes.contains(&Change::Unfinished));
+        for change in [Change::Unfinished, Change::Checkpoint] {
+            assert!(levels.apply(&Edit { changes: vec![change] }).is_err());
+        }
     }
 
     #[test]

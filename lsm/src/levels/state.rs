@@ -77,7 +77,10 @@ impl Levels {
         let Some((Change::Database(identity), rest)) = edit.changes.split_first() else {
             return Err(Error::corruption("the first change of a manifest does not name the database"));
         };
-        Self::new(*identity).apply_changes(rest)
+        // What they say is for whoever reads the file (`crate::manifest::Standing`); a fresh manifest says it no more.
+        let is_standing = |change: &&Change| matches!(change, Change::Checkpoint | Change::Unfinished);
+        let rest: Vec<Change> = rest.iter().filter(|change| !is_standing(change)).cloned().collect();
+        Self::new(*identity).apply_changes(&rest)
     }
 
     /// The state after an edit.
@@ -198,6 +201,11 @@ impl Levels {
                     )));
                 }
                 self.next_file = *number;
+            }
+            Change::Checkpoint | Change::Unfinished => {
+                return Err(Error::corruption(
+                    "an edit that is not the first says that this is a checkpoint",
+                ));
             }
             Change::NextSequence(number) => self.next_sequence = self.next_sequence.max(*number),
         }

@@ -9,8 +9,8 @@
 mod recover;
 mod writer;
 
-pub use recover::{ManifestReport, read};
-pub(crate) use writer::Manifest;
+pub use recover::{ManifestReport, Standing, read};
+pub(crate) use writer::{Manifest, begin};
 
 /// Each place where the manifest makes something durable.
 pub mod sites {

@@ -7,13 +7,26 @@ use crate::error::{Error, IoContext, Result};
 use crate::filename::FileName;
 use crate::fs::FileSystem;
 use crate::journal::{LogKind, RecordKind, Verdict, read_records};
-use crate::levels::{Edit, Levels};
+use crate::levels::{Change, Edit, Levels};
+
+/// What kind of directory a manifest stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A database.
+    Database,
+    /// A database, made by a checkpoint, that nobody has written to since.
+    Checkpoint,
+    /// What was to become a checkpoint, and is nothing yet.
+    Unfinished,
+}
 
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct ManifestReport {
     /// What the manifest says.
     pub levels: Levels,
+    /// Of what.
+    pub standing: Standing,
     /// Edits in it.
     pub edits: u64,
     /// Whether it ends right behind an edit. If not, an edit was cut off that nothing acted on, or that was damaged: then files
@@ -34,6 +47,7 @@ pub fn read(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Option<Manifes
     }
     let file = fs.open_read(&path).context("open the manifest", &path)?;
     let mut levels: Option<Levels> = None;
+    let mut standing = Standing::Database;
     let mut edits = 0;
     let report = read_records(file, &path, LogKind::Manifest, &mut |record| {
         if record.header.kind != RecordKind::Batch {
@@ -42,7 +56,16 @@ pub fn read(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Option<Manifes
         let place = |error: Error| error.at(&path).at_offset(record.offset);
         let edit = Edit::decode(record.payload).map_err(place)?;
         let next = match &levels {
-            None => Levels::begin(&edit),
+            None => {
+                for change in &edit.changes {
+                    match change {
+                        Change::Checkpoint => standing = Standing::Checkpoint,
+                        Change::Unfinished => standing = Standing::Unfinished,
+                        _ => {}
+                    }
+                }
+                Levels::begin(&edit)
+            }
             Some(levels) => levels.apply(&edit),
         };
         levels = Some(next.map_err(place)?);
@@ -61,5 +84,5 @@ pub fn read(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Option<Manifes
         Verdict::Torn { at } => report.cut_end <= at,
         _ => false,
     };
-    Ok(Some(ManifestReport { levels, edits, ends_clean, end: report.end }))
+    Ok(Some(ManifestReport { levels, standing, edits, ends_clean, end: report.end }))
 }

@@ -164,23 +164,7 @@ impl Manifest {
 
     /// Writes a manifest that says `levels`, and lets it take over.
     fn begin(&mut self, levels: &Levels) -> Result<()> {
-        let aside = FileName::ManifestNew.path(&self.directory);
-        let path = FileName::Manifest.path(&self.directory);
-        match self.fs.remove_file(&aside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io("remove an unfinished manifest", error).at(&aside));
-            }
-            _ => {}
-        }
-        let mut writer =
-            RecordWriter::create(self.fs.as_ref(), &aside, LogKind::Manifest, random_identity()?)?;
-        writer.append(RecordKind::Batch, true, 1, 1, &levels.to_edit().encode())?;
-        writer.sync(sites::FRESH)?;
-        self.fs.rename(&aside, &path).context("let a fresh manifest take over", &path)?;
-        writer.was_renamed(path);
-        self.fs
-            .sync_dir(&self.directory, sites::FRESH_DIRECTORY)
-            .context("sync the directory", &self.directory)?;
+        let writer = begin(&self.fs, &self.directory, &levels.to_edit())?;
         self.fresh_bytes = writer.position();
         self.edit_count = 1;
         self.writer = Some(writer);
@@ -194,6 +178,28 @@ impl Manifest {
     pub(crate) fn create(&mut self) -> Result<()> {
         self.begin(&Arc::clone(&self.levels))
     }
+}
+
+/// Writes a manifest that begins with `edit`, and lets it take over. When this returns it is in force, durably.
+///
+/// # Errors
+/// Those of writing: it is unknown then which one is in force, the one before or this one.
+pub(crate) fn begin(fs: &Arc<dyn FileSystem>, directory: &Path, edit: &Edit) -> Result<RecordWriter> {
+    let aside = FileName::ManifestNew.path(directory);
+    let path = FileName::Manifest.path(directory);
+    match fs.remove_file(&aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove an unfinished manifest", error).at(&aside));
+        }
+        _ => {}
+    }
+    let mut writer = RecordWriter::create(fs.as_ref(), &aside, LogKind::Manifest, random_identity()?)?;
+    writer.append(RecordKind::Batch, true, 1, 1, &edit.encode())?;
+    writer.sync(sites::FRESH)?;
+    fs.rename(&aside, &path).context("let a fresh manifest take over", &path)?;
+    writer.was_renamed(path);
+    fs.sync_dir(directory, sites::FRESH_DIRECTORY).context("sync the directory", directory)?;
+    Ok(writer)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cache::BlockCache;
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::FileSystem;
+use crate::fs::{File, FileSystem};
 use crate::iter::InternalIterator;
 use crate::key::{self, Kind, SequenceNumber};
 use crate::range_tombstone::RangeTombstones;
@@ -80,6 +80,11 @@ impl AnyTable {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         delegate!(self, table => table.path())
+    }
+
+    /// The open file: readable even when it has no name any more.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        delegate!(self, table => table.file())
     }
 
     /// The database that it was written for.

@@ -8,7 +8,7 @@ use crate::cache::BlockCache;
 use crate::checksum::Identity;
 use crate::error::{Error, Result};
 use crate::filter;
-use crate::fs::FileSystem;
+use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
@@ -107,6 +107,11 @@ impl Table {
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.file.path
+    }
+
+    /// The open file: readable even when it has no name any more.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file.file
     }
 
     /// The database that it was written for.

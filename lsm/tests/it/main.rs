@@ -7,6 +7,8 @@ mod background;
 #[cfg(test)]
 mod basics;
 #[cfg(test)]
+mod checkpoint;
+#[cfg(test)]
 mod closing;
 #[cfg(test)]
 mod crash;

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine", "admit", "write", "flush", "compaction", "output", "dropping", "stats"],
     &["heal"],
     &["recover", "forgotten", "check", "worker"],
+    &["checkpoint"],
     &["keyspace", "snapshot", "db"],
 ];
 

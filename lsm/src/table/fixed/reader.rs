@@ -17,7 +17,7 @@ use crate::charge::Charge;
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
-use crate::fs::FileSystem;
+use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
 use crate::memory::{self, Bytes};
 use crate::row::{self, Widths};
@@ -145,6 +145,11 @@ impl FixedTable {
     /// The widths of its rows.
     pub fn widths(&self) -> Widths {
         self.plan.widths
+    }
+
+    /// The open file: readable even when it has no name any more.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file.file
     }
 
     /// Where the file is.
