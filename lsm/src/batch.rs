@@ -233,22 +233,9 @@ impl Encoder {
 
     /// Adds "the keys of this range are gone". An empty range adds nothing.
     pub fn delete_range<K: AsRef<[u8]>>(&mut self, keyspace: KeyspaceId, range: &impl RangeBounds<K>) {
-        let start = match range.start_bound() {
-            Bound::Included(key) => key.as_ref().to_vec(),
-            // Nothing follows the longest key that begins with it: the range starts behind all that would.
-            Bound::Excluded(key) if key.as_ref().len() == KEY_BYTES_MAX => match prefix_end(key.as_ref()) {
-                Some(start) => start,
-                None => return,
-            },
-            Bound::Excluded(key) => successor(key.as_ref()),
-            Bound::Unbounded => Vec::new(),
-        };
-        let end = match range.end_bound() {
-            Bound::Included(key) => Some(successor(key.as_ref())),
-            Bound::Excluded(key) => Some(key.as_ref().to_vec()),
-            Bound::Unbounded => None,
-        };
-        self.delete_between(keyspace, &start, end.as_deref());
+        if let Some((start, end)) = deleted_range(range) {
+            self.delete_between(keyspace, &start, end.as_deref());
+        }
     }
 
     /// Adds "the keys that start with these bytes are gone".
@@ -276,6 +263,25 @@ impl Encoder {
             }
         }
     }
+}
+
+/// A range of keys to delete: its first key, and the first one behind it; `None` where there can be no key in it.
+pub(crate) fn deleted_range<K: AsRef<[u8]>>(
+    range: &impl RangeBounds<K>,
+) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let start = match range.start_bound() {
+        Bound::Included(key) => key.as_ref().to_vec(),
+        // Nothing follows the longest key that begins with it: the range starts behind all that would.
+        Bound::Excluded(key) if key.as_ref().len() == KEY_BYTES_MAX => prefix_end(key.as_ref())?,
+        Bound::Excluded(key) => successor(key.as_ref()),
+        Bound::Unbounded => Vec::new(),
+    };
+    let end = match range.end_bound() {
+        Bound::Included(key) => Some(successor(key.as_ref())),
+        Bound::Excluded(key) => Some(key.as_ref().to_vec()),
+        Bound::Unbounded => None,
+    };
+    end.as_ref().is_none_or(|end| *end > start).then_some((start, end))
 }
 
 #[cfg(test)]

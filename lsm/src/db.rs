@@ -21,6 +21,7 @@ use crate::recover::{self, Opened, RecoveryReport};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::table::CheckLevel;
+use crate::transaction::{self, Transaction};
 use crate::worker::Workers;
 
 /// How a database is to be opened. [`Db::builder`] makes one.
@@ -296,6 +297,24 @@ impl Db {
     /// What all keyspaces hold now, for as long as it is kept.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.engine())
+    }
+
+    /// Begins a transaction: see [`Transaction`].
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.engine())
+    }
+
+    /// Runs `body` in a transaction and commits it; again, each time in a new one, as long as somebody else is quicker, and after a hundred tries no more.
+    /// Returns what `body` returned in the one that was committed. So `body` should do nothing but read and write through what it is given.
+    ///
+    /// # Errors
+    /// Those of `body`: then nothing is committed; those of [`Transaction::commit`], Conflict only after the last try.
+    pub fn transact<R>(
+        &self,
+        durability: Durability,
+        body: impl FnMut(&mut Transaction) -> Result<R>,
+    ) -> Result<R> {
+        transaction::transact(self.engine(), durability, body)
     }
 
     /// Writes everything that is in memory to tables; when it returns, they are durable.

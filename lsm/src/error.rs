@@ -35,6 +35,8 @@ pub enum ErrorKind {
     NotFound,
     /// The database was closed.
     Closed,
+    /// Somebody else wrote what a transaction read or writes: run the transaction again.
+    Conflict,
     /// The keyspace was dropped: get a handle to another, or make one of this name anew.
     Dropped,
 }

@@ -203,7 +203,7 @@ impl Keyspace {
     }
 
     /// Whether an entry has the widths of this keyspace, if it has any.
-    fn check(&self, key: &[u8], value: &[u8], kind: Kind) -> Result<()> {
+    pub(crate) fn check(&self, key: &[u8], value: &[u8], kind: Kind) -> Result<()> {
         let KeyspaceKind::Fixed(widths) = self.kind else { return Ok(()) };
         let checked = widths.check(key, value, kind);
         checked.map_err(|error| Error::new(error.kind(), format!("keyspace {:?}: {error}", self.name)))

@@ -7,6 +7,7 @@
 //!   ([`Durability::Process`]), the process ([`Durability::System`]), a power loss ([`Durability::Synced`]).
 //! - **Snapshots**, and scans in both directions: points in time of everything, owned and sendable, that no writer waits for. No reader ever waits
 //!   for a sync.
+//! - **Transactions** ([`Db::transaction`]): optimistic, serialisable, with reads of their own writes; conflicts are found when they commit.
 //! - **Range deletes** that cost the same however much they delete; batched lookups ([`Keyspace::multi_get`]).
 //! - **Keyspaces that come and go** at the cost of a few syncs, whatever they hold ([`Db::drop_keyspace`]).
 //! - **One memory budget** for write buffers, cache and open tables.
@@ -113,6 +114,7 @@ pub mod row;
 mod snapshot;
 pub mod stats;
 pub mod table;
+mod transaction;
 pub mod value;
 pub mod visible;
 mod worker;
@@ -132,4 +134,5 @@ pub use recover::RecoveryReport;
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Stats};
 pub use table::CheckLevel;
+pub use transaction::{Transaction, TransactionIter};
 pub use value::Value;

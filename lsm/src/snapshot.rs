@@ -162,7 +162,7 @@ impl Snapshot {
         self.scan(keyspace, KeyRange::prefix(prefix.as_ref()))
     }
 
-    fn scan(&self, keyspace: &Keyspace, range: KeyRange) -> Iter {
+    pub(crate) fn scan(&self, keyspace: &Keyspace, range: KeyRange) -> Iter {
         match self.view(keyspace) {
             Ok(Some(view)) => Iter::new(Arc::clone(view), range, self.held.reader.sequence),
             Ok(None) => Iter::empty(),

@@ -66,6 +66,8 @@ pub struct Stats {
     pub compaction_read_bytes: u64,
     /// Bytes written by merges.
     pub compaction_written_bytes: u64,
+    /// Transactions that were refused because somebody else was quicker.
+    pub conflicts: u64,
     /// How often a writer had to wait for a flush or a merge.
     pub stalls: u64,
     /// How long writers were slowed, in total.
@@ -97,6 +99,7 @@ pub(crate) struct Counters {
     moves: AtomicU64,
     compaction_read_bytes: AtomicU64,
     compaction_written_bytes: AtomicU64,
+    conflicts: AtomicU64,
     stalls: AtomicU64,
     delay_nanoseconds: AtomicU64,
     /// A synced commit came in since the journal last said what is durable.
@@ -132,6 +135,10 @@ impl Counters {
 
     pub(crate) fn delayed(&self, delay: Duration) {
         add(&self.delay_nanoseconds, u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn conflicted(&self) {
+        add(&self.conflicts, 1);
     }
 
     pub(crate) fn stalled(&self) {
@@ -207,6 +214,7 @@ impl Engine {
             moves: count(&self.counters.moves),
             compaction_read_bytes: count(&self.counters.compaction_read_bytes),
             compaction_written_bytes: count(&self.counters.compaction_written_bytes),
+            conflicts: count(&self.counters.conflicts),
             stalls: count(&self.counters.stalls),
             delay: Duration::from_nanos(count(&self.counters.delay_nanoseconds)),
             write_pressure: self.debt().as_f64(),

@@ -59,6 +59,16 @@ pub(crate) fn active_bytes(view: &View) -> usize {
 impl Engine {
     /// Commits a batch; returns its last sequence number once it is as durable as asked.
     pub(crate) fn commit(&self, batch: &Encoder, durability: Durability) -> Result<SequenceNumber> {
+        self.commit_if(batch, durability, |_| Ok(()))
+    }
+
+    /// As [`Self::commit`], if `is_allowed` says so when all commits before this one are in the View, and no other can come between.
+    pub(crate) fn commit_if(
+        &self,
+        batch: &Encoder,
+        durability: Durability,
+        is_allowed: impl FnOnce(&View) -> Result<()>,
+    ) -> Result<SequenceNumber> {
         self.check_writable()?;
         if let Some(fault) = batch.fault() {
             return Err(fault.clone());
@@ -76,6 +86,7 @@ impl Engine {
             if let Some(gone) = batch.keyspaces().iter().find(|id| !view.keyspaces.contains_key(id)) {
                 return Err(self.dropped(*gone));
             }
+            is_allowed(&view)?;
             let expanded;
             let batch = if batch.has_fixed_ranges() {
                 expanded = expand(batch.payload(), &view, self.visible())?;

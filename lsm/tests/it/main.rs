@@ -38,3 +38,5 @@ mod support;
 mod threads;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod transactions;

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["heal"],
     &["recover", "forgotten", "check", "worker"],
     &["checkpoint"],
-    &["keyspace", "snapshot", "db"],
+    &["keyspace", "snapshot", "transaction", "db"],
 ];
 
 /// For tests alone.

@@ -1,0 +1,280 @@
+//! Optimistic transactions: reads as of one moment plus its own writes, and a commit that is refused where somebody else was quicker.
+//!
+//! Nothing is locked while a transaction runs. It remembers what it read (keys, and the parts of ranges that its scans have passed over, found
+//! or not) and what it writes. At the commit, under the lock that orders all commits, it is asked whether anything of that was
+//! written since the transaction's snapshot was taken ([`conflict`]). If not, what it read is what it would read now, so that it might as well have run now,
+//! whole, in one moment: transactions are *serialisable*. Otherwise it is refused with [`ErrorKind::Conflict`], and nothing of it is applied.
+//!
+//! Writes that nobody read before conflict too: of two transactions that write one key, the one that commits first wins. Plain writes and batches
+//! never wait and are never refused; a transaction sees that they came between.
+
+mod conflict;
+mod reads;
+mod scan;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use self::conflict::{Footprint, check};
+use self::reads::Reads;
+pub use self::scan::TransactionIter;
+use self::writes::{Own, Writes};
+use crate::batch::{Encoder, KeyspaceId, deleted_range};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::Durability;
+use crate::key::{Kind, SequenceNumber};
+use crate::keyspace::Keyspace;
+use crate::range::KeyRange;
+use crate::snapshot::Snapshot;
+use crate::value::Value;
+
+/// A transaction; see the module. [`Db::transaction`](crate::Db::transaction) begins one. Dropped without a commit it leaves nothing.
+///
+/// It can be sent to other threads, and read from by several at once. It holds a [`Snapshot`], with all that this keeps: so commit it soon.
+///
+/// ```
+/// # use lsm::{Db, Durability, ErrorKind, KeyspaceOptions};
+/// # fn main() -> lsm::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let db = Db::open(directory.path())?;
+/// let accounts = db.keyspace("accounts", KeyspaceOptions::sorted())?;
+/// accounts.put("ada", [30])?;
+/// accounts.put("bob", [10])?;
+///
+/// let mut transfer = db.transaction();
+/// let ada = transfer.get(&accounts, "ada")?.unwrap()[0];
+/// let bob = transfer.get(&accounts, "bob")?.unwrap()[0];
+/// transfer.put(&accounts, "ada", [ada - 5]);
+/// transfer.put(&accounts, "bob", [bob + 5]);
+/// accounts.put("ada", [0])?; // somebody else, meanwhile
+/// let error = transfer.commit(Durability::System).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Conflict);
+/// assert_eq!(accounts.get("bob")?.unwrap()[0], 10);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Transaction {
+    engine: Arc<Engine>,
+    snapshot: Snapshot,
+    reads: Mutex<Reads>,
+    writes: BTreeMap<KeyspaceId, Writes>,
+    /// The first write that cannot be: the commit says so.
+    fault: Option<Error>,
+}
+
+impl Transaction {
+    pub(crate) fn new(engine: &Arc<Engine>) -> Self {
+        Self {
+            engine: Arc::clone(engine),
+            snapshot: Snapshot::new(engine),
+            reads: Mutex::default(),
+            writes: BTreeMap::new(),
+            fault: None,
+        }
+    }
+
+    /// The snapshot that it reads from. What is read there does not count: it is no reason to refuse the commit.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Succeeds for keyspaces of this database.
+    fn check(&self, keyspace: &Keyspace) -> Result<()> {
+        match Arc::ptr_eq(&self.engine, keyspace.engine()) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("keyspace {:?} belongs to another database than the transaction", keyspace.name()),
+            )),
+        }
+    }
+
+    /// What it wrote itself about a key.
+    fn own(&self, keyspace: &Keyspace, key: &[u8]) -> Own<'_> {
+        self.writes.get(&keyspace.id()).map_or(Own::Nothing, |writes| writes.get(key))
+    }
+
+    /// The value of a key: what this transaction wrote, or else what was there when it began.
+    ///
+    /// # Errors
+    /// Io or Corruption, naming file and offset; InvalidArgument if the keyspace is another database's; Dropped.
+    pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check(keyspace)?;
+        let key = key.as_ref();
+        match self.own(keyspace, key) {
+            Own::Value(value) => Ok(Some(value.clone())),
+            Own::Deleted => Ok(None),
+            Own::Nothing => {
+                self.reads.lock().key(keyspace.id(), key);
+                self.snapshot.get(keyspace, key)
+            }
+        }
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn contains(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(keyspace, key)?.is_some())
+    }
+
+    /// The values of many keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check(keyspace)?;
+        let mut values = Vec::with_capacity(keys.len());
+        let mut asked = Vec::new();
+        {
+            let mut reads = self.reads.lock();
+            for key in keys.iter().map(AsRef::as_ref) {
+                values.push(match self.own(keyspace, key) {
+                    Own::Value(value) => Some(value.clone()),
+                    Own::Deleted => None,
+                    Own::Nothing => {
+                        reads.key(keyspace.id(), key);
+                        asked.push((values.len(), key));
+                        None
+                    }
+                });
+            }
+        }
+        let asked_keys: Vec<&[u8]> = asked.iter().map(|(_, key)| *key).collect();
+        let found = self.snapshot.multi_get(keyspace, &asked_keys)?;
+        for ((index, _), found) in asked.into_iter().zip(found) {
+            if let Some(value) = values.get_mut(index) {
+                *value = found;
+            }
+        }
+        Ok(values)
+    }
+
+    /// All entries, in order of their keys.
+    pub fn iter(&self, keyspace: &Keyspace) -> TransactionIter<'_> {
+        self.scan(keyspace, KeyRange::all())
+    }
+
+    /// The entries of a range of keys. What the scan has passed over counts as read, also where nothing was: if somebody else adds something
+    /// there, the commit is refused.
+    pub fn range<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) -> TransactionIter<'_> {
+        self.scan(keyspace, KeyRange::from_bounds(&range))
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> TransactionIter<'_> {
+        self.scan(keyspace, KeyRange::prefix(prefix.as_ref()))
+    }
+
+    fn scan(&self, keyspace: &Keyspace, range: KeyRange) -> TransactionIter<'_> {
+        // Of another database's keyspace it is the error that says so.
+        let there = self.snapshot.scan(keyspace, range.clone());
+        let own = self.check(keyspace).ok().and_then(|()| self.writes.get(&keyspace.id()));
+        TransactionIter::new(&self.reads, own, keyspace.id(), range, there)
+    }
+
+    /// Writes to a keyspace of this database, if `checked` says that it can be.
+    fn write(&mut self, keyspace: &Keyspace, checked: Result<()>, write: impl FnOnce(&mut Writes)) {
+        match self.check(keyspace).and(checked) {
+            Ok(()) => {
+                let writes = self.writes.entry(keyspace.id());
+                write(writes.or_insert_with(|| Writes::new(keyspace.kind())));
+            }
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
+            }
+        }
+    }
+
+    /// The key gets this value. One that is too long (1 MiB, 256 MiB), or has not the keyspace's width, makes the commit fail.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.write(keyspace, keyspace.check(key, value, Kind::Put), |writes| writes.put(key, value));
+    }
+
+    /// The key is gone.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        self.write(keyspace, keyspace.check(key, &[], Kind::Delete), |writes| writes.delete(key));
+    }
+
+    /// The keys of this range are gone.
+    pub fn delete_range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) {
+        self.write(keyspace, Ok(()), |writes| {
+            if let Some((start, end)) = deleted_range(&range) {
+                writes.delete_range(start, end);
+            }
+        });
+    }
+
+    /// The keys that start with `prefix` are gone.
+    pub fn delete_prefix(&mut self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) {
+        let range = KeyRange::prefix(prefix.as_ref());
+        self.delete_range::<Vec<u8>>(keyspace, (std::ops::Bound::Included(range.lower), range.upper));
+    }
+
+    /// Commits it: all of its writes are visible, and survive, or none. Returns the sequence number of the last one (of the snapshot, if there was
+    /// nothing to write) once they are as durable as asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if somebody else wrote since it began what this one read or writes: begin again, or see
+    /// [`Db::transact`](crate::Db::transact). InvalidArgument for a key or value that is too long, or a keyspace of another database; Dropped for a keyspace
+    /// that was dropped; ReadOnly; Closed; Failed and those of writing.
+    pub fn commit(self, durability: Durability) -> Result<SequenceNumber> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let mut batch = Encoder::default();
+        for (id, writes) in &self.writes {
+            writes.encode(*id, &mut batch);
+        }
+        if batch.operations() == 0 && batch.fault().is_none() {
+            // What it read was so at one moment: that it was another one than now harms nobody.
+            return Ok(self.snapshot.sequence());
+        }
+        let footprint = Footprint::new(self.reads.into_inner(), &self.writes);
+        // Most of the work before the lock: under it only what came in meanwhile is looked at. The number comes before the view: that holds all up to it.
+        let seen = self.engine.visible();
+        check(&self.engine.view(), &footprint, self.snapshot.sequence(), &self.engine)?;
+        self.engine.commit_if(&batch, durability, |view| check(view, &footprint, seen, &self.engine))
+    }
+}
+
+/// How often a transaction is run before it is given up.
+const TRIES_MAX: u32 = 100;
+
+/// What is run again gives others more room each time: it waits so long first, then twice as long with each try, up to 256 times.
+const WAIT: Duration = Duration::from_micros(20);
+const WAIT_DOUBLINGS_MAX: u32 = 8;
+
+/// See [`crate::Db::transact`].
+pub(crate) fn transact<R>(
+    engine: &Arc<Engine>,
+    durability: Durability,
+    mut body: impl FnMut(&mut Transaction) -> Result<R>,
+) -> Result<R> {
+    let mut tries = 0;
+    loop {
+        let mut transaction = Transaction::new(engine);
+        let returned = body(&mut transaction)?;
+        tries += 1;
+        match transaction.commit(durability) {
+            Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES_MAX => {
+                engine.clock.sleep(WAIT * (1 << tries.min(WAIT_DOUBLINGS_MAX)));
+            }
+            committed => return committed.map(|_| returned),
+        }
+    }
+}
