@@ -9,9 +9,10 @@ use crate::batch::{Encoder, KeyspaceId};
 use crate::check::{self, CheckReport};
 use crate::checkpoint::CheckpointInfo;
 use crate::clock::Clock;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Engine, Progress, closed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
+use crate::health::Health;
 use crate::journal::{Durability, RecoveryMode};
 use crate::key::SequenceNumber;
 use crate::keyspace::Keyspace;
@@ -108,6 +109,8 @@ pub(crate) struct Handle {
 #[derive(Debug, Default)]
 struct Session {
     workers: Workers,
+    /// What the last opening after a failure found.
+    reopened: Option<RecoveryReport>,
     /// How it ended.
     ended: Option<Result<()>>,
 }
@@ -122,6 +125,24 @@ impl Handle {
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// Opens again after a failure, and starts the threads again. Whoever comes second finds it done.
+    fn reopen(&self) -> Result<RecoveryReport> {
+        let mut session = self.session.lock();
+        if session.ended.is_some() {
+            return Err(closed());
+        }
+        if self.engine.failure().is_some() {
+            // Having noticed the failure they stop by themselves.
+            session.workers.join();
+            session.reopened = self.engine.reopen()?.or(session.reopened.take());
+            if self.engine.background == Background::Threads {
+                let started = session.workers.start(&self.engine);
+                started.map_err(|error| self.engine.fail(error))?;
+            }
+        }
+        Ok(session.reopened.clone().unwrap_or_else(|| self.report.clone()))
     }
 
     /// Stops the threads, ends the log, lets the next writer in. Whoever comes second waits for the first, and gets the same answer.
@@ -381,6 +402,28 @@ impl Db {
     /// As [`Db::check`].
     pub fn check_at(&self, level: CheckLevel) -> Result<CheckReport> {
         check::check(self.engine(), level)
+    }
+
+    /// Whether it takes writes, and if not, why.
+    pub fn health(&self) -> Health {
+        self.engine().health()
+    }
+
+    /// Opens the database again after a failed write, sync, flush or merge ([`Health::Failed`]), in this process: all handles that are there can be used
+    /// again, background threads run again. First remove the cause. Where nothing has failed, nothing is done.
+    ///
+    /// What was acknowledged as durable ([`Durability::Synced`], [`Db::sync`]) is there. What was handed to the system alone ([`Durability::System`]) is
+    /// there unless it was a sync that failed: what that was to make durable, and all that was committed behind it, is gone, although it
+    /// was visible before; nobody can tell what the medium has of it. Snapshots and scans that are held go on showing what they showed; transactions that
+    /// were begun before are refused when they commit. A [`Db::sync`] behind it says nothing of what was committed before it: whoever relies on that asks
+    /// here first whether something failed.
+    ///
+    /// Returns what was found, as [`Db::recovery_report`] does for the opening before.
+    ///
+    /// # Errors
+    /// Closed; those of opening a database, and of writing: it is as failed as it was, and this can be called again.
+    pub fn reopen(&self) -> Result<RecoveryReport> {
+        self.handle.reopen()
     }
 
     /// Figures.

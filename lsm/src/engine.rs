@@ -32,6 +32,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::flush::FlushJob;
 use crate::fs::{FileSystem, Lock, LockMode};
+use crate::journal::RecoveryMode;
 use crate::key::SequenceNumber;
 use crate::levels::View;
 use crate::manifest::Manifest;
@@ -82,6 +83,7 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) background: Background,
     pub(crate) read_only: bool,
+    pub(crate) recovery: RecoveryMode,
     pub(crate) counters: Counters,
     pub(crate) flush_job: Mutex<Option<FlushJob>>,
     pub(crate) compaction_job: Mutex<Option<Job>>,
@@ -103,6 +105,8 @@ pub(crate) struct Engine {
     snapshots: Mutex<LiveSnapshots>,
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
+    /// How often it was opened again after a failure. Changed under `commit` and `failure`.
+    session: AtomicU64,
     closed: AtomicBool,
     /// Files that no edit names any more, to be removed when no reader is opening. `None`: the session has ended, and they are the next one's.
     obsolete: Mutex<Option<Vec<FileName>>>,
@@ -123,6 +127,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) background: Background,
     pub(crate) read_only: bool,
+    pub(crate) recovery: RecoveryMode,
     pub(crate) commit: CommitState,
     pub(crate) manifest: Manifest,
     pub(crate) view: View,
@@ -141,6 +146,7 @@ impl Engine {
             clock: parts.clock,
             background: parts.background,
             read_only: parts.read_only,
+            recovery: parts.recovery,
             counters: Counters::default(),
             flush_job: Mutex::new(None),
             compaction_job: Mutex::new(None),
@@ -156,6 +162,7 @@ impl Engine {
             snapshots: Mutex::new(LiveSnapshots::default()),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
+            session: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             obsolete: Mutex::new(Some(Vec::new())),
             progress: Mutex::new(()),
@@ -309,6 +316,33 @@ impl Engine {
         error
     }
 
+    /// As [`Self::fail`], unless it happened to what was given up by opening again since: to a log of before, say, that somebody still waited for.
+    pub(crate) fn fail_in(&self, session: u64, error: Error) -> Error {
+        {
+            let mut failure = self.failure.lock();
+            if self.session() != session {
+                return error;
+            }
+            failure.get_or_insert_with(|| error.clone());
+            self.failed.store(true, Ordering::Release);
+        }
+        self.notify();
+        error
+    }
+
+    /// Which opening this is: 0, then one more with each after a failure.
+    pub(crate) fn session(&self) -> u64 {
+        self.session.load(Ordering::Acquire)
+    }
+
+    /// Writes are taken again. The caller holds `commit`.
+    pub(crate) fn recover_from_failure(&self, _commit: &CommitState) {
+        let mut failure = self.failure.lock();
+        *failure = None;
+        self.session.fetch_add(1, Ordering::AcqRel);
+        self.failed.store(false, Ordering::Release);
+    }
+
     /// The failure after which nothing is acknowledged.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.failure.lock().clone()
@@ -391,7 +425,7 @@ impl Engine {
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed")
 }
 

@@ -94,7 +94,7 @@ impl Error {
         Self {
             inner: Arc::new(Inner {
                 kind: ErrorKind::Failed,
-                message: "an earlier write or sync failed, and nothing is acknowledged until the database is opened again"
+                message: "an earlier write or sync failed, and nothing is acknowledged until the database is opened again (Db::reopen)"
                     .to_owned(),
                 path: None,
                 offset: None,

@@ -13,6 +13,8 @@
 //! - **One memory budget** for write buffers, cache and open tables.
 //! - **Checkpoints** ([`Db::checkpoint`]): consistent copies that open as databases, made while everybody goes on, by links, and only of what is new.
 //! - **Reading beside a writer**, from other processes, without writing a byte.
+//! - **Failures that can be got over**: after a full disk or a failed sync [`Db::health`] says why nothing is acknowledged, and [`Db::reopen`] goes on in the
+//!   same process from what is known to be durable.
 //! - **Honest recovery**: a torn tail is told from damage to what was acknowledged; the first is cut and reported, the second refused, naming file,
 //!   offset and what is lost. Every byte read back has passed a checksum that knows which file and place it belongs to.
 //!
@@ -90,6 +92,7 @@ pub mod fs;
 #[doc(hidden)]
 pub mod fuzz;
 mod heal;
+mod health;
 pub mod iter;
 pub mod iterator;
 pub mod journal;
@@ -110,6 +113,8 @@ pub mod range;
 pub mod range_tombstone;
 mod read;
 pub mod recover;
+mod reopen;
+mod replay;
 pub mod row;
 mod snapshot;
 pub mod stats;
@@ -125,6 +130,7 @@ pub use checkpoint::{CheckpointInfo, sites as checkpoint_sites};
 pub use db::{Batch, Builder, Db};
 pub use engine::{Progress, sites};
 pub use error::{Error, ErrorKind, Result};
+pub use health::Health;
 pub use iterator::Iter;
 pub use journal::{Durability, RecoveryMode};
 pub use key::SequenceNumber;

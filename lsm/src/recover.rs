@@ -13,12 +13,10 @@
 //! A read-only opening does 1 and 2 beside a live writer, with a shared lock on `READERS` while it does: the writer removes files only when it has that
 //! lock alone.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::KeyspaceId;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, sites};
@@ -26,17 +24,15 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::forgotten::{Remembered, remember};
 use crate::fs::{FileSystem, Lock, LockMode};
-use crate::journal::{
-    Access, ExpectedLog, Flushed, JournalRecovery, LogReport, RecoverOptions, RecoveryMode, Verdict,
-    random_identity, recover,
-};
+use crate::journal::{Access, JournalRecovery, LogReport, RecoveryMode, Verdict, random_identity};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
 use crate::manifest::{self, Manifest, ManifestReport, Standing};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
+use crate::replay::Logs;
 use crate::table::{AnyTable, ExpectedTable};
-use crate::write::{CommitState, apply_to, no_keyspace};
+use crate::write::CommitState;
 
 /// How often, and how long, a reader asks for the lock that a writer holds while it removes files.
 const READERS_TRIES: u32 = 2000;
@@ -153,6 +149,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         clock: Arc::clone(&options.clock),
         background: options.background,
         read_only: false,
+        recovery: options.recovery,
         commit,
         manifest,
         view,
@@ -204,6 +201,7 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
         clock: Arc::clone(&options.clock),
         background: options.background,
         read_only: true,
+        recovery: options.recovery,
         view,
         visible: recovery.last_sequence,
         lock: None,
@@ -341,77 +339,23 @@ fn replay(
             }),
         );
     }
-    let marks: BTreeMap<KeyspaceId, SequenceNumber> =
-        levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
-    let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
-    let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-    let every = levels.flushed_every();
-    let any = in_tables.max(levels.flushed_any());
-    let expected: Vec<ExpectedLog> = levels
-        .logs
-        .iter()
-        .map(|(number, log)| ExpectedLog { number: *number, identity: Some(log.identity), cut: log.cut })
-        .collect();
-    let recover_options = RecoverOptions {
-        database: levels.database,
-        flushed: Flushed { every, any },
-        mode: options.recovery,
-        access,
-    };
-    // What a reader finds of a keyspace that it does not know: the first, where its history ends then, and what it is if it is damage.
-    let mut unknown: Option<(KeyspaceId, SequenceNumber, Error)> = None;
-    let mut recovery = recover(&options.fs, directory, &expected, &recover_options, &mut |batch| {
-        if unknown.is_some() {
-            return Ok(());
-        }
-        let payload: Arc<[u8]> = batch.payload.into();
-        let mut later = None;
-        let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| match marks.get(&keyspace) {
-            Some(mark) => sequence > *mark,
-            None if levels.was_dropped(keyspace) => false,
-            None if access == Access::ReadOnly => {
-                later = Some(keyspace);
-                false
-            }
-            // Whoever applies the batch says so.
-            None => true,
-        };
-        let place = |error: Error| error.at(FileName::Log(batch.log).path(directory)).at_offset(batch.offset);
-        let count = apply_to(&view, &payload, batch.first_sequence, wanted).map_err(place)?;
-        if count != u64::from(batch.op_count) {
-            return Err(place(Error::corruption(format!(
-                "a batch of {count} operations, its record says {}",
-                batch.op_count
-            ))));
-        }
-        unknown = later.map(|id| (id, batch.first_sequence - 1, place(no_keyspace(id))));
-        Ok(())
-    })?;
-    recovery.last_sequence = recovery.last_sequence.max(any);
-    if let Some((id, before, error)) = unknown {
-        // A writer may be at work, and have made it after its manifest was read here: then this reader's history ends before it. (What was
-        // applied of that batch is above what it sees.)
-        match manifest::read(&options.fs, directory)? {
-            Some(now) if now.levels.keyspace_last >= id.number() => recovery.last_sequence = before,
-            _ => return Err(error),
-        }
-    }
-    let seen = levels.sequence_max().max(remembered.last_sequence);
-    recovery.next_sequence = recovery.next_sequence.max(levels.next_sequence).max(seen + 1);
+    let logs = Logs { fs: &options.fs, directory, mode: options.recovery, access };
+    let mut recovery = logs.replay(levels, &view)?;
+    recovery.next_sequence = recovery.next_sequence.max(remembered.last_sequence + 1);
     recovery.is_lossy |= remembered.is_lossy;
     Ok((Replayed { view, recovery }, budget))
 }
 
 /// Files that the manifest does not name.
 #[derive(Debug, Default)]
-struct Leftovers {
+pub(crate) struct Leftovers {
     /// It gave them a number, and whatever needed them is gone or never was.
-    obsolete: Vec<FileName>,
+    pub(crate) obsolete: Vec<FileName>,
     /// Nobody knows what they are worth.
     unknown: Vec<FileName>,
 }
 
-fn leftovers(
+pub(crate) fn leftovers(
     names: &[FileName],
     levels: &Levels,
     never_begun: &[FileNumber],

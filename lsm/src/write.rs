@@ -77,7 +77,7 @@ impl Engine {
             return Ok(self.visible());
         }
         self.admit(batch.payload().len())?;
-        let (journal, position, last) = {
+        let (journal, position, last, session) = {
             let mut state = self.commit.lock();
             self.check_writable()?;
             self.make_room(&mut state)?;
@@ -119,7 +119,7 @@ impl Engine {
             );
             self.publish(&state, last);
             self.counters.committed(batch.operations(), payload.len());
-            (journal, position, last)
+            (journal, position, last, self.session())
         };
         match durability {
             Durability::Process => Ok(()),
@@ -130,17 +130,24 @@ impl Engine {
                 synced
             }
         }
-        .map_err(|error| self.fail(error))?;
+        .map_err(|error| self.fail_in(session, error))?;
         Ok(last)
     }
 
     /// Makes everything durable that was committed before the call.
     pub(crate) fn sync(&self) -> Result<()> {
         self.check_writable()?;
-        let journal = self.commit.lock().journal.clone();
+        let (journal, session) = {
+            let state = self.commit.lock();
+            // Of what a failed log held nothing can be promised any more.
+            self.check_writable()?;
+            (state.journal.clone(), self.session())
+        };
         // Without an open log everything lies in logs that ended durably, and in tables.
         match journal {
-            Some(journal) => journal.sync_through(journal.position()).map_err(|error| self.fail(error)),
+            Some(journal) => {
+                journal.sync_through(journal.position()).map_err(|error| self.fail_in(session, error))
+            }
             None => Ok(()),
         }
     }
@@ -243,11 +250,12 @@ impl Engine {
     /// Writes everything that is in memtables to tables.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
-        {
+        let session = {
             let mut state = self.commit.lock();
             self.check_writable()?;
             self.rotate(&mut state)?;
-        }
+            self.session()
+        };
         match self.background {
             Background::Manual => while self.flush_step()? == Progress::Working {},
             Background::Threads => {
@@ -259,6 +267,10 @@ impl Engine {
                 self.wait_until(|| is_flushed() || self.check_writable().is_err(), None);
                 if !is_flushed() {
                     self.check_writable()?;
+                }
+                if self.session() != session {
+                    // It failed, and was opened again: what waited was not flushed but replayed.
+                    return self.flush();
                 }
             }
         }

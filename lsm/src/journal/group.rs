@@ -108,6 +108,10 @@ struct State {
     syncing: bool,
     ended: bool,
     failed: Option<Error>,
+    /// Whether it was a sync that failed (or one that was under way when something else did): then what it was to make durable may be gone.
+    sync_failed: bool,
+    /// Calls that are under way: a failure of one thread does not end what another is in the middle of.
+    calls: u32,
     last_sequence: SequenceNumber,
     /// The last sequence number at `written` and at `durable`.
     written_sequence: SequenceNumber,
@@ -160,6 +164,8 @@ impl Journal {
                 syncing: false,
                 ended: false,
                 failed: None,
+                sync_failed: false,
+                calls: 0,
                 last_sequence,
                 written_sequence: last_sequence,
                 durable_sequence: last_sequence,
@@ -215,8 +221,37 @@ impl Journal {
     /// Where this log must be cut after it failed, for opening again in the same process: at what is known to be durable.
     /// What stands behind it, and still reads back, may never have reached the disk.
     pub fn durable_cut(&self) -> Cut {
-        let state = self.state.lock();
+        Self::cut_of(&self.state.lock())
+    }
+
+    fn cut_of(state: &State) -> Cut {
         Cut { offset: state.durable, last_sequence: state.durable_sequence }
+    }
+
+    /// As [`Self::durable_cut`], when all calls have returned that were under way; and where no sync has failed yet, but a write (a full
+    /// device), after one sync of what had been written before. If that succeeds it can be believed: nothing was taken for clean.
+    pub fn settle(&self) -> Cut {
+        let mut state = self.state.lock();
+        while state.calls > 0 {
+            self.progress.wait(&mut state);
+        }
+        if state.sync_failed || state.durable >= state.written {
+            return Self::cut_of(&state);
+        }
+        let (target, sequence) = (state.written, state.written_sequence);
+        state.calls += 1;
+        drop(state);
+        let synced = self.file.sync_data(sites::COMMIT);
+        let mut state = self.state.lock();
+        state.calls -= 1;
+        match synced {
+            Ok(()) => {
+                state.durable = state.durable.max(target);
+                state.durable_sequence = state.durable_sequence.max(sequence);
+            }
+            Err(_) => state.sync_failed = true,
+        }
+        Self::cut_of(&state)
     }
 
     /// The failure after which nothing is acknowledged any more.
@@ -406,6 +441,7 @@ impl Journal {
         let spare = std::mem::take(&mut state.spare);
         let mut buffer = std::mem::replace(&mut state.buffer, spare);
         let (offset, last_sequence) = (state.written, state.last_sequence);
+        state.calls += 1;
         drop(state);
         let end = offset + buffer.len() as u64;
         let mut result = self.file.write_all_at(&buffer, offset).context("write the journal", &self.path);
@@ -420,6 +456,7 @@ impl Journal {
             }
         }
         let mut state = self.state.lock();
+        state.calls -= 1;
         state.writing = false;
         match result {
             Ok(()) => {
@@ -484,9 +521,12 @@ impl Journal {
         state = self.write_buffer(state, zeros)?;
         // Sampled before the call: what is written while it runs is not covered by it.
         let (target, sequence) = (state.written, state.written_sequence);
+        state.calls += 1;
         drop(state);
         let result = self.file.sync_data(site).context("sync the journal", &self.path);
         let mut state = self.state.lock();
+        state.calls -= 1;
+        state.sync_failed |= result.is_err();
         state.syncing = false;
         state.syncs += 1;
         match result {

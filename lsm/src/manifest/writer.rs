@@ -74,6 +74,13 @@ impl Manifest {
         self.journal_durable = self.journal_durable.max(through);
     }
 
+    /// Forgets a failure, and the file that it happened to: what stands at its end is unknown. The next edit goes behind a fresh manifest, which
+    /// says what was so before the edit that failed.
+    pub(crate) fn renew(&mut self) {
+        self.writer = None;
+        self.failed = None;
+    }
+
     /// Ends the session: no edit is made any more, no number given out. The next session writes a manifest of its own in the place of this
     /// one, and knows of nothing that would still be said here.
     pub(crate) fn close(&mut self) {

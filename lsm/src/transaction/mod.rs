@@ -62,6 +62,8 @@ use crate::value::Value;
 #[derive(Debug)]
 pub struct Transaction {
     engine: Arc<Engine>,
+    /// Which opening of the engine its reads are of.
+    session: u64,
     snapshot: Snapshot,
     reads: Mutex<Reads>,
     writes: BTreeMap<KeyspaceId, Writes>,
@@ -73,6 +75,8 @@ impl Transaction {
     pub(crate) fn new(engine: &Arc<Engine>) -> Self {
         Self {
             engine: Arc::clone(engine),
+            // Before the snapshot: if it is opened again between the two, the transaction is refused, and not what it read believed.
+            session: engine.session(),
             snapshot: Snapshot::new(engine),
             reads: Mutex::default(),
             writes: BTreeMap::new(),
@@ -248,7 +252,15 @@ impl Transaction {
         // Most of the work before the lock: under it only what came in meanwhile is looked at. The number comes before the view: that holds all up to it.
         let seen = self.engine.visible();
         check(&self.engine.view(), &footprint, self.snapshot.sequence(), &self.engine)?;
-        self.engine.commit_if(&batch, durability, |view| check(view, &footprint, seen, &self.engine))
+        self.engine.commit_if(&batch, durability, |view| {
+            if self.engine.session() != self.session {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "the database failed and was opened again since the transaction began: it may have read what is lost. Begin it again",
+                ));
+            }
+            check(view, &footprint, seen, &self.engine)
+        })
     }
 }
 

@@ -31,6 +31,8 @@ mod model;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod reopening;
+#[cfg(test)]
 mod salvage;
 #[cfg(test)]
 mod support;

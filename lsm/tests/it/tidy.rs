@@ -19,9 +19,9 @@ const LAYERS: &[&[&str]] = &[
     &["visible", "iterator", "lookup", "read", "expand"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &["engine", "admit", "write", "flush", "compaction", "output", "dropping", "stats"],
-    &["heal"],
-    &["recover", "forgotten", "check", "worker"],
-    &["checkpoint"],
+    &["heal", "health"],
+    &["recover", "replay", "forgotten", "check", "worker"],
+    &["reopen", "checkpoint"],
     &["keyspace", "snapshot", "transaction", "db"],
 ];
 

@@ -151,6 +151,50 @@ fn after_a_failed_sync_nothing_is_tried_again() {
     assert_eq!(journal.failure().unwrap().kind(), ErrorKind::Io);
 }
 
+/// A batch that is synced, one that is written, one whose write or sync fails; then where the log is cut.
+fn settle_after(fault: Fault, then: Option<Fault>) -> (Journal, FaultFs, crate::journal::Cut, [u64; 2]) {
+    let mem = MemFs::new();
+    mem.create_dir_all(directory(), SITE).unwrap();
+    let faulty = FaultFs::new(Arc::new(mem));
+    let fs: Arc<dyn FileSystem> = Arc::new(faulty.clone());
+    let journal = Journal::create(&fs, &log_path(1), start(1), JournalOptions::default()).unwrap();
+    let batch = |first_sequence| BatchRecord { first_sequence, op_count: 1, sync: false, payload: b"x" };
+    let first = journal.append(batch(1)).unwrap();
+    journal.sync_through(first).unwrap();
+    let second = journal.append(batch(2)).unwrap();
+    journal.write_through(second).unwrap();
+    let places = [journal.durable().offset(), second.offset()];
+    let third = journal.append(batch(3)).unwrap();
+    faulty.inject(fault);
+    journal.sync_through(third).unwrap_err();
+    faulty.clear();
+    then.into_iter().for_each(|fault| faulty.inject(fault));
+    let cut = journal.settle();
+    (journal, faulty, cut, places)
+}
+
+#[test]
+fn after_a_failed_write_what_was_written_counts_if_one_sync_says_so() {
+    let write_fails = || Fault::once(FaultCall::Write, 1, FaultEffect::NoSpace);
+    let (journal, _, cut, [_, written]) = settle_after(write_fails(), None);
+    assert_eq!((cut.offset, cut.last_sequence), (written, 2));
+    assert_eq!((cut, cut), (journal.settle(), journal.durable_cut()), "once more is the same");
+    assert_eq!(journal.end(3).unwrap_err().kind(), ErrorKind::Failed);
+    // That sync fails: what had been synced counts, and nothing tries again.
+    let sync_fails = || Fault::once(FaultCall::Sync, 1, FaultEffect::Error);
+    let (journal, faulty, cut, [durable, _]) = settle_after(write_fails(), Some(sync_fails()));
+    assert_eq!((cut.offset, cut.last_sequence), (durable, 1));
+    let syncs = faulty.calls(FaultCall::Sync);
+    assert_eq!(journal.settle(), cut);
+    assert_eq!(faulty.calls(FaultCall::Sync), syncs);
+}
+
+#[test]
+fn after_a_failed_sync_only_what_was_synced_counts() {
+    let (_, _, cut, [durable, _]) = settle_after(Fault::once(FaultCall::Sync, 1, FaultEffect::Error), None);
+    assert_eq!((cut.offset, cut.last_sequence), (durable, 1));
+}
+
 #[test]
 fn after_a_full_device_the_error_says_so() {
     let mem = MemFs::new();
