@@ -3,11 +3,38 @@
 //! Nobody waits for what nobody does: whoever would wait for a merge runs its steps, if no one else is at it; and where there is nothing that could
 //! be merged, waiting would be for ever, so the writer goes on.
 
+use std::time::Duration;
+
 use crate::compaction::pace::Debt;
 use crate::engine::{Engine, Progress};
 use crate::error::Result;
+use crate::event::{Event, StallCause};
 use crate::options::Background;
 use crate::write::active_bytes;
+
+/// A writer that waits: counted and told when it begins to, and told when it goes on.
+struct Stall<'a> {
+    engine: &'a Engine,
+    cause: StallCause,
+    since: Duration,
+}
+
+impl<'a> Stall<'a> {
+    fn new(engine: &'a Engine, cause: StallCause) -> Self {
+        engine.counters.stalled();
+        engine.events.tell(|| Event::StallBegun { cause });
+        Self { engine, cause, since: engine.clock.now() }
+    }
+}
+
+impl Drop for Stall<'_> {
+    fn drop(&mut self) {
+        let (cause, clock) = (self.cause, &self.engine.clock);
+        self.engine
+            .events
+            .tell(|| Event::StallEnded { cause, waited: clock.now().saturating_sub(self.since) });
+    }
+}
 
 impl Engine {
     /// How far merging lags.
@@ -42,13 +69,16 @@ impl Engine {
             view.frozen.len() >= engine.tuning.frozen_max
                 && active_bytes(&view) >= engine.tuning.write_buffer_bytes
         };
+        if !must_wait(self) {
+            return Ok(());
+        }
+        let _stall = Stall::new(self, StallCause::Flush);
         while must_wait(self) {
             match self.background {
                 Background::Manual => {
                     self.flush_step()?;
                 }
                 Background::Threads => {
-                    self.counters.stalled();
                     let done = || !must_wait(self) || self.check_writable().is_err();
                     self.wait_until(done, None);
                 }
@@ -85,7 +115,7 @@ impl Engine {
 
     /// Waits until the debt is less than whole; `false` where no merge can make it less.
     fn wait_for_merge(&self) -> Result<bool> {
-        self.counters.stalled();
+        let _stall = Stall::new(self, StallCause::Merge);
         while self.debt().is_whole() {
             self.check_writable()?;
             match self.try_compaction_step()? {

@@ -11,6 +11,7 @@ use crate::checkpoint::CheckpointInfo;
 use crate::clock::Clock;
 use crate::engine::{Engine, Progress, closed};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Listener};
 use crate::fs::FileSystem;
 use crate::health::Health;
 use crate::journal::{Durability, RecoveryMode};
@@ -23,7 +24,7 @@ use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::table::CheckLevel;
 use crate::transaction::{self, Transaction};
-use crate::worker::Workers;
+use crate::worker::{Teller, Workers};
 
 /// How a database is to be opened. [`Db::builder`] makes one.
 #[derive(Clone, Debug)]
@@ -83,6 +84,17 @@ impl Builder {
         self
     }
 
+    /// Whom to tell what happens inside: see [`Event`]. Default: nobody.
+    ///
+    /// It is called by a thread of its own, one event after the other, so that it delays nothing but other events; in a database without threads
+    /// ([`Background::Manual`], or read-only) by whoever calls, at the end of the call. It may use the database; but a handle that it keeps keeps the database
+    /// open. When more than ten thousand events wait, further ones are lost, and counted. A panic in it ends that call of it, and no more.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.options.listener = Some(Listener::new(listener));
+        self
+    }
+
     /// Opens the database; makes it if there is none (but for a read-only opening).
     ///
     /// # Errors
@@ -109,6 +121,7 @@ pub(crate) struct Handle {
 #[derive(Debug, Default)]
 struct Session {
     workers: Workers,
+    teller: Teller,
     /// What the last opening after a failure found.
     reopened: Option<RecoveryReport>,
     /// How it ended.
@@ -119,7 +132,13 @@ impl Handle {
     /// A handle to what was opened; `start` starts its threads. If that fails, what was started is ended in order, and the next may open.
     fn new(opened: Opened, start: impl FnOnce(&mut Workers, &Arc<Engine>) -> Result<()>) -> Result<Self> {
         let handle = Self { engine: opened.engine, session: Mutex::default(), report: opened.report };
-        start(&mut handle.session.lock().workers, &handle.engine)?;
+        let started = Teller::start(&handle.engine.events).and_then(|teller| {
+            let mut session = handle.session.lock();
+            session.teller = teller;
+            start(&mut session.workers, &handle.engine)
+        });
+        started?;
+        handle.engine.events.deliver();
         Ok(handle)
     }
 
@@ -129,6 +148,12 @@ impl Handle {
 
     /// Opens again after a failure, and starts the threads again. Whoever comes second finds it done.
     fn reopen(&self) -> Result<RecoveryReport> {
+        let reopened = self.reopen_session();
+        self.engine.events.deliver();
+        reopened
+    }
+
+    fn reopen_session(&self) -> Result<RecoveryReport> {
         let mut session = self.session.lock();
         if session.ended.is_some() {
             return Err(closed());
@@ -156,6 +181,12 @@ impl Handle {
         let ended = self.engine.finish();
         self.engine.unlock();
         session.ended = Some(ended.clone());
+        let teller = std::mem::take(&mut session.teller);
+        // The listener may ask something of the handle that is closed here.
+        drop(session);
+        self.engine.events.tell(|| Event::Closed { error: ended.clone().err() });
+        self.engine.events.end();
+        teller.join();
         ended
     }
 }
@@ -197,6 +228,12 @@ impl Db {
     /// InvalidArgument for a name that is empty or longer than 255 bytes, or if there is one of another kind or other widths; NotFound if there is none and the database is read-only;
     /// Closed; Failed and those of writing.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        let keyspace = self.open_keyspace(name, options);
+        self.engine().events.deliver();
+        keyspace
+    }
+
+    fn open_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -256,6 +293,7 @@ impl Db {
             view.keyspaces.insert(id, Arc::new(keyspace));
             view.keyspace_last = id.number();
         });
+        engine.events.tell(|| Event::KeyspaceMade { keyspace: Arc::clone(&name) });
         Ok(Keyspace::new(Arc::clone(&self.handle), id, name, options.kind))
     }
 

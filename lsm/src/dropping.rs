@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::batch::KeyspaceId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::levels::{Change, Edit};
 
@@ -31,7 +32,7 @@ impl DroppedNames {
         self.0.push_back((id, name.into()));
     }
 
-    fn get(&self, id: KeyspaceId) -> Option<&Arc<str>> {
+    pub(crate) fn get(&self, id: KeyspaceId) -> Option<&Arc<str>> {
         self.0.iter().find(|(other, _)| *other == id).map(|(_, name)| name)
     }
 }
@@ -42,6 +43,12 @@ impl Engine {
     /// # Errors
     /// Dropped, if it was before; ReadOnly; Closed; Failed and those of writing.
     pub(crate) fn drop_keyspace(&self, id: KeyspaceId, name: &str) -> Result<()> {
+        let dropped = self.drop_keyspace_quietly(id, name);
+        self.events.deliver();
+        dropped
+    }
+
+    fn drop_keyspace_quietly(&self, id: KeyspaceId, name: &str) -> Result<()> {
         self.view().keyspace(id, name)?;
         // Most of it before anybody is held up.
         self.sync()?;
@@ -65,6 +72,7 @@ impl Engine {
         };
         state.dropped_bytes = state.dropped_bytes.saturating_add(dropped_bytes);
         drop(state);
+        self.events.tell(|| Event::KeyspaceDropped { keyspace: name.into() });
         self.avoid_no_more(files.iter().copied());
         self.add_obsolete(files.into_iter().map(FileName::Table));
         self.remove_obsolete();

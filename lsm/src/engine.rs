@@ -22,6 +22,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::batch::KeyspaceId;
 use crate::budget::Budget;
 use crate::checksum::Identity;
 use crate::clock::Clock;
@@ -29,6 +30,7 @@ use crate::compaction::pace::Bucket;
 use crate::compaction::{Avoided, Job};
 use crate::dropping::DroppedNames;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Events};
 use crate::filename::FileName;
 use crate::flush::FlushJob;
 use crate::fs::{FileSystem, Lock, LockMode};
@@ -85,6 +87,7 @@ pub(crate) struct Engine {
     pub(crate) read_only: bool,
     pub(crate) recovery: RecoveryMode,
     pub(crate) counters: Counters,
+    pub(crate) events: Arc<Events>,
     pub(crate) flush_job: Mutex<Option<FlushJob>>,
     pub(crate) compaction_job: Mutex<Option<Job>>,
     pub(crate) commit: Mutex<CommitState>,
@@ -128,6 +131,7 @@ pub(crate) struct Parts {
     pub(crate) background: Background,
     pub(crate) read_only: bool,
     pub(crate) recovery: RecoveryMode,
+    pub(crate) events: Arc<Events>,
     pub(crate) commit: CommitState,
     pub(crate) manifest: Manifest,
     pub(crate) view: View,
@@ -147,6 +151,7 @@ impl Engine {
             background: parts.background,
             read_only: parts.read_only,
             recovery: parts.recovery,
+            events: parts.events,
             counters: Counters::default(),
             flush_job: Mutex::new(None),
             compaction_job: Mutex::new(None),
@@ -310,10 +315,7 @@ impl Engine {
 
     /// Remembers that a write or sync failed, if none did before: nothing is acknowledged any more.
     pub(crate) fn fail(&self, error: Error) -> Error {
-        self.failure.lock().get_or_insert_with(|| error.clone());
-        self.failed.store(true, Ordering::Release);
-        self.notify();
-        error
+        self.fail_in(self.session(), error)
     }
 
     /// As [`Self::fail`], unless it happened to what was given up by opening again since: to a log of before, say, that somebody still waited for.
@@ -323,7 +325,10 @@ impl Engine {
             if self.session() != session {
                 return error;
             }
-            failure.get_or_insert_with(|| error.clone());
+            if failure.is_none() {
+                *failure = Some(error.clone());
+                self.events.tell(|| Event::Failed { error: error.clone() });
+            }
             self.failed.store(true, Ordering::Release);
         }
         self.notify();
@@ -399,9 +404,9 @@ impl Engine {
     /// file that cannot be removed costs space and no more; the next opening tries again.
     ///
     /// Before this session's manifest has taken over nothing is removed: what opening read may have been written and never synced, and a power
-    /// cut would bring back a manifest that needs the files. The caller holds neither `manifest` nor what comes after it.
+    /// cut would bring back a manifest that needs the files. Nor after a failure: it may have been an edit, of which nobody knows whether it is there. The caller holds neither `manifest` nor what comes after it.
     pub(crate) fn remove_obsolete(&self) {
-        if !self.manifest.lock().has_written() {
+        if !self.manifest.lock().has_written() || self.check_healthy().is_err() {
             return;
         }
         let mut obsolete = self.obsolete.lock();
@@ -409,9 +414,20 @@ impl Engine {
         let readers = FileName::Readers.path(&self.directory);
         let Ok(Some(_alone)) = self.fs.try_lock(&readers, LockMode::Exclusive) else { return };
         obsolete.retain(|name| match self.fs.remove_file(&name.path(&self.directory)) {
-            Ok(()) => false,
+            Ok(()) => {
+                if let FileName::Table(file) = *name {
+                    self.events.tell(|| Event::TableRemoved { file });
+                }
+                false
+            }
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         });
+    }
+
+    /// The name of a keyspace that is there, or was.
+    pub(crate) fn keyspace_name(&self, id: KeyspaceId) -> Arc<str> {
+        let there = self.view().keyspaces.get(&id).map(|keyspace| Arc::clone(&keyspace.name));
+        there.or_else(|| self.dropped.lock().get(id).cloned()).unwrap_or_default()
     }
 
     /// How many files wait to be removed.

@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::compaction::drop::{Filter, Retention};
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, IoContext, Result};
+use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
@@ -76,6 +77,16 @@ impl Engine {
     /// # Errors
     /// Closed; ReadOnly; Failed and those of writing: the database has failed then.
     pub(crate) fn flush_step(&self) -> Result<Progress> {
+        let stepped = self.flush_step_quietly();
+        self.events.deliver();
+        stepped
+    }
+
+    /// As [`Self::flush_step`], and nobody is told before somebody else tells.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn flush_step_quietly(&self) -> Result<Progress> {
         let mut job = self.flush_job.lock();
         self.check_writable()?;
         let had_job = job.is_some();
@@ -93,7 +104,13 @@ impl Engine {
         let current = match job {
             Some(current) => current,
             None => match self.view().frozen.first() {
-                Some(oldest) => job.insert(FlushJob::new(Arc::clone(oldest), self)),
+                Some(oldest) => {
+                    self.events.tell(|| Event::FlushBegun {
+                        memtables: oldest.memtables.len(),
+                        bytes: oldest.memory_bytes(),
+                    });
+                    job.insert(FlushJob::new(Arc::clone(oldest), self))
+                }
                 None => return Ok(Progress::Idle),
             },
         };
@@ -222,6 +239,20 @@ impl FlushJob {
             );
         });
         drop(manifest);
+        for (id, file, summary) in &self.done {
+            let bytes = summary.file_bytes;
+            engine.events.tell(|| Event::TableMade {
+                keyspace: engine.keyspace_name(*id),
+                file: *file,
+                level: 0,
+                bytes,
+            });
+        }
+        engine.events.tell(|| Event::FlushDone {
+            tables: self.done.len(),
+            bytes: self.done.iter().map(|(.., summary)| summary.file_bytes).sum(),
+            through,
+        });
         engine.preload(|file| self.done.iter().any(|(_, done, _)| *done == file));
         engine.counters.flushed(&self.done);
         engine.add_obsolete(self.generation.logs.iter().map(|number| FileName::Log(*number)));

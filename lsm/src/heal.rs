@@ -16,7 +16,7 @@ impl Engine {
             set_aside_whole(self.fs.as_ref(), &self.directory, log.number)?;
         }
         self.freeze(&mut self.commit.lock())?;
-        while self.flush_step()? == Progress::Working {}
+        while self.flush_step_quietly()? == Progress::Working {}
         Ok(())
     }
 }

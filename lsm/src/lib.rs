@@ -17,6 +17,7 @@
 //!   same process from what is known to be durable.
 //! - **Honest recovery**: a torn tail is told from damage to what was acknowledged; the first is cut and reported, the second refused, naming file,
 //!   offset and what is lost. Every byte read back has passed a checksum that knows which file and place it belongs to.
+//! - **Events** ([`Builder::on_event`]) and figures ([`Db::stats`]): what is flushed, merged, made, removed, waited for, and what failed.
 //!
 //! All disk access goes through one trait ([`fs::FileSystem`]), and the tests run the real code over one that loses power after every call, tears writes,
 //! and fails.
@@ -55,7 +56,7 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | the public face | [`Db`], [`Keyspace`], [`Batch`], [`Snapshot`], [`Iter`], [`Builder`] |
+//! | the public face | [`Db`], [`Keyspace`], [`Batch`], [`Snapshot`], [`Transaction`], [`Iter`], [`Builder`], [`Event`] |
 //! | the disk | [`fs`], [`filename`] |
 //! | the journal, usable alone | [`journal`] |
 //! | tables | [`block`], [`filter`], [`range_tombstone`], [`table`], [`cache`] |
@@ -83,6 +84,7 @@ mod db;
 mod dropping;
 mod engine;
 pub mod error;
+mod event;
 mod expand;
 pub mod filename;
 pub mod filter;
@@ -130,6 +132,7 @@ pub use checkpoint::{CheckpointInfo, sites as checkpoint_sites};
 pub use db::{Batch, Builder, Db};
 pub use engine::{Progress, sites};
 pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, StallCause};
 pub use health::Health;
 pub use iterator::Iter;
 pub use journal::{Durability, RecoveryMode};

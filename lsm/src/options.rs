@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::block::Compression;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Events, Listener};
 use crate::fs::{FileSystem, OsFs};
 use crate::journal::{JournalOptions, RecoveryMode};
 use crate::row::{KeyspaceKind, Widths};
@@ -212,6 +213,7 @@ pub(crate) struct Options {
     pub(crate) background: Background,
     pub(crate) recovery: RecoveryMode,
     pub(crate) tuning: Option<Tuning>,
+    pub(crate) listener: Option<Listener>,
 }
 
 impl Default for Options {
@@ -224,11 +226,18 @@ impl Default for Options {
             background: Background::Threads,
             recovery: RecoveryMode::default(),
             tuning: None,
+            listener: None,
         }
     }
 }
 
 impl Options {
+    /// Whoever is to be told what happens; by a thread, where there are threads.
+    pub(crate) fn events(&self) -> Arc<Events> {
+        let has_threads = self.background == Background::Threads && !self.read_only;
+        Arc::new(Events::new(self.listener.clone(), has_threads))
+    }
+
     /// The tuning in force, checked.
     pub(crate) fn checked_tuning(&self) -> Result<Tuning> {
         if self.memory_bytes < MEMORY_BYTES_MIN {

@@ -21,6 +21,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::engine::{Engine, Parts, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::forgotten::{Remembered, remember};
 use crate::fs::{FileSystem, Lock, LockMode};
@@ -65,6 +66,15 @@ impl RecoveryReport {
         self.manifest_ends_clean
             && self.logs.iter().all(|log| log.verdict == Verdict::CleanEnd && log.holes.is_empty())
     }
+
+    pub(crate) fn event(&self, again: bool) -> Event {
+        Event::Opened {
+            again,
+            logs: self.logs.clone(),
+            last_sequence: self.last_sequence,
+            is_lossy: self.is_lossy,
+        }
+    }
 }
 
 /// An engine, opened.
@@ -72,6 +82,13 @@ impl RecoveryReport {
 pub(crate) struct Opened {
     pub(crate) engine: Arc<Engine>,
     pub(crate) report: RecoveryReport,
+}
+
+impl Opened {
+    fn new(engine: Engine, report: RecoveryReport) -> Self {
+        engine.events.tell(|| report.event(false));
+        Self { engine: Arc::new(engine), report }
+    }
 }
 
 /// Opens the database in `directory`.
@@ -150,6 +167,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         background: options.background,
         read_only: false,
         recovery: options.recovery,
+        events: options.events(),
         commit,
         manifest,
         view,
@@ -164,7 +182,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
     if report.is_lossy {
         engine.heal(&report.logs)?;
     }
-    Ok(Opened { engine: Arc::new(engine), report })
+    Ok(Opened::new(engine, report))
 }
 
 fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result<Opened> {
@@ -202,11 +220,12 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
         background: options.background,
         read_only: true,
         recovery: options.recovery,
+        events: options.events(),
         view,
         visible: recovery.last_sequence,
         lock: None,
     });
-    Ok(Opened { engine: Arc::new(engine), report })
+    Ok(Opened::new(engine, report))
 }
 
 /// The right to write, or an error that names who has it.

@@ -44,6 +44,7 @@ impl Engine {
             *flush = None;
             let report = self.rebuild(&mut state)?;
             self.recover_from_failure(&state);
+            self.events.tell(|| report.event(true));
             report
         };
         self.remove_obsolete();

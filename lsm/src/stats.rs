@@ -76,6 +76,8 @@ pub struct Stats {
     pub write_pressure: f64,
     /// Snapshots that are held.
     pub snapshots: usize,
+    /// How often the listener to events panicked.
+    pub listener_panics: u64,
     /// Files that wait to be removed.
     pub obsolete_files: usize,
     /// The last sequence number that readers see.
@@ -219,6 +221,7 @@ impl Engine {
             delay: Duration::from_nanos(count(&self.counters.delay_nanoseconds)),
             write_pressure: self.debt().as_f64(),
             snapshots: self.snapshot_count(),
+            listener_panics: self.events.panics(),
             obsolete_files: self.obsolete_count(),
             visible: self.visible(),
             failure: self.failure(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Events;
 
 /// After so long without a synced commit the journal says how much of it is durable.
 const MARK_AFTER: Duration = Duration::from_millis(50);
@@ -44,6 +45,36 @@ impl Workers {
     pub(crate) fn join(&mut self) {
         for handle in self.handles.drain(..) {
             // Its panic is the engine's failure already.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// The thread that calls the listener to events, if one is needed.
+#[derive(Debug, Default)]
+pub(crate) struct Teller(Option<JoinHandle<()>>);
+
+impl Teller {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Io if the system has no thread to give.
+    pub(crate) fn start(events: &Arc<Events>) -> Result<Self> {
+        if !events.needs_thread() {
+            return Ok(Self(None));
+        }
+        let events = Arc::clone(events);
+        let thread = std::thread::Builder::new().name("lsm-events".to_owned());
+        let handle =
+            thread.spawn(move || events.run()).map_err(|error| Error::io("start a thread", error))?;
+        Ok(Self(Some(handle)))
+    }
+
+    /// Waits until everything was told, after [`Events::end`]; but not for itself, if it is the listener that closes the database.
+    pub(crate) fn join(self) {
+        if let Some(handle) = self.0
+            && handle.thread().id() != std::thread::current().id()
+        {
             let _ = handle.join();
         }
     }

@@ -69,6 +69,17 @@ impl Engine {
         durability: Durability,
         is_allowed: impl FnOnce(&View) -> Result<()>,
     ) -> Result<SequenceNumber> {
+        let committed = self.commit_quietly(batch, durability, is_allowed);
+        self.events.deliver();
+        committed
+    }
+
+    fn commit_quietly(
+        &self,
+        batch: &Encoder,
+        durability: Durability,
+        is_allowed: impl FnOnce(&View) -> Result<()>,
+    ) -> Result<SequenceNumber> {
         self.check_writable()?;
         if let Some(fault) = batch.fault() {
             return Err(fault.clone());

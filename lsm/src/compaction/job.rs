@@ -20,6 +20,7 @@ use crate::compaction::rows::{RowsFault, RowsWork};
 use crate::compaction::tiered;
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::split;
@@ -87,6 +88,7 @@ impl Engine {
         drop(job);
         // Whoever waits may wait for the right to run a step, too.
         self.notify();
+        self.events.deliver();
         stepped
     }
 
@@ -96,6 +98,7 @@ impl Engine {
         let stepped = self.check_writable().and_then(|()| self.compaction_step_with(&mut job));
         drop(job);
         self.notify();
+        self.events.deliver();
         stepped.map(Some)
     }
 
@@ -174,14 +177,24 @@ impl Engine {
         }
         drop(job);
         self.notify();
+        self.events.deliver();
         unread
     }
 
     /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.
     pub(crate) fn drop_merge(&self, job: &mut Option<Job>) {
+        self.give_up_merge(job, None);
+    }
+
+    fn give_up_merge(&self, job: &mut Option<Job>, error: Option<&Error>) {
         if let Some(job) = job.take() {
+            self.merge_given_up(job.keyspace, error);
             self.add_obsolete(job.files().map(FileName::Table));
         }
+    }
+
+    fn merge_given_up(&self, id: KeyspaceId, error: Option<&Error>) {
+        self.events.tell(|| Event::MergeGivenUp { keyspace: self.keyspace_name(id), error: error.cloned() });
     }
 
     /// A table goes one level down as it is.
@@ -197,13 +210,30 @@ impl Engine {
         }
         let levels = manifest.commit(Edit { changes }).map_err(|error| self.fail(error))?;
         self.install(|view| update(view, &levels, |_| None, &self.budget));
+        drop(manifest);
+        for (_, table) in &pick.inputs {
+            self.events.tell(|| Event::TableMoved {
+                keyspace: self.keyspace_name(keyspace),
+                file: table.file,
+                level: pick.output_level,
+            });
+        }
         self.counters.moved();
         Ok(())
     }
 
     fn begin_job(&self, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Job> {
         let inputs = pick.inputs.clone();
-        Job::new(self, id, keyspace, pick).inspect_err(|error| self.merge_failed(&inputs, error))
+        self.events.tell(|| Event::MergeBegun {
+            keyspace: Arc::clone(&keyspace.name),
+            tables: inputs.len(),
+            bytes: pick.bytes(),
+            level: pick.output_level,
+        });
+        Job::new(self, id, keyspace, pick).inspect_err(|error| {
+            self.merge_failed(&inputs, error);
+            self.merge_given_up(id, Some(error));
+        })
     }
 
     fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
@@ -218,12 +248,15 @@ impl Engine {
             Err(Fault::Read(error)) => {
                 self.merge_failed(&current.pick.inputs, &error);
                 // What was written of it lies under numbers that the manifest has given out, and goes.
-                self.drop_merge(job);
+                self.give_up_merge(job, Some(&error));
                 self.remove_obsolete();
                 Ok(Stepped::GivenUp(error))
             }
             Err(Fault::Write(error)) => {
-                *job = None;
+                // What it wrote stays where it is: if it was the edit that failed, nobody knows whether that names it.
+                if let Some(job) = job.take() {
+                    self.merge_given_up(job.keyspace, None);
+                }
                 Err(self.fail(error))
             }
             Err(Fault::Overtaken) => {
@@ -494,6 +527,22 @@ impl Job {
             );
         });
         drop(manifest);
+        let level = self.pick.output_level;
+        for (file, summary) in &self.done {
+            let bytes = summary.file_bytes;
+            engine.events.tell(|| Event::TableMade {
+                keyspace: engine.keyspace_name(keyspace),
+                file: *file,
+                level,
+                bytes,
+            });
+        }
+        engine.events.tell(|| Event::MergeDone {
+            keyspace: engine.keyspace_name(keyspace),
+            tables: self.done.len(),
+            bytes: self.done.iter().map(|(_, summary)| summary.file_bytes).sum(),
+            level,
+        });
         engine.preload(|file| self.done.iter().any(|(done, _)| *done == file));
         engine.counters.merged(self.pick.bytes(), &self.done);
         // A file may be referred to more than once; it goes with the last reference.

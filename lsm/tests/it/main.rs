@@ -17,6 +17,8 @@ mod damage;
 #[cfg(test)]
 mod dropping;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fixed;

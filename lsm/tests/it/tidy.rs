@@ -15,7 +15,8 @@ const LAYERS: &[&[&str]] = &[
     &["batch", "memtable"],
     &["budget"],
     &["levels"],
-    &["manifest", "options"],
+    &["manifest", "event"],
+    &["options"],
     &["visible", "iterator", "lookup", "read", "expand"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &["engine", "admit", "write", "flush", "compaction", "output", "dropping", "stats"],
