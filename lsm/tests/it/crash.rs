@@ -240,7 +240,7 @@ fn setups() -> [Setup; 3] {
     let mut every_commit = tiny(1);
     every_commit.frozen_max = 1;
     // A few commits a generation.
-    let mut some = tiny(900);
+    let mut some = tiny(4000);
     some.compression = None;
     // Logs that are longer than a sector when they end.
     let many = tiny(4000);

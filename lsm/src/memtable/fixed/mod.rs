@@ -2,7 +2,7 @@
 //!
 //! The hash is keyed by a number drawn for each process, so that nobody outside can choose keys that collide. Rows lie in *parts*
 //! ([`part`]), each with a capacity that is fixed when it is made: nothing is ever moved. The first part is as large as the buffer before this one
-//! grew; if that was too small (a first buffer, a large batch, a replay), further parts follow, each four times as large.
+//! grew; if that was too small (a first buffer, a large batch, a replay), further parts follow, each four times as large (small ones sixteen times).
 //!
 //! Nobody pays for order but who asks for it: an iterator sorts the rows that were added since the last one ([`runs`]), a flush all.
 
@@ -30,11 +30,15 @@ use part::{Layout, Part, Row};
 pub(crate) use pool::Pool;
 use runs::Runs;
 
-/// Rows of the first part, at least.
-const ROWS_MIN: usize = 1 << 9;
+/// Rows of the first part, at least: a keyspace that gets a few is to take little.
+const ROWS_MIN: usize = 16;
 
-/// How many times larger each part is than the one before.
+/// How many times larger each part is than the one before, and than a small one.
 const GROWTH: usize = 4;
+const GROWTH_SMALL: usize = 16;
+
+/// Parts of fewer rows are small.
+const ROWS_SMALL: usize = 1 << 16;
 
 /// More parts than fit into memory: the last are of 2^24 rows, two gigabytes at least.
 const PARTS_MAX: usize = 255;
@@ -209,7 +213,10 @@ impl FixedMemtable {
     /// Makes room; returns the bytes that it takes at once.
     fn add_part(&self) -> usize {
         let count = self.part_count.load(Ordering::Relaxed);
-        let rows = self.parts().next_back().map_or(self.rows_first, |last| last.capacity() * GROWTH);
+        let rows = self.parts().next_back().map_or(self.rows_first, |last| match last.capacity() {
+            small @ 0..ROWS_SMALL => small * GROWTH_SMALL,
+            large => large * GROWTH,
+        });
         let slot = self
             .parts
             .get(count)

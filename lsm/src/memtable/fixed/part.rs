@@ -140,7 +140,7 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn new(layout: Layout, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, ROWS_MAX);
-        let slots = (capacity + capacity / 2).next_power_of_two().max(16);
+        let slots = (capacity + capacity / 2).next_power_of_two().max(8);
         Self {
             layout,
             rows: Cells::zeroed(capacity * layout.row_words),
