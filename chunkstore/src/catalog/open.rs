@@ -91,7 +91,7 @@ const OUTBOX_DIR: &str = "outbox";
 /// What an engine that opened holds.
 enum Found {
     /// This catalog.
-    Fit(Keyspaces),
+    Fit,
     /// Nothing: nobody has claimed it.
     Fresh,
     /// A catalog of another layout or another repository, or one that is half rebuilt.
@@ -136,7 +136,10 @@ impl Catalog {
         }
         let db = open_engine(engine_dir, options.memory_bytes, true)?;
         match look(options, &db)? {
-            Found::Fit(spaces) => Ok(Self::assemble(options, limits, db, spaces, None)),
+            Found::Fit => {
+                let spaces = Keyspaces::open(&db)?;
+                Ok(Self::assemble(options, limits, db, spaces, None))
+            }
             Found::Fresh | Found::Other | Found::Lossy => Err(absent()),
         }
     }
@@ -160,7 +163,10 @@ impl Catalog {
     fn open_fit(options: &CatalogOptions, limits: Limits, engine_dir: &Path) -> Result<Self> {
         let (db, spaces) = match open_engine(engine_dir, options.memory_bytes, false) {
             Ok(db) => match look(options, &db)? {
-                Found::Fit(spaces) => (db, spaces),
+                Found::Fit => {
+                    let spaces = Keyspaces::open(&db)?;
+                    (db, spaces)
+                }
                 Found::Fresh => match Keyspaces::open(&db) {
                     Ok(spaces) => {
                         claim(options, &db, &spaces)?;
@@ -336,7 +342,7 @@ fn look(options: &CatalogOptions, db: &Db) -> Result<Found> {
     let fits = layout[..] == LAYOUT.to_le_bytes()
         && repository[..] == *options.repository.as_bytes()
         && rows.get(meta::REBUILDING)?.is_none();
-    Ok(if fits { Found::Fit(Keyspaces::open(db)?) } else { Found::Other })
+    Ok(if fits { Found::Fit } else { Found::Other })
 }
 
 /// Writes down whose catalog this is.
