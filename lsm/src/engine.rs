@@ -8,7 +8,7 @@
 //! 3. `manifest`: the order of edits. Held across the sync of an edit.
 //! 4. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `bucket`, `progress`: moments.
+//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
 //!
 //! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
@@ -37,6 +37,7 @@ use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::RecoveryMode;
 use crate::key::SequenceNumber;
 use crate::levels::View;
+use crate::load::Loads;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::options::{Background, Tuning};
@@ -98,6 +99,8 @@ pub(crate) struct Engine {
     pub(crate) avoided: Mutex<Avoided>,
     /// The names of keyspaces that this session dropped, for messages.
     pub(crate) dropped: Mutex<DroppedNames>,
+    /// Which keyspaces are loaded, and when others were.
+    pub(crate) loads: Mutex<Loads>,
     view: ArcSwap<View>,
     /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
     view_swap: RwLock<()>,
@@ -158,6 +161,7 @@ impl Engine {
             bucket: Mutex::default(),
             avoided: Mutex::default(),
             dropped: Mutex::default(),
+            loads: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
             view: ArcSwap::from_pointee(parts.view),

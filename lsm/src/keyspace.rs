@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::iterator::Iter;
 use crate::journal::Durability;
 use crate::key::{Kind, SequenceNumber};
+use crate::load::{Bulk, Ingest};
 use crate::range::KeyRange;
 use crate::read;
 use crate::row::KeyspaceKind;
@@ -170,6 +171,23 @@ impl Keyspace {
     /// As [`Self::put`].
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<SequenceNumber> {
         self.write(|batch| self.add_delete_prefix(batch, prefix.as_ref()))
+    }
+
+    /// Begins to load entries that come in ascending order of their keys: written once, without the journal, and there all at once at its end. Nobody
+    /// else writes to the keyspace meanwhile. Best into an empty one; on top of other entries of a sorted keyspace it makes one table, which is merged down later.
+    ///
+    /// # Errors
+    /// InvalidArgument, if somebody loads it already; ReadOnly; Closed; Dropped; Failed and those of writing.
+    pub fn ingest(&self) -> Result<Ingest> {
+        Ingest::begin(self.engine(), self.id, &self.name)
+    }
+
+    /// Begins to load entries that come in any order, as [`Self::ingest`] does sorted ones. What does not fit into a write buffer is written twice.
+    ///
+    /// # Errors
+    /// As [`Self::ingest`].
+    pub fn bulk(&self) -> Result<Bulk> {
+        Bulk::begin(self.engine(), self.id, &self.name)
     }
 
     pub(crate) fn add_put(&self, batch: &mut Encoder, key: &[u8], value: &[u8]) {

@@ -97,6 +97,7 @@ impl Engine {
             if let Some(gone) = batch.keyspaces().iter().find(|id| !view.keyspaces.contains_key(id)) {
                 return Err(self.dropped(*gone));
             }
+            self.check_not_loaded(batch.keyspaces(), &view)?;
             is_allowed(&view)?;
             let expanded;
             let batch = if batch.has_fixed_ranges() {

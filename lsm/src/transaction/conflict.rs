@@ -69,7 +69,12 @@ pub(super) fn check(
 ) -> Result<()> {
     for (id, touched) in &footprint.keyspaces {
         let Some(keyspace) = view.keyspaces.get(id) else { return Err(engine.dropped(*id)) };
-        if let Some(what) = touched.changed(keyspace, since)? {
+        // What is loaded has the number of when that began.
+        let changed = match engine.was_loaded_since(*id, since) {
+            true => Some("what was loaded".to_owned()),
+            false => touched.changed(keyspace, since)?,
+        };
+        if let Some(what) = changed {
             engine.counters.conflicted();
             return Err(Error::new(
                 ErrorKind::Conflict,

@@ -25,6 +25,8 @@ mod fixed;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod lost_edit;
 #[cfg(test)]
 mod memory;

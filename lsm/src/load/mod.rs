@@ -1,0 +1,225 @@
+//! Loading much at once into one keyspace: written as tables without the journal, and there all at once when it is finished.
+//!
+//! Who loads has the keyspace for himself: nobody else writes to it until he is done, so that what he brings is newer than all that is there. When he begins,
+//! what is in memory is frozen with its log, and he gets a sequence number. When he finishes, all that is older is in tables, and the log is durable (no edit
+//! overtakes the journal); then one edit names his tables. A crash before that leaves files that nobody names, which the next opening removes.
+
+mod bulk;
+mod ingest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::batch::KeyspaceId;
+use crate::compaction::drop::Retention;
+use crate::engine::{Engine, sites};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::filename::{FileName, FileNumber};
+use crate::flush::{open_table, update};
+use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
+use crate::levels::{Change, Edit, TableReference, View};
+use crate::output::OutputPlan;
+use crate::row::KeyspaceKind;
+use crate::table::TableSummary;
+
+pub use bulk::Bulk;
+pub use ingest::Ingest;
+
+/// Which keyspaces somebody loads, and from which sequence number on what was loaded last is seen.
+#[derive(Debug, Default)]
+pub(crate) struct Loads {
+    running: BTreeSet<KeyspaceId>,
+    shown: BTreeMap<KeyspaceId, SequenceNumber>,
+}
+
+impl Engine {
+    /// Succeeds if nobody loads any of these keyspaces.
+    pub(crate) fn check_not_loaded(&self, keyspaces: &[KeyspaceId], view: &View) -> Result<()> {
+        let loads = self.loads.lock();
+        if loads.running.is_empty() {
+            return Ok(());
+        }
+        match keyspaces.iter().find(|id| loads.running.contains(id)) {
+            Some(id) => Err(busy(view.keyspaces.get(id).map_or("", |keyspace| &keyspace.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something that was loaded into a keyspace is seen by readers behind `since` and not by those at it.
+    pub(crate) fn was_loaded_since(&self, id: KeyspaceId, since: SequenceNumber) -> bool {
+        self.loads.lock().shown.get(&id).is_some_and(|shown| *shown > since)
+    }
+}
+
+/// The right to load a keyspace, and what was written for it.
+#[derive(Debug)]
+pub(crate) struct Loading {
+    engine: Arc<Engine>,
+    id: KeyspaceId,
+    name: Arc<str>,
+    kind: KeyspaceKind,
+    /// What everything that is loaded is numbered.
+    sequence: SequenceNumber,
+    /// Whether there was nothing in the keyspace: then what is loaded goes deep at once, in several tables.
+    was_empty: bool,
+    /// Files that were begun and that no edit names.
+    files: Vec<FileNumber>,
+}
+
+impl Loading {
+    /// # Errors
+    /// InvalidArgument, if somebody else loads it; NotFound or Dropped; ReadOnly; Closed; Failed and those of writing.
+    pub(crate) fn begin(engine: &Arc<Engine>, id: KeyspaceId, name: &Arc<str>) -> Result<Self> {
+        engine.check_writable()?;
+        let mut state = engine.commit.lock();
+        engine.check_writable()?;
+        let view = engine.view();
+        let keyspace = view.keyspace(id, name)?;
+        if !engine.loads.lock().running.insert(id) {
+            return Err(busy(name));
+        }
+        let mut loading = Self {
+            engine: Arc::clone(engine),
+            id,
+            name: Arc::clone(name),
+            kind: keyspace.kind,
+            sequence: 0,
+            was_empty: keyspace.memtables().all(|memtable| memtable.is_empty())
+                && keyspace.tables.tables().next().is_none(),
+            files: Vec::new(),
+        };
+        engine.rotate(&mut state)?;
+        loading.sequence = take_sequence(&mut state.next_sequence)?;
+        Ok(loading)
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// Whether an entry can be in the keyspace.
+    pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let checked = match self.kind {
+            KeyspaceKind::Fixed(widths) => widths.check(key, value, Kind::Put),
+            KeyspaceKind::Sorted if key.len() <= KEY_BYTES_MAX && value.len() <= VALUE_BYTES_MAX => Ok(()),
+            KeyspaceKind::Sorted => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a key of {} and a value of {} bytes are above the limits", key.len(), value.len()),
+            )),
+        };
+        checked.map_err(|error| Error::new(error.kind(), format!("keyspace {:?}: {error}", self.name)))
+    }
+
+    /// How its tables are written.
+    pub(crate) fn plan(&self) -> OutputPlan {
+        let retention = Retention::new(Vec::new());
+        OutputPlan::new(self.kind, self.level(), (self.sequence, self.sequence), false, &retention)
+    }
+
+    /// Whether a table of so many bytes is to be followed by another. What goes on top of other entries of a sorted keyspace is one table: those of level 0 are told
+    /// apart by their age.
+    pub(crate) fn is_full(&self, bytes: u64) -> bool {
+        let may_be_several = self.was_empty || matches!(self.kind, KeyspaceKind::Fixed(_));
+        may_be_several && bytes >= self.engine.tuning.table_bytes
+    }
+
+    /// Where its tables go: below all that may come, or on top of what is there.
+    fn level(&self) -> usize {
+        match (self.was_empty, self.kind) {
+            (false, _) => 0,
+            (true, KeyspaceKind::Fixed(_)) => 1,
+            // The shallowest of the levels that are compressed.
+            (true, KeyspaceKind::Sorted) => 2,
+        }
+    }
+
+    /// A file is being written.
+    pub(crate) fn began(&mut self, file: FileNumber) {
+        self.files.push(file);
+    }
+
+    /// Shows what was loaded: tables with disjoint bounds, in their order. Returns the sequence number from which on it is seen.
+    ///
+    /// # Errors
+    /// Dropped; ReadOnly; Closed; Failed and those of writing.
+    pub(crate) fn finish(mut self, tables: Vec<(FileNumber, TableSummary)>) -> Result<SequenceNumber> {
+        let engine = Arc::clone(&self.engine);
+        if tables.is_empty() {
+            return Ok(engine.visible());
+        }
+        engine
+            .fs
+            .sync_dir(&engine.directory, sites::TABLE_NAMES)
+            .context("sync the directory", &engine.directory)
+            .map_err(|error| engine.fail(error))?;
+        let mut opened = Vec::new();
+        for (file, summary) in &tables {
+            opened.push((*file, open_table(&engine, *file, self.kind, summary)?));
+        }
+        // What is older lies in tables then.
+        engine.flush()?;
+        let mut state = engine.commit.lock();
+        engine.check_writable()?;
+        engine.end_log(&mut state)?;
+        let shown = take_sequence(&mut state.next_sequence)?;
+        let mut manifest = engine.manifest.lock();
+        if !manifest.levels().keyspaces.contains_key(&self.id) {
+            return Err(engine.dropped(self.id));
+        }
+        let epoch = manifest.levels().epoch_max().checked_add(1);
+        let epoch = epoch.ok_or_else(|| Error::corruption("the epochs of tables are used up"))?;
+        let mut changes: Vec<Change> = tables
+            .iter()
+            .map(|(file, summary)| Change::TableAdded {
+                keyspace: self.id,
+                level: self.level(),
+                table: Arc::new(TableReference::whole(*file, summary, epoch)),
+            })
+            .collect();
+        changes.push(Change::NextSequence(shown + 1));
+        let levels = manifest.commit(Edit { changes }).map_err(|error| engine.fail(error))?;
+        engine.install(|view| {
+            let new =
+                |file| opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| table.clone());
+            update(view, &levels, new, &engine.budget);
+        });
+        drop(manifest);
+        engine.loads.lock().shown.insert(self.id, shown);
+        engine.publish(&state, shown);
+        drop(state);
+        let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
+        self.files.retain(|file| !named.contains(file));
+        engine.notify();
+        Ok(shown)
+    }
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.engine.loads.lock().running.remove(&self.id);
+        self.engine.add_obsolete(self.files.drain(..).map(FileName::Table));
+        self.engine.remove_obsolete();
+    }
+}
+
+fn take_sequence(next: &mut SequenceNumber) -> Result<SequenceNumber> {
+    if *next > SEQUENCE_MAX {
+        return Err(Error::new(ErrorKind::InvalidArgument, "sequence numbers are used up"));
+    }
+    *next += 1;
+    Ok(*next - 1)
+}
+
+/// The error of a write to a keyspace that somebody loads.
+pub(crate) fn busy(name: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "keyspace {name:?} is being loaded: until that is finished or given up nobody else writes to it"
+        ),
+    )
+}

@@ -1,0 +1,221 @@
+//! Loading much at once: all of it is there at the end or nothing, newer than what was there, whatever comes between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lsm::fs::{CrashPolicy, FileSystem, MemFs};
+use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions};
+
+use crate::support::{Random, tiny};
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn open_on(fs: &MemFs) -> Db {
+    let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    let builder = Db::builder("/db").file_system(fs).background(Background::Manual).memory_bytes(1 << 20);
+    builder.tuning(tiny(4000)).open().unwrap()
+}
+
+fn both(db: &Db) -> [Keyspace; 2] {
+    [
+        db.keyspace("sorted", KeyspaceOptions::sorted()).unwrap(),
+        db.keyspace("rows", KeyspaceOptions::fixed(8, 4).unwrap()).unwrap(),
+    ]
+}
+
+fn entries(seed: u64, count: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut random = Random(seed);
+    (0..count)
+        .map(|number| {
+            let key = random.next().to_be_bytes();
+            (key.to_vec(), u32::try_from(number).unwrap().to_le_bytes().to_vec())
+        })
+        .collect()
+}
+
+fn shown(keyspace: &Keyspace) -> Map {
+    keyspace.iter().map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+}
+
+fn check(db: &Db) {
+    let report = db.check().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn what_is_ingested_is_there_at_once_and_stays() {
+    let fs = MemFs::new();
+    let db = open_on(&fs);
+    for (place, keyspace) in both(&db).iter().enumerate() {
+        let mut model: Map = Map::new();
+        for round in 0..3 {
+            let sorted: Map = entries(round * 2 + place as u64, 500).into_iter().collect();
+            let before = db.snapshot();
+            let mut ingest = keyspace.ingest().unwrap();
+            for (key, value) in &sorted {
+                ingest.put(key, value).unwrap();
+            }
+            assert_eq!(shown(keyspace), model, "nothing before the end");
+            let sequence = ingest.finish().unwrap();
+            assert!(sequence > before.sequence());
+            assert_eq!(before.iter(keyspace).count(), model.len(), "a snapshot is a moment");
+            model.extend(sorted);
+            assert_eq!(shown(keyspace), model);
+            // And a write on top.
+            let (key, _) = model.iter().nth(7).map(|(key, value)| (key.clone(), value.clone())).unwrap();
+            keyspace.put(&key, b"newr").unwrap();
+            model.insert(key, b"newr".to_vec());
+            assert_eq!(shown(keyspace), model);
+            check(&db);
+        }
+        db.compact().unwrap();
+        assert_eq!(shown(keyspace), model);
+        check(&db);
+    }
+    let models = both(&db).map(|keyspace| shown(&keyspace));
+    drop(db);
+    let db = open_on(&fs.crash(CrashPolicy::SyncedOnly, 1));
+    assert_eq!(both(&db).map(|keyspace| shown(&keyspace).len()), models.map(|model| model.len()));
+}
+
+#[test]
+fn what_is_loaded_in_any_order_is_sorted_and_the_last_of_a_key_holds() {
+    for count in [3, 5_000] {
+        let fs = MemFs::new();
+        let db = open_on(&fs);
+        for keyspace in both(&db) {
+            keyspace.put(b"\0\0before", b"here").unwrap();
+            let mut model = shown(&keyspace);
+            let mut bulk = keyspace.bulk().unwrap();
+            let all = entries(5, count);
+            for (number, (key, value)) in all.iter().enumerate() {
+                bulk.put(key, value).unwrap();
+                model.insert(key.clone(), value.clone());
+                if number % 3 == 0 {
+                    let again = &all[number / 2].0;
+                    bulk.put(again, b"last").unwrap();
+                    model.insert(again.clone(), b"last".to_vec());
+                }
+            }
+            assert_eq!(shown(&keyspace).len(), 1);
+            bulk.finish().unwrap();
+            assert!(shown(&keyspace) == model, "{count}");
+            check(&db);
+        }
+        let files = fs.read_dir(std::path::Path::new("/db")).unwrap().len();
+        let tables: usize =
+            db.stats().keyspaces.iter().flat_map(|keyspace| keyspace.level_tables.clone()).sum();
+        assert!(files <= tables + 6, "what was merged is removed: {files} files for {tables} tables");
+    }
+}
+
+#[test]
+fn meanwhile_others_write_elsewhere_and_not_here() {
+    let db = open_on(&MemFs::new());
+    let [sorted, rows] = both(&db);
+    let mut bulk = rows.bulk().unwrap();
+    bulk.put(b"12345678", b"abcd").unwrap();
+    assert_eq!(bulk.put(b"1234567", b"abcd").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let refused = rows.put(b"12345678", b"efgh").unwrap_err();
+    assert!(
+        refused.kind() == ErrorKind::InvalidArgument && refused.to_string().contains("loaded"),
+        "{refused}"
+    );
+    let mut batch = Batch::new();
+    batch.put(&sorted, "a", "b");
+    batch.delete(&rows, b"12345678");
+    assert!(db.commit(batch, Durability::System).is_err() && shown(&sorted).is_empty());
+    assert!(rows.ingest().is_err(), "one loads at a time");
+    for number in 0..200u32 {
+        sorted.put(number.to_be_bytes(), [1; 30]).unwrap();
+    }
+    bulk.finish().unwrap();
+    assert_eq!((shown(&sorted).len(), shown(&rows).len()), (200, 1));
+    rows.put(b"12345678", b"efgh").unwrap();
+    assert_eq!(rows.get(b"12345678").unwrap().as_deref(), Some(&b"efgh"[..]));
+    let mut ingest = sorted.ingest().unwrap();
+    ingest.put("b", "1").unwrap();
+    assert_eq!(ingest.put("b", "2").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    ingest.put("c", "3").unwrap();
+    ingest.finish().unwrap();
+    assert_eq!(shown(&sorted).len(), 202);
+    check(&db);
+}
+
+#[test]
+fn a_load_that_is_given_up_leaves_nothing() {
+    let fs = MemFs::new();
+    let db = open_on(&fs);
+    for keyspace in both(&db) {
+        let mut bulk = keyspace.bulk().unwrap();
+        for (key, value) in entries(1, 2_000) {
+            bulk.put(key, value).unwrap();
+        }
+        drop(bulk);
+        assert!(shown(&keyspace).is_empty());
+        keyspace.put(b"afterall", b"good").unwrap();
+        let empty = keyspace.ingest().unwrap();
+        empty.finish().unwrap();
+        assert_eq!(shown(&keyspace).len(), 1);
+    }
+    db.flush().unwrap();
+    let tables = |name: &std::path::PathBuf| name.extension().is_some_and(|extension| extension == "table");
+    assert_eq!(
+        fs.read_dir(std::path::Path::new("/db")).unwrap().iter().filter(|name| tables(name)).count(),
+        2
+    );
+}
+
+#[test]
+fn a_transaction_that_read_before_the_load_notices_it() {
+    let db = open_on(&MemFs::new());
+    for keyspace in both(&db) {
+        let mut ingest = keyspace.ingest().unwrap();
+        ingest.put(b"12345678", b"load").unwrap();
+        let mut transaction = db.transaction();
+        assert_eq!(transaction.get(&keyspace, b"12345678").unwrap(), None);
+        ingest.finish().unwrap();
+        transaction.put(&keyspace, b"87654321", b"mine");
+        assert_eq!(transaction.commit(Durability::System).unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(shown(&keyspace).len(), 1);
+    }
+}
+
+#[test]
+fn a_crash_leaves_all_of_it_or_nothing() {
+    let mem = MemFs::new();
+    let db = open_on(&mem);
+    let keyspaces = both(&db);
+    for keyspace in &keyspaces {
+        keyspace.put(b"\0\0before", b"here").unwrap();
+    }
+    db.sync().unwrap();
+    mem.record_snapshots();
+    let mut models: Vec<[Map; 2]> = vec![[0, 1].map(|place| shown(&keyspaces[place]))];
+    let mut done = Vec::new();
+    for (place, keyspace) in keyspaces.iter().enumerate() {
+        let mut bulk = keyspace.bulk().unwrap();
+        let mut next = models.last().unwrap().clone();
+        for (key, value) in entries(8, 300) {
+            bulk.put(&key, &value).unwrap();
+            next[place].insert(key, value);
+        }
+        bulk.finish().unwrap();
+        done.push(mem.calls());
+        models.push(next);
+    }
+    for (number, snapshot) in mem.take_snapshots().into_iter().enumerate() {
+        let at_least = done.iter().filter(|calls| **calls <= snapshot.call.number).count();
+        for policy in CrashPolicy::ALL {
+            let db = open_on(&snapshot.fs.crash(policy, number as u64));
+            let found = both(&db).map(|keyspace| shown(&keyspace));
+            let survived = models.iter().position(|model| *model == found);
+            assert!(
+                survived.is_some_and(|survived| survived >= at_least),
+                "{policy:?}, after {}",
+                snapshot.call
+            );
+            check(&db);
+        }
+    }
+}
