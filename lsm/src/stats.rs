@@ -62,6 +62,8 @@ pub struct Stats {
     pub compactions: u64,
     /// Tables moved down.
     pub moves: u64,
+    /// Tables that went unread, because range deletes had emptied them.
+    pub dropped_tables: u64,
     /// Bytes read by merges.
     pub compaction_read_bytes: u64,
     /// Bytes written by merges.
@@ -99,6 +101,7 @@ pub(crate) struct Counters {
     flushed_bytes: AtomicU64,
     compactions: AtomicU64,
     moves: AtomicU64,
+    dropped_tables: AtomicU64,
     compaction_read_bytes: AtomicU64,
     compaction_written_bytes: AtomicU64,
     conflicts: AtomicU64,
@@ -133,6 +136,10 @@ impl Counters {
 
     pub(crate) fn moved(&self) {
         add(&self.moves, 1);
+    }
+
+    pub(crate) fn dropped(&self, tables: usize) {
+        add(&self.dropped_tables, tables as u64);
     }
 
     pub(crate) fn delayed(&self, delay: Duration) {
@@ -214,6 +221,7 @@ impl Engine {
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),
             moves: count(&self.counters.moves),
+            dropped_tables: count(&self.counters.dropped_tables),
             compaction_read_bytes: count(&self.counters.compaction_read_bytes),
             compaction_written_bytes: count(&self.counters.compaction_written_bytes),
             conflicts: count(&self.counters.conflicts),

@@ -30,8 +30,8 @@ impl Retention {
         self.read_sequences.partition_point(|read| *read < sequence)
     }
 
-    /// The newest number of a stripe.
-    fn end(&self, stripe: usize) -> SequenceNumber {
+    /// The newest number of a stripe: what is read at by whoever sees it.
+    pub fn end(&self, stripe: usize) -> SequenceNumber {
         self.read_sequences.get(stripe).copied().unwrap_or(crate::key::SEQUENCE_MAX)
     }
 }
@@ -50,6 +50,16 @@ impl Filter {
     /// A filter for entries over which these range tombstones lie.
     pub fn new(retention: Retention, tombstones: Arc<RangeTombstones>) -> Self {
         Self { retention, tombstones, user: Vec::new(), stripe: None }
+    }
+
+    /// The sequence numbers that somebody reads at.
+    pub fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
+    /// The range tombstones over the entries.
+    pub fn tombstones(&self) -> &Arc<RangeTombstones> {
+        &self.tombstones
     }
 
     /// Whether an entry stays. `is_base` says whether nothing of a user key can lie deeper.

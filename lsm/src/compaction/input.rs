@@ -7,9 +7,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use crate::compaction::covered::Reach;
 use crate::error::{Error, Result};
 use crate::iter::InternalIterator;
-use crate::key::{self, KEY_BYTES_MAX, Kind, VALUE_BYTES_MAX, parse_trailer, split};
+use crate::key::{self, KEY_BYTES_MAX, Kind, SEQUENCE_MAX, VALUE_BYTES_MAX, parse_trailer, seek_key, split};
 use crate::levels::{OpenTable, RunIter};
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
@@ -58,6 +59,25 @@ impl Input {
         self.before.clear();
         self.before.extend_from_slice(self.merge.key());
         self.merge.next()?;
+        self.check()
+    }
+
+    /// The table of the current entry.
+    pub(super) fn table(&self) -> Option<&OpenTable> {
+        self.merge.source().and_then(|(_, run)| run.table())
+    }
+
+    /// Leaves out what stands in the table of the current entry, and up to where.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn skip(&mut self, reach: &Reach) -> Result<()> {
+        self.before.clear();
+        self.before.extend_from_slice(self.merge.key());
+        self.merge.move_current(|run| match reach {
+            Reach::Key(end) => run.seek(&seek_key(end, SEQUENCE_MAX)),
+            Reach::EndOfTable => run.next_table(),
+        })?;
         self.check()
     }
 

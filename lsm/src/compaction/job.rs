@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
+use crate::compaction::covered::{deleted_until, is_deleted};
 use crate::compaction::drop::{Filter, Retention};
 use crate::compaction::input::Input;
 use crate::compaction::pick::{Pick, pick, pick_all, urgency};
@@ -33,6 +34,9 @@ use crate::table::{AnyTableWriter, TableSummary};
 
 /// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
 const OVERLAP_MAX: u64 = 10;
+
+/// Entries that are dropped one by one before it is asked how far all is deleted: a seek costs as much as some steps.
+const STEPS_BEFORE_SKIP: usize = 16;
 
 /// The merge under way.
 #[derive(Debug)]
@@ -55,6 +59,10 @@ pub(crate) struct Job {
     /// Where the next output begins.
     lower: Vec<u8>,
     last_user: Vec<u8>,
+    /// Entries in a row that were dropped.
+    dropped_steps: usize,
+    /// Of the inputs that are read.
+    read_bytes: u64,
     done: Vec<(FileNumber, TableSummary)>,
 }
 
@@ -108,6 +116,11 @@ impl Engine {
             return Ok(Progress::Working);
         }
         let view = self.view();
+        for (id, keyspace) in &view.keyspaces {
+            if self.drop_deleted(*id, keyspace)? {
+                return Ok(Progress::Working);
+            }
+        }
         let wanted = {
             // A few tables at most; writers who ask for the debt do not wait for the pick.
             let avoided = self.avoided.lock().clone();
@@ -298,7 +311,7 @@ impl Engine {
     }
 }
 
-fn removed(keyspace: KeyspaceId, level: usize, table: &TableReference) -> Change {
+pub(super) fn removed(keyspace: KeyspaceId, level: usize, table: &TableReference) -> Change {
     Change::TableRemoved { keyspace, level, file: table.file, lower: table.bounds.lower.clone() }
 }
 
@@ -347,6 +360,14 @@ impl Job {
         }
         let retention = Retention::new(engine.read_sequences());
         let all = Arc::new(RangeTombstones::new(tombstones.iter().cloned()));
+        for run in &mut runs {
+            let is_read = |open: &&OpenTable| !is_deleted(&open.reference, &all, &retention);
+            let read: Arc<[OpenTable]> = run.iter().filter(is_read).cloned().collect();
+            engine.counters.dropped(run.len() - read.len());
+            *run = read;
+        }
+        runs.retain(|run| !run.is_empty());
+        let read_bytes = runs.iter().flat_map(|run| run.iter()).map(|open| open.reference.file_bytes).sum();
         let output_level = pick.output_level;
         let staying = tombstones.into_iter().filter(|tombstone| {
             let range = KeyRange::until(tombstone.start.clone(), tombstone.end.clone());
@@ -382,6 +403,8 @@ impl Job {
             output: None,
             lower: Vec::new(),
             last_user: Vec::new(),
+            dropped_steps: 0,
+            read_bytes,
             done: Vec::new(),
         })
     }
@@ -413,6 +436,16 @@ impl Job {
                     && !older.iter().any(|bounds| bounds.contains(user))
             };
             let keeps = self.filter.keeps(self.input.key(), is_base).map_err(Fault::Read)?;
+            self.dropped_steps = if keeps { 0 } else { self.dropped_steps + 1 };
+            if self.dropped_steps > STEPS_BEFORE_SKIP
+                && let Some(open) = self.input.table()
+                && let Some(reach) =
+                    deleted_until(&open.reference, user, self.filter.tombstones(), self.filter.retention())
+            {
+                self.dropped_steps = 0;
+                self.input.skip(&reach).map_err(Fault::Read)?;
+                continue;
+            }
             if keeps {
                 if user != self.last_user {
                     self.last_user.clear();
@@ -544,18 +577,8 @@ impl Job {
             level,
         });
         engine.preload(|file| self.done.iter().any(|(done, _)| *done == file));
-        engine.counters.merged(self.pick.bytes(), &self.done);
-        // A file may be referred to more than once; it goes with the last reference.
-        let still_used = |file: FileNumber| {
-            levels
-                .keyspaces
-                .values()
-                .flat_map(|keyspace| keyspace.tree.tables())
-                .any(|(_, table)| table.file == file)
-        };
-        let gone = self.pick.inputs.iter().map(|(_, table)| table.file).filter(|file| !still_used(*file));
-        engine.add_obsolete(gone.map(FileName::Table));
-        engine.remove_obsolete();
+        engine.counters.merged(self.read_bytes, &self.done);
+        engine.forget_tables(&levels, self.pick.inputs.iter().map(|(_, table)| &**table));
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
-//! what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
+//! what goes unread (`covered`), what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
+mod covered;
 pub mod drop;
 mod input;
 pub(crate) mod job;

@@ -152,6 +152,14 @@ impl OpenTree {
         self.tables().find(|open| open.reference.file == file).map(|open| &open.table)
     }
 
+    /// The tables of a level below 0 that may have a part in `range`.
+    pub fn overlapping<'a>(level: &'a [OpenTable], range: &KeyRange) -> &'a [OpenTable] {
+        let start = level.partition_point(|open| !open.reference.bounds.is_before_end(&range.lower));
+        let rest = level.get(start..).unwrap_or_default();
+        let count = rest.partition_point(|open| range.is_before_end(&open.reference.bounds.lower));
+        rest.get(..count).unwrap_or_default()
+    }
+
     /// The one table of a level below 0 whose bounds hold `key`.
     pub fn find<'a>(level: &'a [OpenTable], key: &[u8]) -> Option<&'a OpenTable> {
         let after = level.partition_point(|open| open.reference.bounds.lower.as_slice() <= key);

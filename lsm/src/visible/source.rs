@@ -9,7 +9,7 @@ use super::skyline::Skyline;
 use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, SequenceNumber, seek_key};
-use crate::levels::{KeyspaceView, OpenTable, RunIter};
+use crate::levels::{KeyspaceView, OpenTable, OpenTree, RunIter};
 use crate::memtable::{FixedIter, Memtable, SortedIter};
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
@@ -176,14 +176,6 @@ impl Source {
     }
 }
 
-/// The tables of a run that may have a part in `range`.
-fn overlapping<'a>(level: &'a [OpenTable], range: &KeyRange) -> &'a [OpenTable] {
-    let start = level.partition_point(|open| !open.reference.bounds.is_before_end(&range.lower));
-    let rest = level.get(start..).unwrap_or_default();
-    let count = rest.partition_point(|open| range.is_before_end(&open.reference.bounds.lower));
-    rest.get(..count).unwrap_or_default()
-}
-
 /// The sources of a view that may say something about `range`, merged; and their range tombstones.
 pub(super) fn sources(
     view: &KeyspaceView,
@@ -222,7 +214,7 @@ pub(super) fn sources(
     sources.extend(newest.iter().filter_map(table));
     let mut with_tombstones: Vec<&[OpenTable]> = vec![newest];
     for level in runs {
-        let inside = overlapping(level, range);
+        let inside = OpenTree::overlapping(level, range);
         match inside {
             [] => {}
             [only] => sources.extend(table(only)),

@@ -208,6 +208,41 @@ fn a_hundred_thousand_deleted_prefixes_are_passed_over() {
     assert_eq!(db.stats().keyspaces[0].table_entries, 2);
 }
 
+/// A table of which everything is deleted goes when the deletion is in a table too, and nobody reads before it any more; no merge, no reading.
+#[test]
+fn tables_of_which_all_is_deleted_go_unread() {
+    let (db, keyspace) = run_of((0..200_000u32).map(|number| number.to_be_bytes().to_vec()));
+    let idle = || while db.step().unwrap() == Progress::Working {};
+    idle();
+    let before = db.stats();
+    let tables = |stats: &crate::Stats| stats.keyspaces[0].level_tables.iter().sum::<usize>();
+    let snapshot = db.snapshot();
+    // One tombstone from within the first table to within the last.
+    keyspace.delete_range(10u32.to_be_bytes()..199_990u32.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    idle();
+    assert_eq!(
+        (db.stats().dropped_tables, tables(&db.stats())),
+        (0, tables(&before) + 1),
+        "a snapshot reads them"
+    );
+    assert_eq!(snapshot.iter(&keyspace).count(), 200_000);
+    drop(snapshot);
+    keyspace.put("wakes", "v").unwrap();
+    db.flush().unwrap();
+    idle();
+    let after = db.stats();
+    assert_eq!(after.dropped_tables, tables(&before) as u64 - 2);
+    assert_eq!(after.compaction_read_bytes, before.compaction_read_bytes);
+    assert_eq!(keyspace.iter().count(), 10 + 10 + 1);
+    db.check().unwrap();
+    db.compact().unwrap();
+    assert_eq!(keyspace.iter().count(), 10 + 10 + 1);
+    assert_eq!(db.stats().keyspaces[0].table_entries, 21);
+    let read_bytes = db.stats().compaction_read_bytes - after.compaction_read_bytes;
+    assert!(read_bytes < before.table_bytes / 2, "the two tables at the ends: {read_bytes}");
+}
+
 /// Between the deleted directories there is room for keys, so each is passed over by itself; but not its entries one by one.
 #[test]
 fn deleted_directories_with_room_between_are_passed_over_one_by_one() {
