@@ -9,7 +9,8 @@ use crate::compaction::pace::Debt;
 use crate::engine::{Engine, Progress};
 use crate::error::Result;
 use crate::event::{Event, StallCause};
-use crate::options::Background;
+use crate::levels::View;
+use crate::options::{Background, Tuning};
 use crate::write::active_bytes;
 
 /// A writer that waits: counted and told when it begins to, and told when it goes on.
@@ -50,11 +51,19 @@ impl Engine {
         Debt::of(&view, &self.tuning, |file| avoided.contains(file, now))
     }
 
+    /// Whether writers pay nothing and wait for nothing in a View; said once, when it is installed.
+    pub(crate) fn is_easy(view: &View, tuning: &Tuning) -> bool {
+        view.frozen.len() < tuning.frozen_max && !Debt::of(view, tuning, |_| false).is_felt()
+    }
+
     /// Returns when a batch of so many bytes may be committed.
     ///
     /// # Errors
     /// Closed, Failed, if that comes while it waits; those of what it runs itself.
     pub(crate) fn admit(&self, batch_bytes: usize) -> Result<()> {
+        if self.is_at_ease() {
+            return Ok(());
+        }
         match self.background {
             Background::Threads => self.pay(batch_bytes)?,
             Background::Manual => {

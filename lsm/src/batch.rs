@@ -41,6 +41,9 @@ impl KeyspaceId {
 /// Longest batch, in encoded bytes: the journal's records say their length in 32 bits, and a batch is held in memory whole.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
+/// What an operation takes beside keys and value: a tag, a keyspace, two lengths.
+const OPERATION_BYTES_MAX: usize = 1 + 5 + 2 * 5;
+
 const TAG_PUT: u8 = 1;
 const TAG_DELETE: u8 = 2;
 const TAG_DELETE_RANGE: u8 = 3;
@@ -140,6 +143,11 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// One with room for a single operation of so many bytes of keys and value.
+    pub fn for_one(bytes: usize) -> Self {
+        Self { payload: Vec::with_capacity(bytes.saturating_add(OPERATION_BYTES_MAX)), ..Self::default() }
+    }
+
     /// The encoded operations.
     pub fn payload(&self) -> &[u8] {
         &self.payload

@@ -102,6 +102,8 @@ pub(crate) struct Engine {
     /// Which keyspaces are loaded, and when others were.
     pub(crate) loads: Mutex<Loads>,
     view: ArcSwap<View>,
+    /// Whether writers need not ask, as of the last View, whether they must pay or wait.
+    at_ease: AtomicBool,
     /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
     view_swap: RwLock<()>,
     /// How many batches there were when a merge last looked.
@@ -164,6 +166,7 @@ impl Engine {
             loads: Mutex::default(),
             commit: Mutex::new(parts.commit),
             manifest: Mutex::new(parts.manifest),
+            at_ease: AtomicBool::new(false),
             view: ArcSwap::from_pointee(parts.view),
             view_swap: RwLock::new(()),
             commits_seen: AtomicU64::new(0),
@@ -178,7 +181,9 @@ impl Engine {
             happened: Condvar::new(),
             lock: Mutex::new(parts.lock),
         };
-        engine.settle_memory(&engine.view());
+        let view = engine.view();
+        engine.at_ease.store(Self::is_easy(&view, &engine.tuning), Ordering::Release);
+        engine.settle_memory(&view);
         engine
     }
 
@@ -217,11 +222,18 @@ impl Engine {
             let mut next = View::clone(&self.view.load());
             change(&mut next);
             let next = Arc::new(next);
+            self.at_ease.store(Self::is_easy(&next, &self.tuning), Ordering::Release);
             (Arc::clone(&next), self.view.swap(next))
         };
         // Its memtables may go with it, which takes long: no reader waits for that.
         drop(before);
         self.settle_memory(&view);
+    }
+
+    /// Whether writers pay nothing and wait for nothing now. (In the moment in which that changes either may be said.)
+    #[inline]
+    pub(crate) fn is_at_ease(&self) -> bool {
+        self.at_ease.load(Ordering::Acquire)
     }
 
     /// Gives the cache what the others leave.

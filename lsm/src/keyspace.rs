@@ -145,7 +145,8 @@ impl Keyspace {
     /// # Errors
     /// InvalidArgument for a key or value that is too long; ReadOnly; Closed; Dropped; Failed and those of writing.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| self.add_put(batch, key.as_ref(), value.as_ref()))
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.write(key.len() + value.len(), |batch| self.add_put(batch, key, value))
     }
 
     /// Removes a key, with [`Durability::System`]. One that is not there is fine.
@@ -153,7 +154,8 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::put`].
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| self.add_delete(batch, key.as_ref()))
+        let key = key.as_ref();
+        self.write(key.len(), |batch| self.add_delete(batch, key))
     }
 
     /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are, but for a keyspace with fixed widths, where each key is
@@ -162,7 +164,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::put`].
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<SequenceNumber> {
-        self.write(|batch| self.add_delete_range(batch, &range))
+        self.write(0, |batch| self.add_delete_range(batch, &range))
     }
 
     /// Removes all keys that start with `prefix`, with [`Durability::System`].
@@ -170,7 +172,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::put`].
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(|batch| self.add_delete_prefix(batch, prefix.as_ref()))
+        self.write(0, |batch| self.add_delete_prefix(batch, prefix.as_ref()))
     }
 
     /// Begins to load entries that come in ascending order of their keys: written once, without the journal, and there all at once at its end. Nobody
@@ -227,8 +229,8 @@ impl Keyspace {
         checked.map_err(|error| Error::new(error.kind(), format!("keyspace {:?}: {error}", self.name)))
     }
 
-    fn write(&self, build: impl FnOnce(&mut Encoder)) -> Result<SequenceNumber> {
-        let mut batch = Encoder::default();
+    fn write(&self, bytes: usize, build: impl FnOnce(&mut Encoder)) -> Result<SequenceNumber> {
+        let mut batch = Encoder::for_one(bytes);
         build(&mut batch);
         self.engine().commit(&batch, Durability::System)
     }

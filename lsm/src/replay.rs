@@ -52,7 +52,6 @@ impl Logs<'_> {
             if unknown.is_some() {
                 return Ok(());
             }
-            let payload: Arc<[u8]> = batch.payload.into();
             let mut later = None;
             let wanted = |keyspace: KeyspaceId, sequence: SequenceNumber| match marks.get(&keyspace) {
                 Some(mark) => sequence > *mark,
@@ -66,7 +65,7 @@ impl Logs<'_> {
             };
             let path = FileName::Log(batch.log).path(self.directory);
             let place = |error: Error| error.at(&path).at_offset(batch.offset);
-            let count = apply_to(view, &payload, batch.first_sequence, wanted).map_err(place)?;
+            let count = apply_to(view, batch.payload, batch.first_sequence, wanted).map_err(place)?;
             if count != u64::from(batch.op_count) {
                 return Err(place(Error::corruption(format!(
                     "a batch of {count} operations, its record says {}",

@@ -91,9 +91,11 @@ impl Engine {
         let (journal, position, last, session) = {
             let mut state = self.commit.lock();
             self.check_writable()?;
-            self.make_room(&mut state)?;
+            let mut view = self.view();
+            if self.make_room(&mut state, &view)? {
+                view = self.view();
+            }
             // No keyspace goes while the lock is held; a batch that was built before one went fails as a whole.
-            let view = self.view();
             if let Some(gone) = batch.keyspaces().iter().find(|id| !view.keyspaces.contains_key(id)) {
                 return Err(self.dropped(*gone));
             }
@@ -109,7 +111,7 @@ impl Engine {
             if batch.operations() == 0 {
                 return Ok(self.visible());
             }
-            let payload: Arc<[u8]> = batch.payload().into();
+            let payload = batch.payload();
             let first = state.next_sequence;
             let last = first + u64::from(batch.operations()) - 1;
             if last > SEQUENCE_MAX {
@@ -120,11 +122,11 @@ impl Engine {
                 first_sequence: first,
                 op_count: batch.operations(),
                 sync: durability == Durability::Synced,
-                payload: &payload,
+                payload,
             };
             let position = journal.append(record).map_err(|error| self.fail(error))?;
             state.next_sequence = last + 1;
-            let applied = apply_to(&view, &payload, first, |_, _| true)?;
+            let applied = apply_to(&view, payload, first, |_, _| true)?;
             assert!(
                 applied == u64::from(batch.operations()),
                 "a batch holds as many operations as were added"
@@ -164,14 +166,14 @@ impl Engine {
         }
     }
 
-    /// Rotates when the memtables are full and there is room for one more generation.
-    fn make_room(&self, state: &mut CommitState) -> Result<()> {
-        let view = self.view();
-        let bytes = active_bytes(&view).saturating_add(state.dropped_bytes);
+    /// Rotates when the memtables are full and there is room for one more generation; whether it did.
+    fn make_room(&self, state: &mut CommitState, view: &View) -> Result<bool> {
+        let bytes = active_bytes(view).saturating_add(state.dropped_bytes);
         if bytes < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max {
-            return Ok(());
+            return Ok(false);
         }
-        self.freeze(state)
+        self.freeze(state)?;
+        Ok(true)
     }
 
     /// Freezes the active memtables, whatever is in them, and ends their log. Nothing happens where nothing was written.
@@ -300,7 +302,7 @@ const AHEAD: usize = 8;
 /// Corruption if the batch is damaged, or has operations for a keyspace that is not there.
 pub(crate) fn apply_to(
     view: &View,
-    payload: &Arc<[u8]>,
+    payload: &[u8],
     first: SequenceNumber,
     mut wanted: impl FnMut(KeyspaceId, SequenceNumber) -> bool,
 ) -> Result<u64> {
@@ -308,22 +310,21 @@ pub(crate) fn apply_to(
     let mut last: Option<(KeyspaceId, &Memtable)> = None;
     let mut count = 0;
     let mut operations = (first..).zip(Operations::new(payload));
-    // What was taken from `operations` and not yet applied.
-    let mut ahead: VecDeque<(SequenceNumber, Result<(KeyspaceId, Operation)>)> =
-        VecDeque::with_capacity(AHEAD);
+    // What was taken from `operations` and not yet applied: rows are asked for some time before they are needed.
+    let mut ahead: VecDeque<(SequenceNumber, Result<(KeyspaceId, Operation)>)> = VecDeque::new();
     loop {
-        while ahead.len() < AHEAD
+        while let Some((last, Memtable::Fixed(memtable))) = last
+            && ahead.len() < AHEAD
             && let Some(next) = operations.next()
         {
             if let (_, Ok((id, Operation::Put { key, .. } | Operation::Delete { key }))) = &next
-                && let Some((last, Memtable::Fixed(memtable))) = last
                 && last == *id
             {
                 memtable.expect_key(payload.get(key.clone()).unwrap_or_default());
             }
             ahead.push_back(next);
         }
-        let Some((sequence, operation)) = ahead.pop_front() else { break };
+        let Some((sequence, operation)) = ahead.pop_front().or_else(|| operations.next()) else { break };
         let (keyspace, operation): (KeyspaceId, Operation) = operation?;
         count += 1;
         if !wanted(keyspace, sequence) {

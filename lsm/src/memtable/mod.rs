@@ -92,7 +92,7 @@ impl Memtable {
     }
 
     /// Adds one operation of `batch`. One caller at a time; readers may run beside it.
-    pub fn apply(&self, batch: &Arc<[u8]>, operation: Operation, sequence: SequenceNumber) {
+    pub fn apply(&self, batch: &[u8], operation: Operation, sequence: SequenceNumber) {
         delegate!(self, memtable => memtable.apply(batch, operation, sequence))
     }
 

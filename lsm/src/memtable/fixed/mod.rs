@@ -181,7 +181,7 @@ impl FixedMemtable {
 
     /// Adds one operation of `batch`, which has the widths of this keyspace (`Encoder` and replay see to that). Range deletes come as deletions of the keys
     /// that were there.
-    pub fn apply(&self, batch: &Arc<[u8]>, operation: Operation, sequence: SequenceNumber) {
+    pub fn apply(&self, batch: &[u8], operation: Operation, sequence: SequenceNumber) {
         let slice = |range| batch.get(range).unwrap_or_default();
         match operation {
             Operation::Put { key, value } => self.add(slice(key), slice(value), sequence, Kind::Put),
