@@ -4,7 +4,7 @@
 //! the marks of *all* keyspaces (those with nothing to flush too) and drops the logs; then the View changes. What belongs to a keyspace that was dropped
 //! meanwhile is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
@@ -180,7 +180,10 @@ impl FlushJob {
             ),
         };
         let sequences = (memtable.sequence_min(), memtable.sequence_max());
-        let plan = OutputPlan::new(kind, 0, sequences, has_deletions, &self.retention);
+        // As `install` gives it; only flushes make new ones, one after the other.
+        let keyspaces: BTreeSet<KeyspaceId> = self.done.iter().map(|(id, ..)| *id).collect();
+        let epoch = engine.manifest.lock().levels().epoch_max().saturating_add(1 + keyspaces.len() as u64);
+        let plan = OutputPlan::new(kind, 0, sequences, has_deletions, &self.retention).of(keyspace, epoch);
         let (file, mut writer) = plan.create(engine)?;
         let tombstones = memtable.range_tombstones().unwrap_or_default();
         add_tombstones(&mut writer, &tombstones)?;

@@ -1,14 +1,18 @@
 //! A table that a flush or a merge writes.
 
+use std::sync::Arc;
+
+use crate::batch::KeyspaceId;
 use crate::compaction::drop::Retention;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filename::{FileName, FileNumber};
 use crate::journal::random_identity;
 use crate::key::SequenceNumber;
+use crate::levels::Levels;
 use crate::row::KeyspaceKind;
 use crate::table::fixed::{Columns, FixedWriter};
-use crate::table::{AnyTableWriter, TableWriter};
+use crate::table::{AnyTableWriter, TableOptions, TableOrigin, TableWriter};
 
 /// What is known of a table before its first entry.
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub(crate) struct OutputPlan {
     level: usize,
     columns: Columns,
     sequences: (SequenceNumber, SequenceNumber),
+    /// Whose the table is, and the epoch that it will have: what it says of itself.
+    place: Option<(KeyspaceId, u64)>,
 }
 
 impl OutputPlan {
@@ -30,18 +36,34 @@ impl OutputPlan {
     ) -> Self {
         // Rows say their numbers only if a reader stands between: to all others they look the same.
         let has_readers = retention.stripe(sequences.0) != retention.stripe(sequences.1);
-        Self { kind, level, sequences, columns: Columns { sequences: has_readers, kinds: has_deletions } }
+        let columns = Columns { sequences: has_readers, kinds: has_deletions };
+        Self { kind, level, sequences, columns, place: None }
+    }
+
+    /// Has the table say for which keyspace it was written, and its epoch: for repair.
+    pub(crate) fn of(self, keyspace: KeyspaceId, epoch: u64) -> Self {
+        Self { place: Some((keyspace, epoch)), ..self }
+    }
+
+    fn origin(&self, levels: &Levels) -> Option<TableOrigin> {
+        let (keyspace, epoch) = self.place?;
+        let name = Arc::clone(&levels.keyspaces.get(&keyspace)?.name);
+        let keyspace = keyspace.number();
+        Some(TableOrigin { keyspace, kind: self.kind, level: self.level as u64, epoch, name })
     }
 
     /// Begins a table, in a file of a new number.
     pub(crate) fn create(&self, engine: &Engine) -> Result<(FileNumber, AnyTableWriter)> {
-        let file = engine.manifest.lock().next_file()?;
+        let (file, origin) = {
+            let mut manifest = engine.manifest.lock();
+            (manifest.next_file()?, self.origin(manifest.levels()))
+        };
         let path = FileName::Table(file).path(&engine.directory);
         let identity = random_identity()?;
         let tuning = &engine.tuning;
         let writer = match self.kind {
             KeyspaceKind::Sorted => {
-                let options = tuning.table_options(self.level);
+                let options = TableOptions { origin, ..tuning.table_options(self.level) };
                 AnyTableWriter::Sorted(TableWriter::create(
                     &engine.fs,
                     &path,
@@ -50,15 +72,19 @@ impl OutputPlan {
                     options,
                 )?)
             }
-            KeyspaceKind::Fixed(widths) => AnyTableWriter::Fixed(FixedWriter::create(
-                &engine.fs,
-                &path,
-                (identity, engine.database),
-                widths,
-                self.columns,
-                self.sequences,
-                tuning.fixed_filter_bits(self.level),
-            )?),
+            KeyspaceKind::Fixed(widths) => {
+                let mut writer = FixedWriter::create(
+                    &engine.fs,
+                    &path,
+                    (identity, engine.database),
+                    widths,
+                    self.columns,
+                    self.sequences,
+                    tuning.fixed_filter_bits(self.level),
+                )?;
+                writer.set_origin(origin);
+                AnyTableWriter::Fixed(writer)
+            }
         };
         Ok((file, writer))
     }

@@ -381,7 +381,8 @@ impl Job {
             inputs().map(|table| table.sequence_max).max().unwrap_or(0),
         );
         let has_deletions = inputs().any(|table| table.deletions > 0);
-        let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention);
+        let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention)
+            .of(id, pick.epoch());
         let (input, rows) = match keyspace.kind {
             KeyspaceKind::Sorted => (Input::new(runs)?, None),
             KeyspaceKind::Fixed(_) => {
@@ -536,7 +537,7 @@ impl Job {
         for (file, summary) in &self.done {
             opened.push((*file, open_table(engine, *file, self.kind, summary)?));
         }
-        let epoch = self.pick.inputs.iter().map(|(_, table)| table.epoch).max().unwrap_or(0);
+        let epoch = self.pick.epoch();
         let keyspace = self.keyspace;
         let mut changes: Vec<Change> =
             self.pick.inputs.iter().map(|(level, table)| removed(keyspace, *level, table)).collect();

@@ -39,6 +39,11 @@ impl Pick {
         self.inputs.iter().map(|(_, table)| table.file_bytes).sum()
     }
 
+    /// The epoch of what comes out.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.inputs.iter().map(|(_, table)| table.epoch).max().unwrap_or(0)
+    }
+
     /// The smallest range that encloses all inputs.
     pub fn bounds(&self) -> Option<KeyRange> {
         let bounds = self.inputs.iter().map(|(_, table)| table.bounds.clone());

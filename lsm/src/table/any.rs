@@ -14,7 +14,9 @@ use crate::row::KeyspaceKind;
 use crate::table::fixed::{FixedTable, FixedTableIter, FixedWriter};
 use crate::table::header::TableKind;
 use crate::table::opening::kind_of;
-use crate::table::{CheckLevel, ExpectedTable, Table, TableCheck, TableIter, TableSummary, TableWriter};
+use crate::table::{
+    CheckLevel, ExpectedTable, Table, TableCheck, TableIter, TableOrigin, TableSummary, TableWriter,
+};
 use crate::value::Value;
 
 /// An open table of either kind; a clone is a handle to the same one.
@@ -95,6 +97,11 @@ impl AnyTable {
     /// What it holds.
     pub fn summary(&self) -> &TableSummary {
         delegate!(self, table => table.summary())
+    }
+
+    /// What it says of its place in the database, if it does.
+    pub fn origin(&self) -> Option<&TableOrigin> {
+        delegate!(self, table => table.origin())
     }
 
     /// Its range tombstones; `None` for a table that can have none.

@@ -145,6 +145,12 @@ impl Dump<'_> {
                 "          {} bytes of keys, {} of values; {} data blocks in {} partitions",
                 summary.key_bytes, summary.value_bytes, summary.data_blocks, summary.partitions
             ));
+            if let Some(origin) = table.origin() {
+                self.line(format_args!(
+                    "          written for keyspace {} {:?}, level {}, epoch {}",
+                    origin.keyspace, origin.name, origin.level, origin.epoch
+                ));
+            }
         }
         for handle in &table.directory.unknown {
             self.block(*handle, "section of a kind that this version does not know");

@@ -12,7 +12,7 @@ use crate::fs::{FileSystem, MemFs};
 use crate::key::Kind;
 use crate::model::{Model, internal};
 use crate::range_tombstone::RangeTombstone;
-use crate::table::{CheckLevel, Table, TableOptions, TableWriter};
+use crate::table::{CheckLevel, Table, TableOptions, TableOrigin, TableWriter};
 
 const IDENTITY: Identity = Identity::from_bytes(*b"golden identity!");
 const DATABASE: Identity = Identity::from_bytes(*b"golden database!");
@@ -63,6 +63,13 @@ fn all() -> Vec<Golden> {
         ..TableOptions::default()
     };
     let one = vec![entry("key", 1, b"value")];
+    let origin = TableOrigin {
+        keyspace: 300,
+        kind: crate::row::KeyspaceKind::Sorted,
+        level: 2,
+        epoch: 77,
+        name: "people".into(),
+    };
     vec![
         Golden { name: "one-entry", entries: one, tombstones: Vec::new(), options: TableOptions::default() },
         Golden { name: "partitions", entries: files(), tombstones: Vec::new(), options: small.clone() },
@@ -83,6 +90,12 @@ fn all() -> Vec<Golden> {
             entries: files(),
             tombstones: tombstones(),
             options: TableOptions { compression: Compression::Zstd(3), ..TableOptions::default() },
+        },
+        Golden {
+            name: "origin",
+            entries: vec![entry("key", 1, b"value")],
+            tombstones: Vec::new(),
+            options: TableOptions { origin: Some(origin), ..TableOptions::default() },
         },
     ]
 }

@@ -36,6 +36,7 @@ mod iter;
 #[cfg(test)]
 mod layout;
 mod opening;
+mod origin;
 mod properties;
 mod reader;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use check::{CheckLevel, TableCheck};
 pub use footer::FOOTER_BYTES;
 pub use header::HEADER_BYTES;
 pub use iter::TableIter;
+pub use origin::TableOrigin;
 pub use reader::Table;
 pub use writer::TableWriter;
 
@@ -64,6 +66,8 @@ pub struct TableOptions {
     pub filter_bits_per_key: u32,
     /// Bytes at which an index block is closed: with its filter and its data blocks it makes up a partition. Default: 8 KiB.
     pub index_block_bytes: usize,
+    /// What the table is to say of its place in the database, for repair. Default: nothing.
+    pub origin: Option<TableOrigin>,
 }
 
 impl Default for TableOptions {
@@ -74,6 +78,7 @@ impl Default for TableOptions {
             compression: Compression::None,
             filter_bits_per_key: 10,
             index_block_bytes: 8 << 10,
+            origin: None,
         }
     }
 }

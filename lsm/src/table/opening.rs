@@ -11,7 +11,7 @@ use crate::table::file::TableFile;
 use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
-use crate::table::{ExpectedTable, FOOTER_BYTES, HEADER_BYTES, TableSummary, properties};
+use crate::table::{ExpectedTable, FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
 /// Read from the end when a table is opened: mostly all sections lie in it.
 const TAIL_BYTES: u64 = 16 << 10;
@@ -24,6 +24,7 @@ pub(super) struct Opening {
     pub(super) directory_handle: Handle,
     pub(super) header: Header,
     pub(super) summary: TableSummary,
+    pub(super) origin: Option<TableOrigin>,
 }
 
 /// The kind of the table at `path`, by its header.
@@ -92,9 +93,9 @@ impl Opening {
             return Err(file.locate(error, footer.directory.offset));
         };
         let payload = tail.payload(&file, handle, BlockKind::Properties)?;
-        let summary = properties::decode(&payload, header.identity, file_bytes)
+        let (summary, origin) = properties::decode(&payload, header.identity, file_bytes)
             .map_err(|error| file.locate(error, handle.offset))?;
-        Ok(Self { file, tail, directory, directory_handle: footer.directory, header, summary })
+        Ok(Self { file, tail, directory, directory_handle: footer.directory, header, summary, origin })
     }
 }
 

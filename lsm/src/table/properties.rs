@@ -8,9 +8,9 @@ use crate::codec::{Decoder, put_slice, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KEY_BYTES_MAX, SEQUENCE_MAX};
 use crate::range::KeyRange;
-use crate::table::TableSummary;
+use crate::table::{TableOrigin, TableSummary};
 
-/// Tags; the low bit says that a reader who does not know the field must refuse the table. All of these are required to be there.
+/// Tags; the low bit says that a reader who does not know the field must refuse the table. All but the last are required to be there.
 mod tag {
     pub(super) const ENTRIES: u64 = 2;
     pub(super) const DELETIONS: u64 = 4;
@@ -23,6 +23,8 @@ mod tag {
     pub(super) const VALUE_BYTES: u64 = 18;
     pub(super) const DATA_BLOCKS: u64 = 20;
     pub(super) const PARTITIONS: u64 = 22;
+    /// Tables of older versions have none.
+    pub(super) const ORIGIN: u64 = 24;
 }
 
 const UPPER_INCLUDED: u8 = 1;
@@ -44,7 +46,7 @@ fn numbers(summary: &TableSummary) -> [(u64, u64); 9] {
 }
 
 /// The payload of the properties block.
-pub(super) fn encode(summary: &TableSummary) -> Vec<u8> {
+pub(super) fn encode(summary: &TableSummary, origin: Option<&TableOrigin>) -> Vec<u8> {
     let mut fields: Vec<(u64, Vec<u8>)> = numbers(summary)
         .into_iter()
         .map(|(tag, number)| {
@@ -60,6 +62,7 @@ pub(super) fn encode(summary: &TableSummary) -> Vec<u8> {
         Bound::Unbounded => (UPPER_UNBOUNDED, &[]),
     };
     fields.push((tag::UPPER, [&[kind], key].concat()));
+    fields.extend(origin.map(|origin| (tag::ORIGIN, origin.encode())));
     fields.sort_unstable_by_key(|(tag, _)| *tag);
     let mut out = Vec::new();
     for (tag, value) in fields {
@@ -85,10 +88,15 @@ fn upper(value: &[u8]) -> Result<Bound<Vec<u8>>> {
     }
 }
 
-/// The figures in the properties block of the table `identity` of `file_bytes`.
-pub(super) fn decode(bytes: &[u8], identity: Identity, file_bytes: u64) -> Result<TableSummary> {
+/// What the properties block of the table `identity` of `file_bytes` says.
+pub(super) fn decode(
+    bytes: &[u8],
+    identity: Identity,
+    file_bytes: u64,
+) -> Result<(TableSummary, Option<TableOrigin>)> {
     let mut decoder = Decoder::new(bytes);
     let mut last = 0;
+    let mut origin = None;
     let mut seen = Vec::with_capacity(11);
     let mut summary = TableSummary {
         identity,
@@ -123,6 +131,10 @@ pub(super) fn decode(bytes: &[u8], identity: Identity, file_bytes: u64) -> Resul
             tag::VALUE_BYTES => summary.value_bytes = number(value)?,
             tag::DATA_BLOCKS => summary.data_blocks = number(value)?,
             tag::PARTITIONS => summary.partitions = number(value)?,
+            tag::ORIGIN => {
+                origin = TableOrigin::decode(value)?;
+                continue;
+            }
             _ if tag & 1 == 1 => {
                 return Err(Error::new(
                     ErrorKind::NewerFormat,
@@ -139,7 +151,7 @@ pub(super) fn decode(bytes: &[u8], identity: Identity, file_bytes: u64) -> Resul
         return Err(Error::corruption(format!("properties are missing; only {seen:?} are there")));
     }
     check(&summary)?;
-    Ok(summary)
+    Ok((summary, origin))
 }
 
 fn check(summary: &TableSummary) -> Result<()> {
@@ -184,8 +196,8 @@ mod tests {
     fn figures_come_back() {
         for upper in [Bound::Included(b"m".to_vec()), Bound::Excluded(b"m".to_vec()), Bound::Unbounded] {
             let summary = summary(upper);
-            let bytes = encode(&summary);
-            assert_eq!(decode(&bytes, summary.identity, 1234).unwrap(), summary);
+            let bytes = encode(&summary, None);
+            assert_eq!(decode(&bytes, summary.identity, 1234).unwrap(), (summary.clone(), None));
             for cut in 0..bytes.len() {
                 assert!(decode(&bytes[..cut], summary.identity, 1234).is_err());
             }
@@ -193,9 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn the_origin_comes_back_where_there_is_one() {
+        let origin = TableOrigin {
+            keyspace: 3,
+            kind: crate::row::KeyspaceKind::Sorted,
+            level: 0,
+            epoch: 9,
+            name: "k".into(),
+        };
+        let summary = summary(Bound::Unbounded);
+        let bytes = encode(&summary, Some(&origin));
+        assert_eq!(decode(&bytes, summary.identity, 1234).unwrap(), (summary, Some(origin)));
+    }
+
+    #[test]
     fn unknown_properties_follow_their_low_bit() {
         let with = |tag: u64| {
-            let mut bytes = encode(&summary(Bound::Unbounded));
+            let mut bytes = encode(&summary(Bound::Unbounded), None);
             put_varint(&mut bytes, tag);
             put_slice(&mut bytes, b"new");
             decode(&bytes, Identity::from_bytes([5; 16]), 1234)
@@ -208,8 +234,8 @@ mod tests {
     #[test]
     fn figures_that_contradict_each_other_are_refused() {
         let bad = TableSummary { deletions: 10, ..summary(Bound::Unbounded) };
-        assert!(decode(&encode(&bad), bad.identity, 1234).is_err());
+        assert!(decode(&encode(&bad, None), bad.identity, 1234).is_err());
         let bad = summary(Bound::Excluded(b"a".to_vec()));
-        assert!(decode(&encode(&bad), bad.identity, 1234).is_err());
+        assert!(decode(&encode(&bad, None), bad.identity, 1234).is_err());
     }
 }

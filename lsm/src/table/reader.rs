@@ -17,7 +17,7 @@ use crate::table::footer::Directory;
 use crate::table::header::TableKind;
 use crate::table::index::{Handle, Partition};
 use crate::table::opening::Opening;
-use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableSummary};
+use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableOrigin, TableSummary};
 use crate::value::Value;
 
 /// Blocks that [`Table::multi_get`] reads at once.
@@ -34,6 +34,7 @@ pub struct Table {
     cache: Arc<BlockCache>,
     cache_table: u64,
     summary: TableSummary,
+    origin: Option<TableOrigin>,
     tombstones: Arc<RangeTombstones>,
 }
 
@@ -69,7 +70,7 @@ impl Table {
         expected: Option<ExpectedTable>,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let Opening { file, tail, directory, directory_handle, header, summary } =
+        let Opening { file, tail, directory, directory_handle, header, summary, origin } =
             Opening::read(fs, path, expected, TableKind::Sorted)?;
         let top = match directory.top_index {
             Some(handle) => file.block_of(&tail.bytes(&file, handle)?, handle, BlockKind::TopIndex)?,
@@ -98,6 +99,7 @@ impl Table {
             cache: Arc::clone(cache),
             cache_table: cache.new_table(),
             summary,
+            origin,
             tombstones: Arc::new(tombstones),
         };
         cache.table_bytes().add(table.memory_bytes());
@@ -122,6 +124,11 @@ impl Table {
     /// What it holds.
     pub fn summary(&self) -> &TableSummary {
         &self.summary
+    }
+
+    /// What it says of its place in the database, if it does.
+    pub fn origin(&self) -> Option<&TableOrigin> {
+        self.origin.as_ref()
     }
 
     /// Its range tombstones.

@@ -100,6 +100,7 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
                     compression,
                     filter_bits_per_key,
                     index_block_bytes,
+                    origin: None,
                 }
             },
         )

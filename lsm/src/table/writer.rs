@@ -339,8 +339,11 @@ impl TableWriter {
             data_blocks: self.data_blocks,
             partitions: self.partitions,
         };
-        directory.properties =
-            Some(place.put_plain(&mut self.out, BlockKind::Properties, &properties::encode(&summary)));
+        directory.properties = Some(place.put_plain(
+            &mut self.out,
+            BlockKind::Properties,
+            &properties::encode(&summary, self.options.origin.as_ref()),
+        ));
         let directory = place.put_plain(&mut self.out, BlockKind::Directory, &directory.encode());
         summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
         let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };

@@ -32,6 +32,12 @@ const ROWS_MIN: usize = 8;
 const COLUMN_SEQUENCES: u64 = 1;
 const COLUMN_KINDS: u64 = 2;
 
+/// Where the widths stand in a hint, behind a bit for each of the two columns.
+const HINT_KEY_SHIFT: u32 = 2;
+const HINT_KEY_MASK: u32 = (1 << 10) - 1;
+const HINT_VALUE_SHIFT: u32 = 12;
+const HINT_VALUE_MASK: u32 = (1 << 12) - 1;
+
 /// Fences in one of their blocks.
 pub(super) const FENCES_PER_BLOCK: u64 = 508;
 
@@ -50,7 +56,7 @@ pub struct Columns {
 
 /// How rows lie in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RowLayout {
+pub(in crate::table) struct RowLayout {
     pub(super) widths: Widths,
     pub(super) columns: Columns,
     /// Bytes of a block on disk.
@@ -85,6 +91,21 @@ impl RowLayout {
             sequences_at,
             kinds_at,
         }
+    }
+
+    /// Widths and columns in the bits of a header's optional features: for whoever has to do without the rest of the file.
+    pub(super) fn hint(&self) -> u32 {
+        let columns = u32::from(self.columns.sequences) | u32::from(self.columns.kinds) << 1;
+        let width = |bytes: usize| u32::try_from(bytes).unwrap_or(0);
+        columns | width(self.widths.key()) << HINT_KEY_SHIFT | width(self.widths.value()) << HINT_VALUE_SHIFT
+    }
+
+    /// The layout that was so hinted at.
+    pub(in crate::table) fn from_hint(hint: u32) -> Option<Self> {
+        let key = (hint >> HINT_KEY_SHIFT & HINT_KEY_MASK) as usize;
+        let value = (hint >> HINT_VALUE_SHIFT & HINT_VALUE_MASK) as usize;
+        let columns = Columns { sequences: hint & 1 != 0, kinds: hint & 2 != 0 };
+        Some(Self::new(Widths::new(key, value).ok()?, columns))
     }
 
     /// Bytes of a block's payload.
@@ -447,6 +468,7 @@ mod tests {
             (9, 0, false, false),
         ] {
             let layout = RowLayout::new(Widths::new(key, value).unwrap(), Columns { sequences, kinds });
+            assert_eq!(RowLayout::from_hint(layout.hint()), Some(layout));
             let mut builder = RowsBuilder::new(layout);
             let mut number = 0u8;
             while !builder.is_full() && number < 200 {

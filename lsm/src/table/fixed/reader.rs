@@ -25,7 +25,7 @@ use crate::table::file::TableFile;
 use crate::table::header::TableKind;
 use crate::table::index::Handle;
 use crate::table::opening::Opening;
-use crate::table::{ExpectedTable, Found, TableSummary};
+use crate::table::{ExpectedTable, Found, TableOrigin, TableSummary};
 use crate::value::Value;
 
 /// Read at once when the index, the filter or all rows are loaded, in blocks.
@@ -43,6 +43,7 @@ pub struct FixedTable {
     cache: Arc<BlockCache>,
     cache_table: u64,
     pub(super) summary: TableSummary,
+    origin: Option<TableOrigin>,
     /// Rows in the last block; all others are full.
     rows_last: usize,
 }
@@ -106,7 +107,7 @@ impl FixedTable {
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
         let opening = Opening::read(fs, path, expected, TableKind::Fixed)?;
-        let Opening { file, tail, directory, directory_handle, header, summary } = opening;
+        let Opening { file, tail, directory, directory_handle, header, summary, origin } = opening;
         let Some(handle) = directory.rows else {
             let error = Error::corruption("a table of rows without the section that says where they are");
             return Err(file.locate(error, directory_handle.offset));
@@ -137,6 +138,7 @@ impl FixedTable {
             cache: Arc::clone(cache),
             cache_table: cache.new_table(),
             summary,
+            origin,
         };
         cache.table_bytes().add(table.memory_bytes());
         Ok(Arc::new(table))
@@ -165,6 +167,11 @@ impl FixedTable {
     /// What it holds.
     pub fn summary(&self) -> &TableSummary {
         &self.summary
+    }
+
+    /// What it says of its place in the database, if it does.
+    pub fn origin(&self) -> Option<&TableOrigin> {
+        self.origin.as_ref()
     }
 
     /// The first prefix of each five hundred blocks: where rows are, roughly.

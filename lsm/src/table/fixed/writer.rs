@@ -16,7 +16,7 @@ use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
 use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
-use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableSummary, properties};
+use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
 /// Writes a table of rows, row by row, in the order of internal keys.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub struct FixedWriter {
     entries: u64,
     deletions: u64,
     sequences: (SequenceNumber, SequenceNumber),
+    origin: Option<TableOrigin>,
 }
 
 impl FixedWriter {
@@ -60,7 +61,8 @@ impl FixedWriter {
         let layout = RowLayout::new(widths, columns);
         let mut out = Vec::with_capacity(WRITE_BYTES + 2 * layout.block_bytes);
         out.extend_from_slice(
-            &Header { kind: TableKind::Fixed, required: 0, optional: 0, identity, database }.encode(),
+            &Header { kind: TableKind::Fixed, required: 0, optional: layout.hint(), identity, database }
+                .encode(),
         );
         out.resize(layout.block_bytes, 0);
         Ok(Self {
@@ -80,7 +82,13 @@ impl FixedWriter {
             entries: 0,
             deletions: 0,
             sequences,
+            origin: None,
         })
+    }
+
+    /// What the table is to say of its place in the database, for repair.
+    pub fn set_origin(&mut self, origin: Option<TableOrigin>) {
+        self.origin = origin;
     }
 
     /// How many rows were added.
@@ -229,7 +237,8 @@ impl FixedWriter {
             partitions: plan.fence_blocks(),
         };
         let rows = Some(self.put(BlockKind::RowsPlan, &plan.encode())?);
-        let properties = Some(self.put(BlockKind::Properties, &properties::encode(&summary))?);
+        let properties =
+            Some(self.put(BlockKind::Properties, &properties::encode(&summary, self.origin.as_ref()))?);
         let directory = Directory { rows, properties, ..Directory::default() };
         let directory = self.put(BlockKind::Directory, &directory.encode())?;
         summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
