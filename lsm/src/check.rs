@@ -158,7 +158,11 @@ fn check_reference(open: &OpenTable, visible: SequenceNumber, report: &mut Check
 }
 
 /// Merges all tables and looks at each key's entries, and at the range tombstones above them.
-fn check_order(keyspace: &KeyspaceView, visible: SequenceNumber, report: &mut CheckReport) -> Result<()> {
+pub(crate) fn check_order(
+    keyspace: &KeyspaceView,
+    visible: SequenceNumber,
+    report: &mut CheckReport,
+) -> Result<()> {
     // Places from the newest to the oldest: each table of level 0, then each run. The numbers of the sources are their ranks.
     let mut sources = Vec::new();
     let mut tombstones: Vec<(usize, TombstoneCursor)> = Vec::new();

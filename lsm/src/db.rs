@@ -326,6 +326,17 @@ impl Db {
         names
     }
 
+    /// All keyspaces, of whatever kind, sorted by name.
+    pub fn keyspaces(&self) -> Vec<Keyspace> {
+        let view = self.engine().view();
+        let keyspace = |(id, keyspace): (&KeyspaceId, &Arc<KeyspaceView>)| {
+            Keyspace::new(Arc::clone(&self.handle), *id, Arc::clone(&keyspace.name), keyspace.kind)
+        };
+        let mut keyspaces: Vec<Keyspace> = view.keyspaces.iter().map(keyspace).collect();
+        keyspaces.sort_by(|a, b| a.name().cmp(b.name()));
+        keyspaces
+    }
+
     /// Commits a batch: all of it is visible, and survives, or nothing. Returns the sequence number of its last operation once it is
     /// as durable as asked. Readers see it before that: as soon as it is applied.
     ///

@@ -64,7 +64,7 @@
 //! | in memory | [`batch`], [`memtable`] |
 //! | reading | [`merge`], [`visible`], [`iterator`] |
 //! | writing, in the background too | [`compaction`]; `write.rs`, `admit.rs`, `flush.rs`, `worker.rs` |
-//! | opening, proving, counting | [`recover`], [`check`], [`stats`]; `forgotten.rs`, `heal.rs` |
+//! | opening, proving, counting, repairing | [`recover`], [`check`], [`stats`], [`mod@repair`]; `forgotten.rs`, `heal.rs` |
 //!
 //! Every byte on disk is specified in `docs/FORMAT.md`. `engine.rs` says who locks what.
 
@@ -118,6 +118,7 @@ mod read;
 pub mod recover;
 mod reopen;
 mod replay;
+pub mod repair;
 pub mod row;
 mod snapshot;
 pub mod stats;
@@ -142,6 +143,7 @@ pub use keyspace::Keyspace;
 pub use load::{Bulk, Ingest};
 pub use options::{Background, JournalTuning, KeyspaceOptions, Tuning};
 pub use recover::RecoveryReport;
+pub use repair::{RepairOptions, RepairReport, repair};
 pub use snapshot::Snapshot;
 pub use stats::{KeyspaceStats, Stats};
 pub use table::CheckLevel;

@@ -120,7 +120,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
         None => create(fs, directory, &tuning)?,
     };
     let names = list(fs, directory)?;
-    let next_file = next_file(&names, &found.levels);
+    let next_file = next_file(&names, found.levels.next_file);
     let remembered = remember(fs, directory, &names, &found, options.recovery)?;
     let (replayed, budget) = replay(directory, options, &tuning, &remembered, Access::Write)?;
     let Replayed { view, recovery } = replayed;
@@ -265,8 +265,8 @@ pub(crate) fn lock_readers(
 fn create(fs: &Arc<dyn FileSystem>, directory: &Path, tuning: &Tuning) -> Result<ManifestReport> {
     if let Some(data) = list(fs, directory)?.into_iter().find(|name| name.number().is_some()) {
         return Err(Error::corruption(format!(
-            "there is {data} here but no MANIFEST: the directory is damaged. Restore it from a copy; or, if what it held can \
-             be had elsewhere, remove the directory"
+            "there is {data} here but no MANIFEST: the directory is damaged. Repair it (`lsm::repair`, `lsm-tool repair`), or restore it \
+             from a copy"
         ))
         .at(directory));
     }
@@ -303,8 +303,8 @@ pub(crate) fn list(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Vec<Fil
 
 /// The number behind those of all files in the directory, so that none is given out twice. A number far from those in use is none of
 /// ours: its file is set aside, and costs no numbers.
-fn next_file(names: &[FileName], levels: &Levels) -> FileNumber {
-    let in_reach = levels.next_file.saturating_add(NUMBERS_IN_REACH);
+pub(crate) fn next_file(names: &[FileName], known: FileNumber) -> FileNumber {
+    let in_reach = known.saturating_add(NUMBERS_IN_REACH);
     let numbers = names.iter().filter_map(|name| name.number()).filter(|number| *number < in_reach);
     numbers.max().unwrap_or(0).saturating_add(1)
 }
@@ -338,7 +338,8 @@ fn replay(
             AnyTable::open(&options.fs, &path, record.kind, expected, budget.cache()).map_err(|error| {
                 match error.kind() {
                     ErrorKind::NotFound => Error::corruption(format!(
-                        "a table of keyspace {:?} is missing: the manifest names it. Restore it from a copy",
+                        "a table of keyspace {:?} is missing: the manifest names it. Restore it from a copy, or repair the database \
+                         (`lsm::repair`, `lsm-tool repair`)",
                         record.name
                     ))
                     .at(&path),
@@ -423,7 +424,7 @@ fn set_aside(fs: &Arc<dyn FileSystem>, directory: &Path, files: &[FileName]) -> 
     fs.sync_dir(directory, sites::LOST).context("sync the directory", directory)
 }
 
-fn free_name(fs: &Arc<dyn FileSystem>, lost: &Path, file: FileName) -> Result<PathBuf> {
+pub(crate) fn free_name(fs: &Arc<dyn FileSystem>, lost: &Path, file: FileName) -> Result<PathBuf> {
     let mut path = file.path(lost);
     let mut copy = 0u32;
     while fs.exists(&path).context("look for a free name", &path)? {

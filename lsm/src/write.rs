@@ -347,7 +347,7 @@ pub(crate) fn apply_to(
 }
 
 /// Whether an operation is one that a keyspace with fixed widths takes: batches are built so, logs are replayed only if they are.
-fn check_row(widths: Widths, payload: &[u8], operation: &Operation) -> Result<()> {
+pub(crate) fn check_row(widths: Widths, payload: &[u8], operation: &Operation) -> Result<()> {
     let slice = |range: &Range<usize>| payload.get(range.clone()).unwrap_or_default();
     let checked = match operation {
         Operation::Put { key, value } => widths.check(slice(key), slice(value), Kind::Put),

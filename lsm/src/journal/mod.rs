@@ -23,6 +23,7 @@ mod pass;
 mod reader;
 mod record;
 mod recover;
+mod salvage;
 mod stray;
 mod typed;
 mod writer;
@@ -43,6 +44,8 @@ pub use record::{
 pub use recover::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveredBatch, RecoveryMode, recover,
 };
+pub use salvage::BadBytes;
+pub(crate) use salvage::{salvage_records, start_of};
 pub use stray::{StrayLog, find_stray};
 pub use typed::{Payload, TypedJournal};
 pub use writer::RecordWriter;

@@ -7,10 +7,12 @@
 //! appended behind a torn tail, and there is no pointer file that could name the wrong one. A session that changes nothing writes nothing.
 
 mod recover;
+mod salvage;
 mod writer;
 
 pub use recover::{ManifestReport, Standing, read};
 pub(crate) use writer::{Manifest, begin};
+pub(crate) use salvage::{Told, ToldTable, salvage};
 
 /// Each place where the manifest makes something durable.
 pub mod sites {

@@ -74,7 +74,8 @@ pub fn read(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Option<Manifes
     })?;
     let Some(levels) = levels else {
         return Err(Error::corruption(
-            "the manifest holds no edit: its first record is damaged. Restore the file from a copy",
+            "the manifest holds no edit: its first record is damaged. Restore the file from a copy, or repair the database (`lsm::repair`, \
+             `lsm-tool repair`)",
         )
         .at(&path)
         .at_offset(report.end));

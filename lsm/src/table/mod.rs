@@ -39,6 +39,7 @@ mod opening;
 mod origin;
 mod properties;
 mod reader;
+pub(crate) mod salvage;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -33,9 +33,17 @@ pub(super) struct Opening {
 /// Io; Corruption if it is no table; NewerFormat.
 pub(crate) fn kind_of(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<TableKind> {
     let file = fs.open_read(path).context("open a table", path)?;
+    let file_bytes = file.len().context("ask a table for its length", path)?;
+    if file_bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+        return Err(too_short(file_bytes, path));
+    }
     let mut header = [0; HEADER_BYTES];
     file.read_exact_at(&mut header, 0).context("read the header of a table", path)?;
     Ok(Header::decode(&header).map_err(|error| error.at_offset(0).at(path))?.kind)
+}
+
+fn too_short(file_bytes: u64, path: &Path) -> Error {
+    Error::corruption(format!("{file_bytes} bytes are too few for a table")).at(path)
 }
 
 impl Opening {
@@ -61,7 +69,7 @@ impl Opening {
             .at(path));
         }
         if file_bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
-            return Err(Error::corruption(format!("{file_bytes} bytes are too few for a table")).at(path));
+            return Err(too_short(file_bytes, path));
         }
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(&mut header, 0).context("read the header of a table", path)?;

@@ -37,6 +37,8 @@ mod opening;
 #[cfg(test)]
 mod reopening;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod salvage;
 #[cfg(test)]
 mod support;

@@ -23,7 +23,7 @@ pub(crate) fn options(index: usize) -> KeyspaceOptions {
 }
 
 /// A key or value of a keyspace, as wide as it must be there.
-fn fitted(index: usize, bytes: &[u8], is_key: bool) -> Vec<u8> {
+pub(crate) fn fitted(index: usize, bytes: &[u8], is_key: bool) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if let Some((_, (key, value))) = FIXED.iter().find(|(fixed, _)| *fixed == index) {
         bytes.resize(if is_key { *key } else { *value }, b'a');

@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["recover", "replay", "forgotten", "check", "worker"],
     &["reopen", "checkpoint"],
     &["keyspace", "snapshot", "transaction", "db"],
+    &["repair"],
 ];
 
 /// For tests alone.

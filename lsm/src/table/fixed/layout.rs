@@ -57,10 +57,10 @@ pub struct Columns {
 /// How rows lie in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::table) struct RowLayout {
-    pub(super) widths: Widths,
-    pub(super) columns: Columns,
+    pub(in crate::table) widths: Widths,
+    pub(in crate::table) columns: Columns,
     /// Bytes of a block on disk.
-    pub(super) block_bytes: usize,
+    pub(in crate::table) block_bytes: usize,
     /// Rows that a block has room for.
     pub(super) capacity: usize,
     tail_bytes: usize,
@@ -114,7 +114,7 @@ impl RowLayout {
     }
 
     /// Where block number `block` is.
-    pub(super) fn handle(&self, block: u64) -> Handle {
+    pub(in crate::table) fn handle(&self, block: u64) -> Handle {
         let bytes = u32::try_from(self.block_bytes).unwrap_or(u32::MAX);
         Handle { offset: (block + 1).saturating_mul(self.block_bytes as u64), bytes }
     }
@@ -135,12 +135,12 @@ impl RowLayout {
 
     /// The rows in a payload.
     #[inline]
-    pub(super) fn rows<'a>(&'a self, payload: &'a [u8]) -> Rows<'a> {
+    pub(in crate::table) fn rows<'a>(&'a self, payload: &'a [u8]) -> Rows<'a> {
         Rows { layout: self, payload }
     }
 
     /// Whether a payload can be one of this layout, its rows in order and of known kinds.
-    pub(super) fn check(&self, payload: &[u8], count_expected: usize) -> Result<()> {
+    pub(in crate::table) fn check(&self, payload: &[u8], count_expected: usize) -> Result<()> {
         if payload.len() != self.payload_bytes() {
             return Err(Error::corruption(format!(
                 "a block of rows has {} bytes where {} are expected",
@@ -167,7 +167,7 @@ impl RowLayout {
 
 /// The rows in the payload of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(in crate::table) struct Rows<'a> {
     layout: &'a RowLayout,
     payload: &'a [u8],
 }
@@ -175,7 +175,7 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// How many there are.
     #[inline]
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::table) fn count(&self) -> usize {
         self.payload.first_chunk::<2>().map_or(0, |count| usize::from(u16::from_le_bytes(*count)))
     }
 
@@ -203,13 +203,13 @@ impl<'a> Rows<'a> {
 
     /// The value.
     #[inline]
-    pub(super) fn value(&self, index: usize) -> &'a [u8] {
+    pub(in crate::table) fn value(&self, index: usize) -> &'a [u8] {
         self.row(index).get(self.layout.tail_bytes..).unwrap_or_default()
     }
 
     /// The sequence number, where the table has the column.
     #[inline]
-    pub(super) fn sequence(&self, index: usize) -> Option<SequenceNumber> {
+    pub(in crate::table) fn sequence(&self, index: usize) -> Option<SequenceNumber> {
         if !self.layout.columns.sequences {
             return None;
         }
@@ -222,7 +222,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// Corruption if the kind is unknown.
     #[inline]
-    pub(super) fn kind(&self, index: usize) -> Result<Kind> {
+    pub(in crate::table) fn kind(&self, index: usize) -> Result<Kind> {
         match self.layout.columns.kinds {
             false => Ok(Kind::Put),
             true => Kind::from_u8(self.payload.get(self.layout.kinds_at + index).copied().unwrap_or(0)),
@@ -230,7 +230,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Copies a key to the end of `out`.
-    pub(super) fn key(&self, index: usize, out: &mut Vec<u8>) {
+    pub(in crate::table) fn key(&self, index: usize, out: &mut Vec<u8>) {
         let front = self.prefix(index).to_be_bytes();
         out.extend_from_slice(front.get(..self.layout.widths.key().min(8)).unwrap_or(&front));
         out.extend_from_slice(self.tail(index));
@@ -325,11 +325,11 @@ impl RowsBuilder {
 
 /// What a table's section "rows" says: everything that leads to a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) widths: Widths,
-    pub(super) columns: Columns,
+pub(in crate::table) struct Plan {
+    pub(in crate::table) widths: Widths,
+    pub(in crate::table) columns: Columns,
     /// Blocks of rows.
-    pub(super) blocks: u64,
+    pub(in crate::table) blocks: u64,
     /// Lines of the filter; 0: there is none.
     pub(super) filter_lines: u64,
     pub(super) filter_probes: u8,
@@ -345,7 +345,7 @@ fn sealed(payload_bytes: u64) -> u64 {
 const FILTER_HEAD_BYTES: u64 = 8;
 
 impl Plan {
-    pub(super) fn row_layout(&self) -> RowLayout {
+    pub(in crate::table) fn row_layout(&self) -> RowLayout {
         RowLayout::new(self.widths, self.columns)
     }
 
@@ -355,12 +355,12 @@ impl Plan {
         self.blocks.saturating_add(1).saturating_mul(block_bytes)
     }
 
-    pub(super) fn filter_blocks(&self) -> u64 {
+    pub(in crate::table) fn filter_blocks(&self) -> u64 {
         self.filter_lines.div_ceil(LINES_PER_BLOCK)
     }
 
     /// Where a block of the filter is.
-    pub(super) fn filter_handle(&self, block: u64) -> Handle {
+    pub(in crate::table) fn filter_handle(&self, block: u64) -> Handle {
         let whole = sealed(FILTER_HEAD_BYTES + LINES_PER_BLOCK * 64);
         let lines =
             self.filter_lines.saturating_sub(block.saturating_mul(LINES_PER_BLOCK)).min(LINES_PER_BLOCK);
@@ -378,12 +378,12 @@ impl Plan {
         }
     }
 
-    pub(super) fn fence_blocks(&self) -> u64 {
+    pub(in crate::table) fn fence_blocks(&self) -> u64 {
         self.blocks.div_ceil(FENCES_PER_BLOCK)
     }
 
     /// Where a block of fences is.
-    pub(super) fn fence_handle(&self, block: u64) -> Handle {
+    pub(in crate::table) fn fence_handle(&self, block: u64) -> Handle {
         let whole = sealed(FENCES_PER_BLOCK * 8);
         let fences = self.blocks.saturating_sub(block.saturating_mul(FENCES_PER_BLOCK)).min(FENCES_PER_BLOCK);
         Handle {
@@ -418,7 +418,7 @@ impl Plan {
 
     /// # Errors
     /// Corruption where the fields contradict each other or the length of the file; NewerFormat for unknown columns.
-    pub(super) fn decode(bytes: &[u8], file_bytes: u64) -> Result<Self> {
+    pub(in crate::table) fn decode(bytes: &[u8], file_bytes: u64) -> Result<Self> {
         let mut decoder = Decoder::new(bytes);
         let key = decoder.varint_usize("width of keys")?;
         let value = decoder.varint_usize("width of values")?;

@@ -25,6 +25,7 @@ mod writer;
 pub use cursor::FixedTableIter;
 pub(crate) use cursor::RowCursor;
 pub use layout::Columns;
+pub(in crate::table) use layout::{Plan, RowLayout};
 pub use reader::FixedTable;
 pub(crate) use reader::{Resident, Search};
 pub use writer::FixedWriter;

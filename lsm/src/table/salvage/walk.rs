@@ -1,0 +1,186 @@
+//! Blocks without an index: where each may begin and end, and what verifies of that.
+
+use std::collections::BTreeMap;
+
+use crate::block::{Block, BlockIter, BlockKind, Codec, TRAILER_BYTES, open};
+use crate::checksum::{Identity, salted_xxh3};
+use crate::table::HEADER_BYTES;
+use crate::table::fixed::Plan;
+use crate::table::footer::Directory;
+use crate::table::index::{Handle, Partition};
+
+/// The first bytes of a zstd frame.
+pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// So many times the bytes of the file are hashed at most, whatever somebody wrote into it.
+const HASHED_TIMES_MAX: usize = 16;
+
+/// A compressed block may end at so many trailers behind its beginning, at most. Within a block bytes look like one once in half a billion
+/// places, unless somebody wishes it.
+const COMPRESSED_ENDS_MAX: usize = 64;
+
+/// Where a trailer may stand, and what it would say.
+#[derive(Clone, Copy, Debug)]
+struct MaybeTrailer {
+    at: usize,
+    compressed: bool,
+    payload_bytes: usize,
+}
+
+/// Looks for blocks.
+pub(super) struct Walk<'a> {
+    bytes: &'a [u8],
+    identity: Identity,
+    trailers: Vec<MaybeTrailer>,
+    /// Of blocks stored as they are, where they would begin.
+    by_start: BTreeMap<usize, Vec<usize>>,
+    hashed: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(bytes: &'a [u8], identity: Identity) -> Self {
+        let mut trailers = Vec::new();
+        let mut by_start: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, trailer) in bytes.windows(TRAILER_BYTES).enumerate().skip(HEADER_BYTES + 1) {
+            let [kind, codec, 0, 0, a, b, c, d, ..] = *trailer else { continue };
+            if BlockKind::from_u8(kind).is_none() || Codec::from_u8(codec).is_err() {
+                continue;
+            }
+            let payload_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
+            let compressed = codec == Codec::Zstd as u8;
+            trailers.push(MaybeTrailer { at, compressed, payload_bytes });
+            if !compressed && let Some(start) = at.checked_sub(payload_bytes) {
+                by_start.entry(start).or_default().push(at);
+            }
+        }
+        Self { bytes, identity, trailers, by_start, hashed: 0 }
+    }
+
+    /// The blocks that verify, by offset.
+    pub(super) fn blocks(mut self) -> BTreeMap<u64, (u32, BlockKind)> {
+        let mut found = BTreeMap::new();
+        let mut at = HEADER_BYTES;
+        while at < self.bytes.len() {
+            at = match self.block_from(at) {
+                Some((end, kind)) => {
+                    found.insert(at as u64, (u32::try_from(end - at).unwrap_or(u32::MAX), kind));
+                    end
+                }
+                None => match self.start_behind(at) {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+        }
+        // What the found ones lead to; an index that is found so leads further.
+        let mut unread: Vec<(u64, (u32, BlockKind))> =
+            found.iter().map(|(at, block)| (*at, *block)).collect();
+        while let Some((at, (bytes, kind))) = unread.pop() {
+            for handle in self.led_to(Handle { offset: at, bytes }, kind) {
+                let known = found.contains_key(&handle.offset);
+                if !known && let Some(kind) = self.block_at(handle) {
+                    found.insert(handle.offset, (handle.bytes, kind));
+                    unread.push((handle.offset, (handle.bytes, kind)));
+                }
+            }
+        }
+        found
+    }
+
+    /// The next place where a block may begin: behind a trailer, or where a trailer says that its block does.
+    fn start_behind(&self, at: usize) -> Option<usize> {
+        let behind = self.trailers.get(self.trailers_until(at)).map(|next| next.at + TRAILER_BYTES);
+        let told = self.by_start.range(at + 1..).next().map(|(start, _)| *start);
+        behind.into_iter().chain(told).min()
+    }
+
+    /// How many trailers stand at or before `at`, with all their bytes.
+    fn trailers_until(&self, at: usize) -> usize {
+        self.trailers.partition_point(|trailer| trailer.at + TRAILER_BYTES <= at)
+    }
+
+    /// The block that begins at `start`: where it ends.
+    fn block_from(&mut self, start: usize) -> Option<(usize, BlockKind)> {
+        let mut ends = self.by_start.remove(&start).unwrap_or_default();
+        if self.bytes.get(start..).is_some_and(|bytes| bytes.starts_with(&ZSTD_MAGIC)) {
+            let behind = self.trailers.get(self.trailers_until(start)..).unwrap_or_default();
+            // What does not shrink is not compressed.
+            let compressed = behind.iter().filter(|trailer| trailer.compressed && trailer.at > start);
+            let compressed = compressed.filter(|trailer| trailer.payload_bytes > trailer.at - start);
+            ends.extend(compressed.map(|trailer| trailer.at).take(COMPRESSED_ENDS_MAX));
+        }
+        ends.sort_unstable();
+        ends.into_iter().find_map(|end| {
+            let handle =
+                Handle { offset: start as u64, bytes: u32::try_from(end + TRAILER_BYTES - start).ok()? };
+            self.block_at(handle).map(|kind| (end + TRAILER_BYTES, kind))
+        })
+    }
+
+    /// The kind of the block at a place, if it verifies.
+    fn block_at(&mut self, handle: Handle) -> Option<BlockKind> {
+        let bytes = slice(self.bytes, handle)?;
+        self.hashed += bytes.len();
+        if self.hashed > self.bytes.len().saturating_mul(HASHED_TIMES_MAX) {
+            return None;
+        }
+        let (checked, checksum) = bytes.split_last_chunk::<8>()?;
+        if salted_xxh3(self.identity, handle.offset, checked) != u64::from_le_bytes(*checksum) {
+            return None;
+        }
+        BlockKind::from_u8(*bytes.get(bytes.len().checked_sub(TRAILER_BYTES)?)?)
+    }
+
+    /// Where an index says that blocks are.
+    fn led_to(&self, at: Handle, kind: BlockKind) -> Vec<Handle> {
+        index_handles(self.bytes, self.identity, at, kind).into_iter().map(|(handle, _)| handle).collect()
+    }
+}
+
+pub(super) fn slice(bytes: &[u8], handle: Handle) -> Option<&[u8]> {
+    let start = usize::try_from(handle.offset).ok()?;
+    bytes.get(start..start.checked_add(handle.bytes as usize)?)
+}
+
+/// What an index block, the top index or the directory leads to, and whether it is data.
+pub(super) fn index_handles(
+    bytes: &[u8],
+    identity: Identity,
+    at: Handle,
+    kind: BlockKind,
+) -> Vec<(Handle, bool)> {
+    let mut handles = Vec::new();
+    let Some(stored) = slice(bytes, at) else { return handles };
+    let Ok(payload) = open(stored, identity, at.offset, kind) else { return handles };
+    match kind {
+        BlockKind::Directory => {
+            if let Ok(directory) = Directory::decode(&payload) {
+                handles.extend(directory.handles().into_iter().map(|handle| (handle, false)));
+            }
+        }
+        BlockKind::Index | BlockKind::TopIndex => {
+            let Ok(block) = Block::sorted(&payload, kind) else { return handles };
+            let mut entries = BlockIter::new(block);
+            let mut step = entries.seek_to_first();
+            while step.is_ok() && entries.valid() {
+                if kind == BlockKind::Index {
+                    handles.extend(Handle::from_value(entries.value()).ok().map(|handle| (handle, true)));
+                } else if let Ok(partition) = Partition::from_value(entries.value()) {
+                    handles.push((partition.index, false));
+                    handles.extend(partition.filter().map(|handle| (handle, false)));
+                }
+                step = entries.next();
+            }
+        }
+        BlockKind::RowsPlan => {
+            if let Ok(plan) = Plan::decode(&payload, bytes.len() as u64) {
+                let layout = plan.row_layout();
+                handles.extend((0..plan.blocks).map(|block| (layout.handle(block), true)));
+                handles.extend((0..plan.filter_blocks()).map(|block| (plan.filter_handle(block), false)));
+                handles.extend((0..plan.fence_blocks()).map(|block| (plan.fence_handle(block), false)));
+            }
+        }
+        _ => {}
+    }
+    handles
+}
