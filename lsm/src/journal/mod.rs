@@ -44,8 +44,8 @@ pub use record::{
 pub use recover::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveredBatch, RecoveryMode, recover,
 };
-pub use salvage::BadBytes;
-pub(crate) use salvage::{salvage_records, start_of};
+pub(crate) use salvage::start_of;
+pub use salvage::{BadBytes, salvage_records};
 pub use stray::{StrayLog, find_stray};
 pub use typed::{Payload, TypedJournal};
 pub use writer::RecordWriter;

@@ -32,7 +32,7 @@ pub struct BadBytes {
 ///
 /// # Errors
 /// Those of reading; [`ErrorKind::NewerFormat`]; those of `visit`.
-pub(crate) fn salvage_records(
+pub fn salvage_records(
     file: &Arc<dyn File>,
     path: &Path,
     kind: LogKind,

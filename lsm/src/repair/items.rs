@@ -14,8 +14,7 @@ use crate::range::KeyRange;
 use crate::repair::report::{Loss, LossKind, shown_range};
 use crate::repair::survey::{Condition, Survey};
 use crate::row::KeyspaceKind;
-use crate::table::salvage::TableScan;
-use crate::table::{AnyTable, TableOrigin};
+use crate::table::{AnyTable, TableOrigin, TableScan};
 
 /// The keyspace of a table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,8 +19,7 @@ use crate::levels::Levels;
 use crate::manifest::{Told, salvage};
 use crate::recover::list;
 use crate::repair::tolerant::TolerantFs;
-use crate::table::salvage::{TableScan, scan};
-use crate::table::{AnyTable, CheckLevel};
+use crate::table::{AnyTable, CheckLevel, TableScan, scan};
 
 /// What a table is like.
 #[derive(Debug)]

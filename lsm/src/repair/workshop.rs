@@ -25,8 +25,9 @@ use crate::repair::place::{Piece, merged};
 use crate::repair::sites;
 use crate::row::KeyspaceKind;
 use crate::table::fixed::{Columns, FixedWriter};
-use crate::table::salvage::TableScan;
-use crate::table::{AnyTable, AnyTableWriter, ExpectedTable, TableOptions, TableOrigin, TableWriter};
+use crate::table::{
+    AnyTable, AnyTableWriter, ExpectedTable, TableOptions, TableOrigin, TableScan, TableWriter,
+};
 use crate::visible::Source;
 
 /// The end of an unfinished table's name.

@@ -39,7 +39,7 @@ mod opening;
 mod origin;
 mod properties;
 mod reader;
-pub(crate) mod salvage;
+mod salvage;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -52,6 +52,7 @@ pub use header::HEADER_BYTES;
 pub use iter::TableIter;
 pub use origin::TableOrigin;
 pub use reader::Table;
+pub use salvage::{LostKeys, TableScan, scan};
 pub use writer::TableWriter;
 
 /// How a table is written.

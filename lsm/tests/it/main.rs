@@ -48,3 +48,5 @@ mod threads;
 mod tidy;
 #[cfg(test)]
 mod transactions;
+#[cfg(test)]
+mod repair;

@@ -27,6 +27,9 @@ const LAYERS: &[&[&str]] = &[
     &["repair"],
 ];
 
+/// A program, which uses the public face, may print, and stands above all layers.
+const PROGRAMS: &str = "bin";
+
 /// For tests alone.
 const TEST_MODULES: &[&str] = &["model", "fuzz"];
 
@@ -86,7 +89,7 @@ fn layer(module: &str) -> Option<usize> {
 #[test]
 fn modules_use_what_is_above_them_in_the_list() {
     let mut faults = Vec::new();
-    for (path, module, text) in files() {
+    for (path, module, text) in files().into_iter().filter(|(_, module, _)| module != PROGRAMS) {
         let Some(own) = layer(&module) else {
             panic!("{}: module {module} is in no layer", path.display());
         };
@@ -119,9 +122,12 @@ fn the_walls_hold() {
         ("unimplemented!", &[]),
     ];
     let mut faults = Vec::new();
-    for (path, _, text) in files() {
+    for (path, module, text) in files() {
         for (number, line) in code_lines(&text) {
             for (forbidden, allowed) in walls {
+                if module == PROGRAMS && *forbidden == "println!" {
+                    continue;
+                }
                 if line.contains(forbidden) && !allowed.iter().any(|file| path.ends_with(file)) {
                     faults.push(format!("{}:{number}: {forbidden}", path.display()));
                 }

@@ -37,14 +37,17 @@ use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, proper
 
 /// Keys that a damaged table may have held and that are lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LostKeys {
-    pub(crate) range: KeyRange,
-    pub(crate) offset: u64,
-    pub(crate) bytes: u64,
+pub struct LostKeys {
+    /// Between which keys they were.
+    pub range: KeyRange,
+    /// Where the bytes begin that do not verify.
+    pub offset: u64,
+    /// How many bytes; 0 where the file was cut between two blocks.
+    pub bytes: u64,
 }
 
 /// Takes an entry: its internal key and its value.
-pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
 
 /// A data block that verifies and decodes.
 #[derive(Debug)]
@@ -55,9 +58,9 @@ struct DataBlock {
     last: Vec<u8>,
 }
 
-/// A damaged table, as far as it can be read.
+/// A damaged table, as far as it can be read: all of it is in memory.
 #[derive(Debug)]
-pub(crate) struct TableScan {
+pub struct TableScan {
     bytes: Vec<u8>,
     pub(crate) identity: Identity,
     /// The database that the header names, and whether the header verifies.
@@ -88,7 +91,7 @@ pub(crate) struct TableScan {
 ///
 /// # Errors
 /// Io; NewerFormat; InvalidArgument if it is compressed with what this build has not.
-pub(crate) fn scan(
+pub fn scan(
     fs: &Arc<dyn FileSystem>,
     path: &Path,
     told: Option<(Identity, SequenceNumber)>,
@@ -378,6 +381,31 @@ impl TableScan {
         }
     }
 
+    /// Its identity, with which all that was read verifies.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// What it says of its place in the database, if that can be read.
+    pub fn origin(&self) -> Option<&TableOrigin> {
+        self.origin.as_ref()
+    }
+
+    /// Its figures, if they can be read.
+    pub fn summary(&self) -> Option<&TableSummary> {
+        self.summary.as_ref()
+    }
+
+    /// The range tombstones that can be read.
+    pub fn range_tombstones(&self) -> &RangeTombstones {
+        &self.tombstones
+    }
+
+    /// Between which keys entries may be lost.
+    pub fn lost(&self) -> &[LostKeys] {
+        &self.lost
+    }
+
     /// The widths of its rows and their columns, if it is a table of rows.
     pub(crate) fn rows(&self) -> Option<(Widths, Columns)> {
         self.layout.map(|layout| (layout.widths, layout.columns))
@@ -392,11 +420,11 @@ impl TableScan {
         }
     }
 
-    /// Visits every entry that can be read, in order.
+    /// Visits every entry that can be read, its internal key and its value, in order.
     ///
     /// # Errors
     /// Those of `visit`.
-    pub(crate) fn entries(&self, visit: Visit<'_>) -> Result<()> {
+    pub fn entries(&self, visit: Visit<'_>) -> Result<()> {
         if !self.ascending {
             return self.sorted_entries(visit);
         }
