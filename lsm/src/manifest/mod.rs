@@ -11,8 +11,8 @@ mod salvage;
 mod writer;
 
 pub use recover::{ManifestReport, Standing, read};
-pub(crate) use writer::{Manifest, begin};
 pub(crate) use salvage::{Told, ToldTable, salvage};
+pub(crate) use writer::{Manifest, begin};
 
 /// Each place where the manifest makes something durable.
 pub mod sites {

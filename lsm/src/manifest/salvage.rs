@@ -40,6 +40,10 @@ pub(crate) struct Told {
     pub(crate) bad: Vec<BadBytes>,
     pub(crate) database: Option<Identity>,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, (Arc<str>, KeyspaceKind)>,
+    /// Keyspaces that an edit dropped; the largest number ever given to one, and the largest mark of one that is no more.
+    pub(crate) dropped: BTreeSet<KeyspaceId>,
+    pub(crate) keyspace_last: Option<KeyspaceId>,
+    pub(crate) flushed_dropped: SequenceNumber,
     pub(crate) flushed: BTreeMap<KeyspaceId, SequenceNumber>,
     /// By file and lower bound.
     pub(crate) tables: BTreeMap<(FileNumber, Vec<u8>), ToldTable>,
@@ -108,8 +112,31 @@ impl Told {
                 self.database.get_or_insert(identity);
             }
             Change::Keyspace { id, name, kind } => {
+                self.keyspace_last = self.keyspace_last.max(Some(id));
                 self.keyspaces.insert(id, (name, kind));
             }
+            Change::KeyspaceRemoved(id) => {
+                self.keyspaces.remove(&id);
+                self.dropped.insert(id);
+                let mark = self.flushed.remove(&id).unwrap_or(0);
+                self.flushed_dropped = self.flushed_dropped.max(mark);
+                let gone: Vec<_> = self
+                    .tables
+                    .iter()
+                    .filter(|(_, told)| told.keyspace == id)
+                    .map(|(place, _)| place.clone())
+                    .collect();
+                for place in gone {
+                    self.tables.remove(&place);
+                    self.removed_tables.insert(place.0);
+                }
+            }
+            Change::KeyspacesDropped { last, flushed } => {
+                self.keyspace_last = self.keyspace_last.max(Some(last));
+                self.flushed_dropped = self.flushed_dropped.max(flushed);
+            }
+            // What stands there is judged by whoever opens it.
+            Change::Checkpoint | Change::Unfinished => {}
             Change::TableAdded { keyspace, level, table } => {
                 self.removed_tables.remove(&table.file);
                 let place = (table.file, table.bounds.lower.clone());
@@ -138,6 +165,14 @@ impl Told {
             Change::NextFile(number) => self.next_file = self.next_file.max(number),
             Change::NextSequence(number) => self.next_sequence = self.next_sequence.max(number),
         }
+    }
+
+    /// Whether a keyspace is known to be no more: what there still is of it must not come back.
+    pub(crate) fn is_dropped(&self, id: KeyspaceId) -> bool {
+        // One that is not there and has a number that was given; unless an edit that made it may be among what cannot be read.
+        let is_gone =
+            self.bad.is_empty() && Some(id) <= self.keyspace_last && !self.keyspaces.contains_key(&id);
+        self.dropped.contains(&id) || is_gone
     }
 
     /// Whether an edit that cannot be read may have come after what stands at `offset`.

@@ -195,6 +195,7 @@ impl Items {
             Condition::Foreign => {
                 self.doubts.push(format!("{} is of another database, and is set aside", path.display()));
             }
+            Condition::Sound(table) if is_dropped(survey, table.origin()) => self.set_aside_dropped(&path),
             Condition::Sound(table) => {
                 let (owner, level, epoch) = self.origin(file, table.origin())?;
                 self.items.push(Item {
@@ -232,6 +233,10 @@ impl Items {
                     ));
                     return Ok(());
                 };
+                if is_dropped(survey, scan.origin.as_ref()) {
+                    self.set_aside_dropped(&path);
+                    return Ok(());
+                }
                 let (owner, level, epoch) = self.origin(file, scan.origin.as_ref())?;
                 let bounds =
                     scan.summary.as_ref().map_or_else(KeyRange::all, |summary| summary.bounds.clone());
@@ -251,6 +256,11 @@ impl Items {
             }
         }
         Ok(())
+    }
+
+    /// A table of a keyspace that is no more does not bring it back.
+    fn set_aside_dropped(&mut self, path: &Path) {
+        self.doubts.push(format!("{} is of a keyspace that was dropped, and is set aside", path.display()));
     }
 
     /// What a table says of its place: the keyspace is made known.
@@ -352,4 +362,10 @@ fn is_blank(survey: &Survey, path: &Path) -> Result<bool> {
         at += count as u64;
     }
     Ok(true)
+}
+
+/// Whether a table says that it is of a keyspace that the manifest says was dropped.
+fn is_dropped(survey: &Survey, origin: Option<&TableOrigin>) -> bool {
+    let id = origin.and_then(|origin| KeyspaceId::new(origin.keyspace).ok());
+    id.is_some_and(|id| survey.told.as_ref().is_some_and(|told| told.is_dropped(id)))
 }

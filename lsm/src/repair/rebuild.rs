@@ -110,7 +110,7 @@ impl Rebuild {
             let view = KeyspaceView {
                 name: Arc::clone(&record.name),
                 kind: record.kind,
-                active: Memtable::charged(record.kind, 0, Arc::default()),
+                active: Memtable::charged(record.kind, 0, &Arc::default(), &Arc::default()),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             };
@@ -380,6 +380,15 @@ impl Rebuild {
                 level: *level,
                 table: Arc::clone(table),
             }));
+        }
+        // Numbers of keyspaces are never given again.
+        if let Some(told) = &self.survey.told {
+            let largest = self.items.keyspaces.keys().next_back().copied();
+            if let Some(last) = told.keyspace_last.max(largest)
+                && (Some(last) > largest || told.flushed_dropped > 0)
+            {
+                changes.push(Change::KeyspacesDropped { last, flushed: told.flushed_dropped });
+            }
         }
         if let (false, Some(levels)) = (replayed, self.survey.trusted()) {
             for (number, log) in &levels.logs {

@@ -53,7 +53,7 @@ impl Rebuild {
             let mut count = 0;
             for operation in Operations::new(batch.payload) {
                 let (keyspace, _) = operation?;
-                if !levels.keyspaces.contains_key(&keyspace) {
+                if !levels.keyspaces.contains_key(&keyspace) && !levels.was_dropped(keyspace) {
                     let what =
                         format!("a batch writes to keyspace {}, which is not there", keyspace.number());
                     return Err(Error::corruption(what).at(FileName::Log(batch.log).path(directory)));
@@ -207,7 +207,8 @@ impl Replayed {
         let mut memtables: BTreeMap<KeyspaceId, Memtable> = BTreeMap::new();
         let mut misfits: Vec<(KeyspaceId, SequenceNumber, Error)> = Vec::new();
         replay.logs.visit(&survey.fs, &survey.directory, lost, &mut |id, sequence, payload, operation| {
-            if replay.marks.get(&id).is_some_and(|mark| sequence <= *mark) {
+            let is_dropped = survey.told.as_ref().is_some_and(|told| told.is_dropped(id));
+            if is_dropped || replay.marks.get(&id).is_some_and(|mark| sequence <= *mark) {
                 return Ok(());
             }
             let kind = items.keyspaces.get(&id).map_or(KeyspaceKind::Sorted, |(_, kind)| *kind);
@@ -217,7 +218,9 @@ impl Replayed {
                 misfits.push((id, sequence, error));
                 return Ok(());
             }
-            let memtable = memtables.entry(id).or_insert_with(|| Memtable::charged(kind, 0, Arc::default()));
+            let memtable = memtables
+                .entry(id)
+                .or_insert_with(|| Memtable::charged(kind, 0, &Arc::default(), &Arc::default()));
             memtable.apply(payload, operation, sequence);
             if memtable.memory_bytes() > MEMTABLE_BYTES_MAX {
                 self.flush(items, &mut memtables, workshop)?;

@@ -187,7 +187,7 @@ impl Workshop {
         let mut job = self.begin(origin, rows)?;
         job.add_tombstones(&memtable.range_tombstones().unwrap_or_default())?;
         let mut entries = match memtable {
-            Memtable::Sorted(memtable) => Source::Memtable(memtable.iter()),
+            Memtable::Sorted(memtable) => Source::Memtable(memtable.iter(), memtable.sequence_max()),
             Memtable::Fixed(memtable) => Source::Rows(memtable.sorted_iter()),
         };
         entries.seek_to_first()?;

@@ -46,7 +46,8 @@ mod support;
 mod threads;
 #[cfg(test)]
 mod tidy;
+#[cfg(feature = "tool")]
+#[cfg(test)]
+mod tool;
 #[cfg(test)]
 mod transactions;
-#[cfg(test)]
-mod repair;

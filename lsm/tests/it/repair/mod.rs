@@ -315,3 +315,42 @@ fn a_dry_run_changes_nothing_and_says_the_same() {
     assert_eq!(format!("{:?}", dry.losses), format!("{:?}", report.losses));
     assert_eq!(dump(&[]).unwrap(), State::default());
 }
+
+#[test]
+fn a_keyspace_that_was_dropped_does_not_come_back() {
+    for damage in [MANIFEST, "table"] {
+        let fs = MemFs::new();
+        let db = builder(&fs).tuning(tiny(1 << 20)).open().unwrap();
+        let [kept, gone] = ["kept", "gone"].map(|name| db.keyspace(name, KeyspaceOptions::sorted()).unwrap());
+        for number in 0..50u32 {
+            kept.put(number.to_be_bytes(), [1; 30]).unwrap();
+            gone.put(number.to_be_bytes(), [2; 30]).unwrap();
+        }
+        db.flush().unwrap();
+        gone.put("later", "in the log").unwrap();
+        kept.put("later", "in the log").unwrap();
+        // A reader keeps the files of what goes.
+        let held = db.snapshot();
+        db.drop_keyspace(&gone).unwrap();
+        db.sync().unwrap();
+        let killed = fs.snapshot();
+        drop((held, kept, gone, db));
+        let names = killed.read_dir(Path::new(DIRECTORY)).unwrap();
+        let name = names.iter().find(|name| name.to_string_lossy().ends_with(damage)).cloned();
+        let path = Path::new(DIRECTORY).join(name.unwrap_or_else(|| PathBuf::from(damage)));
+        let file = killed.open_read(&path).unwrap();
+        let mut byte = [0];
+        // In a manifest the checksum of the header, which says nothing of the edits.
+        let at = if damage == MANIFEST { 60 } else { 100 };
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        run(&killed).unwrap();
+        let db = builder(&killed).open().unwrap();
+        assert_eq!(db.keyspace_names(), ["kept"], "{damage}");
+        let kept = db.keyspace("kept", KeyspaceOptions::sorted()).unwrap();
+        assert!(kept.contains("later").unwrap());
+        let again = db.keyspace("gone", KeyspaceOptions::sorted()).unwrap();
+        assert_eq!(again.iter().count(), 0);
+        assert!(db.check().unwrap().is_clean());
+    }
+}

@@ -83,6 +83,15 @@ fn line(change: &Change) -> String {
         Change::LogRemoved(number) => format!("log {number} removed"),
         Change::NextFile(number) => format!("next file {number}"),
         Change::NextSequence(number) => format!("next sequence number {number}"),
+        Change::KeyspaceRemoved(id) => format!("keyspace {} dropped", id.number()),
+        Change::KeyspacesDropped { last, flushed } => {
+            format!(
+                "keyspaces were numbered up to {}, the dropped ones flushed through {flushed}",
+                last.number()
+            )
+        }
+        Change::Checkpoint => "this is a checkpoint that nobody has written to".to_owned(),
+        Change::Unfinished => "this is to become a checkpoint, and is none yet".to_owned(),
     }
 }
 
@@ -131,6 +140,13 @@ fn as_json(change: &Change) -> Value {
         Change::LogRemoved(number) => put("log_removed", (*number).into()),
         Change::NextFile(number) => put("next_file", (*number).into()),
         Change::NextSequence(number) => put("next_sequence", (*number).into()),
+        Change::KeyspaceRemoved(id) => put("keyspace_dropped", id.number().into()),
+        Change::KeyspacesDropped { last, flushed } => {
+            put("keyspace_last", last.number().into());
+            put("flushed", (*flushed).into());
+        }
+        Change::Checkpoint => put("checkpoint", true.into()),
+        Change::Unfinished => put("unfinished", true.into()),
     }
     object.into()
 }
