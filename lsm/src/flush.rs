@@ -192,6 +192,12 @@ impl FlushJob {
         Ok(Open { keyspace, file, writer, plan, iter, filter })
     }
 
+    /// Forgets tables of keyspaces that were dropped.
+    fn leave_out(&mut self, engine: &Engine, is_dropped: impl Fn(&KeyspaceId) -> bool) {
+        let gone = self.done.extract_if(.., |(id, ..)| is_dropped(id));
+        engine.add_obsolete(gone.map(|(_, file, _)| FileName::Table(file)));
+    }
+
     fn install(&mut self, engine: &Engine) -> Result<()> {
         engine
             .fs
@@ -201,18 +207,17 @@ impl FlushJob {
         let kinds: BTreeMap<_, _> =
             view.keyspaces.iter().map(|(id, keyspace)| (*id, keyspace.kind)).collect();
         drop(view);
+        self.leave_out(engine, |id| !kinds.contains_key(id));
         let mut opened = Vec::new();
         for (keyspace, file, summary) in &self.done {
-            let kind = kinds.get(keyspace).copied().unwrap_or(KeyspaceKind::Sorted);
-            opened.push((*file, open_table(engine, *file, kind, summary)?));
+            if let Some(kind) = kinds.get(keyspace) {
+                opened.push((*file, open_table(engine, *file, *kind, summary)?));
+            }
         }
         let through = self.generation.last_sequence;
         let mut manifest = engine.manifest.lock();
         // From here on no keyspace goes.
-        let is_there = |id: &KeyspaceId| manifest.levels().keyspaces.contains_key(id);
-        let (kept, gone): (Vec<_>, Vec<_>) = self.done.drain(..).partition(|(id, ..)| is_there(id));
-        self.done = kept;
-        engine.add_obsolete(gone.iter().map(|(_, file, _)| FileName::Table(*file)));
+        self.leave_out(engine, |id| !manifest.levels().keyspaces.contains_key(id));
         let mut epoch = manifest.levels().epoch_max();
         let mut changes = Vec::new();
         let mut before = None;
