@@ -1,9 +1,10 @@
 //! A copy of a running database: consistent, durable, complete or not there, and cheap where tables can be linked.
 //!
-//! What makes it simple is that tables never change, and that an edit moves the marks of all keyspaces together: the tables that any one state of
-//! the manifest names hold history up to the mark, whole batches over all keyspaces, and nothing else. So:
+//! What makes it simple is that tables never change, and that a flush moves the marks of all keyspaces together: the tables that the
+//! manifest names behind it hold history up to the mark, whole batches over all keyspaces, and nothing else. So:
 //!
-//! 1. Flush: all that was committed before the call is in tables. Then the tables of one moment are the checkpoint, and it needs no logs.
+//! 1. Flush: all that was committed before the call is in tables. Then the tables of one moment are the checkpoint, and it needs no logs. (A load that was
+//!    finished meanwhile is in tables too, and what was committed before that perhaps not: then once more.)
 //! 2. While the tables are linked, the shared lock on `READERS` keeps them from being removed, as it does for whoever opens. Those that cannot be
 //!    linked (another device, a file system without links) are copied behind the lock from files that are open anyway; each copy is synced, dropped from
 //!    the page cache, read back from the medium and checked down to the order of its entries.
@@ -22,7 +23,7 @@ use self::target::Target;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
-use crate::fs::{Advice, File};
+use crate::fs::{Advice, File, Lock};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, Levels, TableReference, View};
 use crate::recover::lock_readers;
@@ -93,7 +94,6 @@ impl Engine {
     pub(crate) fn checkpoint(&self, to: &Path) -> Result<CheckpointInfo> {
         self.check_writable()?;
         let mut target = Target::open(&self.fs, to, self.database)?;
-        self.flush()?;
         target.begin()?;
         let mut info = CheckpointInfo::default();
         let filled = self.fill(&mut target, &mut info);
@@ -109,14 +109,24 @@ impl Engine {
         Ok(info)
     }
 
-    /// Brings every table to its place in the target.
-    fn fill(&self, target: &mut Target<'_>, info: &mut CheckpointInfo) -> Result<(Arc<Levels>, Places)> {
-        let held = lock_readers(&self.fs, self.clock.as_ref(), &self.directory)?;
-        let (levels, view) = {
+    /// Flushes, and takes the tables that there are then: all that was committed before the call, whole batches in their order.
+    fn moment(&self) -> Result<Moment> {
+        loop {
+            let loads = self.load_count();
+            self.flush()?;
+            let held = lock_readers(&self.fs, self.clock.as_ref(), &self.directory)?;
             let manifest = self.manifest.lock();
             self.check_writable()?;
-            (Arc::clone(manifest.levels()), self.view())
-        };
+            // What is loaded is in tables before what was committed earlier is: then that is flushed too.
+            if self.load_count() == loads {
+                return Ok(Moment { held, levels: Arc::clone(manifest.levels()), view: self.view() });
+            }
+        }
+    }
+
+    /// Brings every table to its place in the target.
+    fn fill(&self, target: &mut Target<'_>, info: &mut CheckpointInfo) -> Result<(Arc<Levels>, Places)> {
+        let Moment { held, levels, view } = self.moment()?;
         // Several references may share a file.
         let tables: BTreeMap<FileNumber, Wanted> = levels
             .keyspaces
@@ -125,7 +135,8 @@ impl Engine {
                 keyspace.tree.tables().map(|(_, table)| (table.file, Wanted::new(table, keyspace.kind)))
             })
             .collect();
-        info.sequence = levels.flushed_every();
+        let in_tables = tables.values().map(|wanted| wanted.reference.sequence_max).max();
+        info.sequence = levels.flushed_every().max(in_tables.unwrap_or(0));
         info.tables = tables.len() as u64;
         info.bytes = tables.values().map(|wanted| wanted.reference.file_bytes).sum();
         let mut places = Places::new();
@@ -154,6 +165,13 @@ impl Engine {
         }
         Ok((levels, places))
     }
+}
+
+/// The tables of one moment, and what keeps them from being removed.
+struct Moment {
+    held: Option<Box<dyn Lock>>,
+    levels: Arc<Levels>,
+    view: Arc<View>,
 }
 
 /// The open table of a reference: the View is of the moment that the reference was taken.

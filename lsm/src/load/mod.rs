@@ -14,6 +14,7 @@ use crate::batch::KeyspaceId;
 use crate::compaction::drop::Retention;
 use crate::engine::{Engine, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
@@ -30,6 +31,8 @@ pub use ingest::Ingest;
 pub(crate) struct Loads {
     running: BTreeSet<KeyspaceId>,
     shown: BTreeMap<KeyspaceId, SequenceNumber>,
+    /// How many edits have shown something. Changed under `manifest`.
+    count: u64,
 }
 
 impl Engine {
@@ -45,6 +48,11 @@ impl Engine {
         }
     }
 
+    /// How many loads were finished: whoever holds `manifest` sees whether the tables hold one that no flush has followed.
+    pub(crate) fn load_count(&self) -> u64 {
+        self.loads.lock().count
+    }
+
     /// Whether something that was loaded into a keyspace is seen by readers behind `since` and not by those at it.
     pub(crate) fn was_loaded_since(&self, id: KeyspaceId, since: SequenceNumber) -> bool {
         self.loads.lock().shown.get(&id).is_some_and(|shown| *shown > since)
@@ -55,6 +63,8 @@ impl Engine {
 #[derive(Debug)]
 pub(crate) struct Loading {
     engine: Arc<Engine>,
+    /// Which opening of the engine it began in: opening again after a failure takes its files for what the failure left.
+    session: u64,
     id: KeyspaceId,
     name: Arc<str>,
     kind: KeyspaceKind,
@@ -80,6 +90,7 @@ impl Loading {
         }
         let mut loading = Self {
             engine: Arc::clone(engine),
+            session: engine.session(),
             id,
             name: Arc::clone(name),
             kind: keyspace.kind,
@@ -145,12 +156,13 @@ impl Loading {
     /// Shows what was loaded: tables with disjoint bounds, in their order. Returns the sequence number from which on it is seen.
     ///
     /// # Errors
-    /// Dropped; ReadOnly; Closed; Failed and those of writing.
+    /// Dropped; ReadOnly; Closed; Failed, also if it had failed and was opened again meanwhile; those of writing.
     pub(crate) fn finish(mut self, tables: Vec<(FileNumber, TableSummary)>) -> Result<SequenceNumber> {
         let engine = Arc::clone(&self.engine);
         if tables.is_empty() {
             return Ok(engine.visible());
         }
+        self.check_session()?;
         engine
             .fs
             .sync_dir(&engine.directory, sites::TABLE_NAMES)
@@ -164,6 +176,7 @@ impl Loading {
         engine.flush()?;
         let mut state = engine.commit.lock();
         engine.check_writable()?;
+        self.check_session()?;
         engine.end_log(&mut state)?;
         let shown = take_sequence(&mut state.next_sequence)?;
         let mut manifest = engine.manifest.lock();
@@ -187,14 +200,40 @@ impl Loading {
                 |file| opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| table.clone());
             update(view, &levels, new, &engine.budget);
         });
+        {
+            let mut loads = engine.loads.lock();
+            loads.shown.insert(self.id, shown);
+            loads.count += 1;
+        }
         drop(manifest);
-        engine.loads.lock().shown.insert(self.id, shown);
         engine.publish(&state, shown);
         drop(state);
+        for (file, summary) in &tables {
+            engine.events.tell(|| Event::TableMade {
+                keyspace: Arc::clone(&self.name),
+                file: *file,
+                level: self.level(),
+                bytes: summary.file_bytes,
+            });
+        }
         let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
         self.files.retain(|file| !named.contains(file));
         engine.notify();
+        engine.events.deliver();
         Ok(shown)
+    }
+
+    fn check_session(&self) -> Result<()> {
+        if self.engine.session() == self.session {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            format!(
+                "the database failed and was opened again since keyspace {:?} began to be loaded: begin again",
+                self.name
+            ),
+        ))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints: what is in them, what they cost, who may be replaced, and the power cut at every call.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use lsm::fs::{
     CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, LockMode, MemFs, OsFs, SyncSite,
@@ -350,6 +350,47 @@ fn while_it_is_made_others_write_flush_merge_and_drop() {
         is_over.store(true, Ordering::Release);
     });
     assert!(db.stats().failure.is_none());
+}
+
+#[test]
+fn what_was_loaded_meanwhile_brings_along_what_was_committed_before_it() {
+    let mem = MemFs::new();
+    // Behind the flush with which the load is finished, and before its tables are named.
+    let before: Arc<Mutex<Option<Keyspace>>> = Arc::default();
+    let own = Arc::clone(&before);
+    let db = Db::builder("/db")
+        .file_system(Arc::new(mem.clone()))
+        .background(Background::Manual)
+        .memory_bytes(1 << 20)
+        .on_event(move |event| {
+            if matches!(event, lsm::Event::FlushDone { .. })
+                && let Some(b) = own.lock().unwrap().take()
+            {
+                b.put("before", "v").unwrap();
+            }
+        })
+        .open()
+        .unwrap();
+    let (a, b) = (keyspace(&db, "a"), keyspace(&db, "b"));
+    let mut load = a.ingest().unwrap();
+    load.put("loaded", "v").unwrap();
+    // All that behind the first flush of the checkpoint, and before it takes its moment.
+    let meanwhile = Mutex::new(Some((load, b)));
+    mem.set_sync_hook(move |path: &Path, _| {
+        if path.starts_with("/copy")
+            && let Some((load, b)) = meanwhile.lock().unwrap().take()
+        {
+            b.put("k", "v").unwrap();
+            *before.lock().unwrap() = Some(b);
+            load.finish().unwrap();
+        }
+    });
+    let info = db.checkpoint("/copy").unwrap();
+    let copy = open(&mem, "/copy");
+    let has = |name: &str, key: &str| keyspace(&copy, name).contains(key).unwrap();
+    assert_eq!((has("a", "loaded"), has("b", "k"), has("b", "before")), (true, true, true));
+    assert_eq!(copy.stats().visible, info.sequence);
+    check(&copy);
 }
 
 #[test]

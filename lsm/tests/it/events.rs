@@ -91,6 +91,10 @@ fn everything_is_told_in_its_order() {
     }
     db.drop_keyspace(&a).unwrap();
     assert_eq!(told.names(), ["KeyspaceDropped", "TableRemoved"]);
+    let mut ingest = keyspace(&db, "loaded").ingest().unwrap();
+    ingest.put("k", "v").unwrap();
+    ingest.finish().unwrap();
+    assert_eq!(told.names(), ["KeyspaceMade", "TableMade"]);
     let b = keyspace(&db, "b");
     b.put("k", "v").unwrap();
     drop((a, b));

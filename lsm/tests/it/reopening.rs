@@ -238,6 +238,36 @@ fn a_transaction_of_before_is_refused() {
 }
 
 #[test]
+fn what_was_being_loaded_is_given_up() {
+    let setup = Setup::manual();
+    setup.put("1", Durability::Synced).unwrap();
+    let b = keyspace(&setup.db, "b");
+    let mut ingest = b.ingest().unwrap();
+    ingest.put("k", "v").unwrap();
+    let c = keyspace(&setup.db, "c");
+    let mut bulk = c.bulk().unwrap();
+    bulk.put("k", "v").unwrap();
+    setup.faulty.inject(Fault::once(FaultCall::Sync, 1, FaultEffect::Error));
+    setup.put("2", Durability::Synced).unwrap_err();
+    setup.db.reopen().unwrap();
+    // Its files were taken for what the failure left.
+    ingest.put("l", "v").unwrap();
+    assert_eq!(ingest.finish().unwrap_err().kind(), ErrorKind::Failed);
+    assert_eq!(bulk.finish().unwrap_err().kind(), ErrorKind::Failed);
+    assert!(setup.error_kind().is_none(), "that is no failure of the database");
+    b.put("m", "v").unwrap();
+    setup.db.flush().unwrap();
+    assert_eq!((keys(&b), keys(&c).len()), (vec!["m".to_owned()], 0));
+    setup.check();
+    assert_eq!(setup.after_power_loss(), ["1"]);
+    let mut again = b.ingest().unwrap();
+    again.put("k", "v").unwrap();
+    again.finish().unwrap();
+    assert_eq!(keys(&b), ["k", "m"]);
+    setup.check();
+}
+
+#[test]
 fn where_nothing_failed_nothing_is_done() {
     let setup = Setup::manual();
     setup.put("1", Durability::Process).unwrap();
