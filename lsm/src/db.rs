@@ -35,49 +35,53 @@ pub struct Builder {
 
 impl Builder {
     /// All the memory that the database may take, in bytes: write buffers, cache, what open tables keep. More: larger write buffers (less merged),
-    /// more found in the cache. Default: 128 MiB; at least 1 MiB.
+    /// more found in the cache; less: the reverse. Default: 128 MiB; at least 1 MiB. The one option worth setting: what the machine can spare. (Files that are
+    /// read stay in the system's page cache besides, which is not counted.)
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.options.memory_bytes = bytes;
         self
     }
 
-    /// Whether to open for reading alone: beside a live writer, as of now, writing nothing. Default: no.
+    /// Whether to open for reading alone: beside a live writer, as of now, writing nothing. Default: no. For programs that look, and media that cannot be
+    /// written.
     #[must_use]
     pub fn read_only(mut self, yes: bool) -> Self {
         self.options.read_only = yes;
         self
     }
 
-    /// The file system to work on. Default: the operating system's.
+    /// The file system to work on. Default: the operating system's. For tests, which get [`fs::MemFs`](crate::fs::MemFs) and
+    /// [`fs::FaultFs`](crate::fs::FaultFs).
     #[must_use]
     pub fn file_system(mut self, fs: Arc<dyn FileSystem>) -> Self {
         self.options.fs = fs;
         self
     }
 
-    /// The clock to go by. Default: the system's.
+    /// The clock to go by: for pauses and for how long writers are slowed; no data depends on it. Default: the system's. For tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.options.clock = clock;
         self
     }
 
-    /// Who flushes and compacts. Default: threads.
+    /// Who flushes and compacts. Default: threads. [`Background::Manual`] for tests that must be repeatable, and for programs that lend their own.
     #[must_use]
     pub fn background(mut self, background: Background) -> Self {
         self.options.background = background;
         self
     }
 
-    /// What to do about damage in the journal. Default: cut a torn tail, refuse anything else.
+    /// What to do about damage in the journal. Default ([`RecoveryMode::Tail`]): cut a torn tail, refuse anything else. Leave it, and choose another only
+    /// after an opening was refused, and once.
     #[must_use]
     pub fn recovery(mut self, mode: RecoveryMode) -> Self {
         self.options.recovery = mode;
         self
     }
 
-    /// The sizes at which the engine acts, one by one. Default: what follows from the memory budget.
+    /// The sizes at which the engine acts, one by one; see [`Tuning`]. Default: what follows from the memory budget. For measurements; leave it otherwise.
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.options.tuning = Some(tuning);

@@ -56,37 +56,51 @@ impl KeyspaceOptions {
 #[non_exhaustive]
 pub struct Tuning {
     /// Bytes of all memtables together at which they are frozen and flushed. More: fewer, larger tables, less merged in total; less: less
-    /// memory, less replayed after a crash. Default: an eighth of the budget, at most 64 MiB.
+    /// memory, less replayed after a crash. Default: an eighth of the budget, from 128 KiB to 64 MiB. Leave it, and give more memory instead, unless restarts
+    /// must be quicker than that much log is replayed.
     pub write_buffer_bytes: usize,
-    /// Frozen generations that may wait before writers do. Default: 2.
+    /// Frozen generations that may wait before writers do. More: bursts are taken without a wait, at the cost of so many write buffers of memory; less:
+    /// less memory. Default: 2. Leave it.
     pub frozen_max: usize,
-    /// Tables in level 0 from which on they are merged. More: less merging, slower reads. Default: 4.
+    /// Tables in level 0 from which on they are merged. More: less merging, slower reads (each may have to ask each table); less: the reverse. Default: 4.
+    /// More for what is written much and read little.
     pub level0_tables: usize,
-    /// Tables in level 0 from which on writers are slowed; from twice as many on they wait. Default: 12.
+    /// Tables in level 0 from which on writers are slowed; from twice as many on they wait. More: longer bursts, slower reads behind them; less: smoother.
+    /// Default: 12. Leave it.
     pub level0_tables_slow: usize,
-    /// Bytes of level 1; each further level has ten times more. Default: four write buffers.
+    /// Bytes of level 1; each further level has [`Self::level_growth`] times more. More: larger merges into it, fewer levels; less: the reverse. Default: four
+    /// write buffers, which is about what level 0 holds when it is merged. Leave it.
     pub level1_bytes: u64,
-    /// How many times larger each level is than the one above. Default: 10.
+    /// How many times larger each level is than the one above. More: fewer levels to ask and less space for what was replaced, but each byte is written
+    /// more often on its way down; less: less writing, more levels. Default: 10. 6 to 8 for what is mostly written.
     pub level_growth: u64,
-    /// Bytes at which a merge starts its next table. Default: 32 MiB.
+    /// Bytes at which a merge starts its next table. More: fewer files; less: smaller steps of merging, and space that is free sooner. Default: 32 MiB.
+    /// Leave it, but for databases of terabytes (an open table costs a file descriptor).
     pub table_bytes: u64,
-    /// Raw bytes of a block in level 0 and 1, at most 16 MiB. Below it is four times that. Default: 4 KiB.
+    /// Raw bytes of a block in level 0 and 1, at most 16 MiB. Below it is four times that. More: better compression, fewer index entries, faster scans; less:
+    /// less read, decoded and cached for one key. Default: 4 KiB. More where scans are most of the work and values are large.
     pub block_bytes: usize,
-    /// Entries between two whole keys in a block. Default: 16.
+    /// Entries between two whole keys in a block. More: smaller blocks where keys are alike; less: faster point reads. Default: 16. Leave it.
     pub restart_interval: usize,
-    /// Bits of filter a key; 0: no filters. In keyspaces of fixed widths two more, in their smaller runs half as many more. Default: 10.
+    /// Bits of filter a key; 0: no filters. In keyspaces of fixed widths two more, in their smaller runs half as many more. More: fewer useless reads for keys
+    /// that are not there (10: one in a hundred, 16: one in a thousand), more memory; less: the reverse. Default: 10. 0 where nothing absent is ever looked
+    /// up and there are only scans.
     pub filter_bits_per_key: u32,
-    /// The zstd level of levels 2 and below; `None`: not compressed. Default: 1 where the feature `zstd` is on.
+    /// The zstd level of levels 2 and below; `None`: not compressed. More: smaller, and slower to merge, hardly slower to read; `None`: the fastest, and the
+    /// largest. Default: 1 where the feature `zstd` is on. `None` for values that are compressed or encrypted already. Keyspaces of fixed widths are never
+    /// compressed.
     pub compression: Option<i32>,
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
-    /// ask. Default: 8.
+    /// ask; less: the reverse. Default: 8. Leave it.
     pub tier_runs: usize,
     /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
-    /// others. Default: the processors, at most 4; with [`Background::Manual`] as many.
+    /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
-    /// Entries that one step of a flush or a merge handles. Default: 4,096.
+    /// Entries that one step of a flush or a merge handles. More: a little less overhead; less: whoever waits for a step (closing, a writer without threads)
+    /// waits less. Default: 4,096. Leave it.
     pub step_entries: usize,
-    /// Bytes of a manifest from which on a fresh one is begun, if it is also four times as long as that. Default: 1 MiB.
+    /// Bytes of a manifest from which on a fresh one is begun, if it is also four times as long as that. More: begun less often; less: opened faster. Default:
+    /// 1 MiB. Leave it.
     pub manifest_bytes: u64,
     /// The knobs of the journal.
     pub journal: JournalTuning,
@@ -95,11 +109,14 @@ pub struct Tuning {
 /// The knobs of the journal's logs; see [`JournalOptions`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalTuning {
-    /// What a killed process may lose at [`Durability::Process`](crate::Durability::Process), in bytes.
+    /// What a killed process may lose at [`Durability::Process`](crate::Durability::Process), in bytes. More: fewer calls of the system; less: less to lose.
+    /// Default: 256 KiB. Without effect on other durabilities.
     pub buffer_bytes: usize,
-    /// How far ahead of synced commits zeros are written, in bytes.
+    /// How far ahead of synced commits zeros are written, in bytes; 0: not. More: fewer syncs that have to write the file's metadata too; less: less written for
+    /// short bursts. Default: 1 MiB. 0 on file systems that copy on write, where it gains nothing.
     pub zero_ahead_bytes_max: u64,
-    /// What each sync is filled up to, in bytes; 0: not.
+    /// What each sync is filled up to, in bytes, a power of two from 64 to 1 MiB; 0: not. Only for media that may lose a whole sector when a write into it is
+    /// torn: then the size of their sector. More: more space for each synced commit. Default: 0.
     pub pad_synced_bytes: u64,
 }
 

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use lsm::{Batch, Db, Durability, Keyspace};
+use lsm::{Batch, Db, Durability, Keyspace, RepairOptions, repair};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -147,7 +147,11 @@ fn remove(dir: &Path) -> Result<()> {
 
 /// Takes over what no segment tells from the catalog in `old_dir`: what of it can be read.
 fn take_over(options: &CatalogOptions, old_dir: &Path, db: &Db, spaces: &Keyspaces) -> Result<()> {
-    let Ok(old) = open_engine(old_dir, options.memory_bytes, true) else { return Ok(()) };
+    let old = match open_engine(old_dir, options.memory_bytes, true) {
+        Err(error) if is_damage(&error) => mended(options, old_dir),
+        opened => opened.ok(),
+    };
+    let Some(old) = old else { return Ok(()) };
     // A holding of yesterday may name as held what was found to be missing today.
     if old.recovery_report().is_lossy {
         return Ok(());
@@ -170,6 +174,18 @@ fn take_over(options: &CatalogOptions, old_dir: &Path, db: &Db, spaces: &Keyspac
     copy(&holdings, db, &spaces.holdings, |key| {
         key.get(..TARGET_BYTES).is_some_and(|number| spaces.targets.contains(number).is_ok_and(|known| known))
     })
+}
+
+/// The engine in `dir`, repaired where nothing is lost by that and nothing is left in doubt (an index, a filter, a header): only then is it known that no
+/// row of yesterday is in it. Otherwise it is not touched, as what is repaired opens, and must not pass for whole.
+fn mended(options: &CatalogOptions, dir: &Path) -> Option<Db> {
+    let look = RepairOptions::new().dry_run(true);
+    let found = repair(dir, &look).ok()?;
+    if !found.is_lossless() || !found.doubts.is_empty() {
+        return None;
+    }
+    repair(dir, &look.dry_run(false).verify(false)).ok()?;
+    open_engine(dir, options.memory_bytes, true).ok()
 }
 
 /// Copies the rows that are wanted, up to the first that is damaged. Another error (too many open files, say) is one: nothing is replaced yet.

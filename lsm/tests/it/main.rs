@@ -35,6 +35,8 @@ mod model;
 #[cfg(test)]
 mod opening;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
 mod reopening;
 #[cfg(test)]
 mod repair;

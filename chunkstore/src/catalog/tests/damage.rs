@@ -128,6 +128,45 @@ fn a_new_catalog_knows_what_no_segment_tells() {
     assert!(Catalog::open_anew(&other).unwrap().targets().unwrap().is_empty());
 }
 
+/// Where what is damaged held no row, or may have been mended without losing one, it is taken over; where a row may be gone, nothing is, as one of yesterday
+/// could be in its place.
+#[test]
+fn of_one_that_does_not_open_what_no_segment_tells_is_taken_over_if_nothing_is_lost() {
+    let target = target("t");
+    let (machine, _) = machine(&*target);
+    let number = machine.catalog.target(target.url()).unwrap();
+    let key = ObjectKey::new("packs/00/x").unwrap();
+    let held = Holding { held: true, length: 7, verified: 99, verdict: Verdict::Good };
+    machine.catalog.record_holdings(number, &[(key.clone(), held)]).unwrap();
+    machine.catalog.inner.db.flush().unwrap();
+    let names = tables(&machine);
+    let Machine { dir: pristine, catalog } = machine;
+    catalog.close().unwrap();
+    let anew = |damage: &dyn Fn(&mut Vec<u8>), name: &std::path::Path| {
+        let dir = testing::state_dir();
+        copy(pristine.path(), dir.path());
+        let path = dir.path().join("catalog").join(name.file_name().unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let opened = lsm::Db::builder(dir.path().join("catalog")).read_only(true).open();
+        assert!(opened.is_err(), "{}", path.display());
+        let catalog = Catalog::open_anew(&options(dir.path())).unwrap();
+        assert!(catalog.is_empty());
+        (catalog.targets().unwrap().len(), catalog.holding(number, &key).unwrap())
+    };
+    for name in &names {
+        let footer = |bytes: &mut Vec<u8>| {
+            let at = bytes.len() - 20;
+            bytes[at] ^= 1;
+        };
+        assert_eq!(anew(&footer, name), (1, Some(held)), "{}", name.display());
+        assert_eq!(anew(&|bytes| bytes.truncate(bytes.len() / 2), name), (0, None), "{}", name.display());
+    }
+    let manifest = std::path::Path::new("MANIFEST");
+    assert_eq!(anew(&|bytes| bytes[64 + 45] ^= 1, manifest), (0, None));
+}
+
 #[test]
 fn what_is_held_by_a_target_that_is_not_known_any_more_is_not_taken_over() {
     let Machine { dir, catalog } = Machine::new();

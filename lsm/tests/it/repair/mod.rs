@@ -13,6 +13,7 @@ use crate::support::{self, KEYSPACES, Op, Random, State, commit, dump, tiny};
 
 mod crash;
 mod damage;
+mod order;
 
 const DIRECTORY: &str = "/db";
 const MANIFEST: &str = "/db/MANIFEST";
