@@ -27,7 +27,7 @@ use crate::budget::Budget;
 use crate::checksum::Identity;
 use crate::clock::Clock;
 use crate::compaction::pace::Bucket;
-use crate::compaction::{Avoided, Job};
+use crate::compaction::{Avoided, Idle, Job};
 use crate::dropping::DroppedNames;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Events};
@@ -97,6 +97,8 @@ pub(crate) struct Engine {
     pub(crate) bucket: Mutex<Bucket>,
     /// What merges keep away from.
     pub(crate) avoided: Mutex<Avoided>,
+    /// When to merge although nothing is due.
+    pub(crate) idle: Mutex<Idle>,
     /// The names of keyspaces that this session dropped, for messages.
     pub(crate) dropped: Mutex<DroppedNames>,
     /// Which keyspaces are loaded, and when others were.
@@ -150,6 +152,7 @@ impl Engine {
             fs: parts.fs,
             directory: parts.directory,
             database: parts.database,
+            idle: Mutex::new(Idle::new(&parts.tuning)),
             tuning: parts.tuning,
             budget: parts.budget,
             clock: parts.clock,

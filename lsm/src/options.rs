@@ -1,6 +1,7 @@
 //! Every knob, with its unit, what more of it does and what less, and its default.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::block::Compression;
 use crate::clock::{Clock, SystemClock};
@@ -96,6 +97,9 @@ pub struct Tuning {
     /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
     /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
+    /// After so long without a commit, merges begin at half of the limits above: a merge more now, fewer tables and runs to ask later. More: less is written
+    /// in the pauses between bursts; less: reads are fast sooner behind a burst; `None`: never. Default: 10 seconds. `None` where the disk is to rest.
+    pub idle_after: Option<Duration>,
     /// Entries that one step of a flush or a merge handles. More: a little less overhead; less: whoever waits for a step (closing, a writer without threads)
     /// waits less. Default: 4,096. Leave it.
     pub step_entries: usize,
@@ -149,6 +153,7 @@ impl Tuning {
             compression: cfg!(feature = "zstd").then_some(1),
             tier_runs: 8,
             merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
+            idle_after: Some(Duration::from_secs(10)),
             step_entries: 4096,
             manifest_bytes: 1 << 20,
             journal: JournalTuning {

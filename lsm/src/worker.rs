@@ -132,7 +132,8 @@ fn compact(engine: &Engine) {
             Err(_) => return,
             Ok(Progress::Working) => {}
             Ok(Progress::Idle) => {
-                let next_try = engine.avoided.lock().next_try(now);
+                let times = [engine.avoided.lock().next_try(now), engine.idle.lock().next_try(now)];
+                let next_try = times.into_iter().flatten().min();
                 let has_changed = || !Weak::ptr_eq(&view, &Arc::downgrade(&engine.view()));
                 engine.wait_until(|| may_stop(engine) || has_changed(), next_try);
             }

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::KeyspaceId;
 use crate::compaction::covered::{deleted_until, is_deleted};
@@ -26,6 +27,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::split;
 use crate::levels::{Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View};
+use crate::options::Tuning;
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -121,29 +123,17 @@ impl Engine {
                 return Ok(Progress::Working);
             }
         }
-        let wanted = {
-            // A few tables at most; writers who ask for the debt do not wait for the pick.
-            let avoided = self.avoided.lock().clone();
-            let now = self.clock.now();
-            let keyspaces = view.keyspaces.iter();
-            let picks = keyspaces.filter_map(|(id, keyspace)| {
-                let tree = &keyspace.tables.tree;
-                let is_avoided = |file| avoided.contains(file, now);
-                let (pick, urgency) = match keyspace.kind {
-                    KeyspaceKind::Sorted => {
-                        (pick(tree, &self.tuning, is_avoided)?, urgency(tree, &self.tuning))
-                    }
-                    KeyspaceKind::Fixed(_) => {
-                        let runs = tiered::runs(tree).count() as u64;
-                        let urgency = (runs * 1000 / self.tuning.tier_runs as u64).max(1000);
-                        (tiered::pick(tree, &self.tuning, is_avoided)?, urgency)
-                    }
-                };
-                Some((urgency, *id, keyspace, pick))
-            });
-            picks.max_by_key(|(urgency, ..)| *urgency)
+        let now = self.clock.now();
+        let idle = self.idle.lock().tuning(self.counters.commits(), now).cloned();
+        let wanted = self.wanted(&view, &self.tuning, now);
+        let wanted = wanted.or_else(|| self.wanted(&view, idle.as_ref()?, now));
+        let Some((id, pick)) = wanted else {
+            if idle.is_some() {
+                self.idle.lock().done();
+            }
+            return Ok(Progress::Idle);
         };
-        let Some((_, id, keyspace, pick)) = wanted else { return Ok(Progress::Idle) };
+        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(Progress::Idle) };
         if pick.is_move() {
             self.move_down(id, &pick)?;
         } else {
@@ -151,6 +141,26 @@ impl Engine {
             *job = self.begin_job(id, keyspace, pick).ok();
         }
         Ok(Progress::Working)
+    }
+
+    /// The most urgent merge by these limits.
+    fn wanted(&self, view: &View, tuning: &Tuning, now: Duration) -> Option<(KeyspaceId, Pick)> {
+        // A few tables at most; writers who ask for the debt do not wait for the pick.
+        let avoided = self.avoided.lock().clone();
+        let picks = view.keyspaces.iter().filter_map(|(id, keyspace)| {
+            let tree = &keyspace.tables.tree;
+            let is_avoided = |file| avoided.contains(file, now);
+            let (pick, urgency) = match keyspace.kind {
+                KeyspaceKind::Sorted => (pick(tree, tuning, is_avoided)?, urgency(tree, tuning)),
+                KeyspaceKind::Fixed(_) => {
+                    let runs = tiered::runs(tree).count() as u64;
+                    let urgency = (runs * 1000 / tuning.tier_runs as u64).max(1000);
+                    (tiered::pick(tree, tuning, is_avoided)?, urgency)
+                }
+            };
+            Some((urgency, *id, pick))
+        });
+        picks.max_by_key(|(urgency, ..)| *urgency).map(|(_, id, pick)| (id, pick))
     }
 
     /// Merges all tables of each keyspace into one run each, those too that merges keep away from.

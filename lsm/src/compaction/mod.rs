@@ -1,9 +1,10 @@
 //! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
-//! what goes unread (`covered`), what to keep away from (`avoid`), and slowing writers while it lags ([`pace`]).
+//! what goes unread (`covered`), what to keep away from (`avoid`), what to do when nobody writes (`idle`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
 mod covered;
 pub mod drop;
+mod idle;
 mod input;
 pub(crate) mod job;
 pub mod pace;
@@ -12,4 +13,5 @@ mod rows;
 pub(crate) mod tiered;
 
 pub(crate) use avoid::Avoided;
+pub(crate) use idle::Idle;
 pub(crate) use job::Job;

@@ -218,3 +218,37 @@ fn nobody_waits_for_a_merge_that_cannot_be() {
     assert_eq!(db.stats().compaction_error.unwrap().kind(), ErrorKind::Corruption);
     assert!(level0(&db) < 40 + 2 * 6 + 2 + 1, "{:?}", db.stats().keyspaces);
 }
+
+#[test]
+fn what_is_not_due_is_merged_when_nobody_writes() {
+    let clock = Arc::new(ManualClock::default());
+    let db = Db::builder("/db")
+        .file_system(Arc::new(MemFs::new()))
+        .clock(Arc::<ManualClock>::clone(&clock))
+        .background(Background::Manual)
+        .memory_bytes(1 << 20)
+        .open()
+        .unwrap();
+    let a = keyspace(&db);
+    for round in 0..3 {
+        a.put(format!("k{round}"), "v").unwrap();
+        db.flush().unwrap();
+        run_until_idle(&db);
+    }
+    assert_eq!(level0(&db), 3, "four are due");
+    clock.sleep(Duration::from_secs(9));
+    a.put("between", "v").unwrap();
+    run_until_idle(&db);
+    clock.sleep(Duration::from_secs(9));
+    run_until_idle(&db);
+    assert_eq!(level0(&db), 3, "somebody wrote not so long ago");
+    clock.sleep(Duration::from_secs(2));
+    run_until_idle(&db);
+    assert_eq!(level0(&db), 0, "two are enough");
+    let written = db.stats().keyspaces[0].level_tables.clone();
+    clock.sleep(Duration::from_secs(100));
+    run_until_idle(&db);
+    assert_eq!(db.stats().keyspaces[0].level_tables, written, "and that was all");
+    assert_eq!(a.iter().count(), 4);
+    assert!(db.check().unwrap().is_clean());
+}
