@@ -133,6 +133,10 @@ pub(crate) struct CompareArguments {
     #[arg(long, value_delimiter = ',', default_value = "rate")]
     pub(crate) metrics: Vec<String>,
 
+    /// One table of all rows instead: the engine beside the best of the merge trees and the best of all, in what matters most
+    #[arg(long, conflicts_with_all = ["metrics", "svg"])]
+    pub(crate) summary: bool,
+
     /// The engine that the others are compared with
     #[arg(long, default_value = "lsm")]
     pub(crate) engine: String,

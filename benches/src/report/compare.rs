@@ -6,7 +6,7 @@ use crate::arguments::CompareArguments;
 use crate::convert::{ratio, short, short_time};
 use crate::engines::ENGINES;
 use crate::error::{Result, fault};
-use crate::report::{Report, Row, picture};
+use crate::report::{Report, Row, picture, summary};
 
 /// What can be compared.
 pub(super) struct Metric {
@@ -120,7 +120,7 @@ impl Metric {
         has_it && (row.operations > 0 || !self.of_operations)
     }
 
-    fn find(name: &str) -> Result<&'static Self> {
+    pub(super) fn find(name: &str) -> Result<&'static Self> {
         match METRICS.iter().find(|metric| metric.name == name) {
             Some(metric) => Ok(metric),
             None => {
@@ -152,7 +152,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn of(&self, engine: &str) -> Option<f64> {
+    pub(super) fn of(&self, engine: &str) -> Option<f64> {
         self.values.iter().find(|(name, _)| *name == engine).map(|(_, value)| *value)
     }
 }
@@ -164,7 +164,8 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     if values.len() % 2 == 1 { Some(upper) } else { Some((values.get(middle - 1)? + upper) / 2.0) }
 }
 
-fn lines(rows: &[Row], metric: &Metric) -> Vec<Line> {
+/// The rows of all engines side by side, in the order in which they were measured.
+pub(super) fn lines(rows: &[Row], metric: &Metric) -> Vec<Line> {
     let name = |row: &Row| {
         let part = if row.row.is_empty() { String::new() } else { format!(": {}", row.row) };
         let threads = if row.threads > 1 { format!(", {} threads", row.threads) } else { String::new() };
@@ -187,15 +188,26 @@ fn lines(rows: &[Row], metric: &Metric) -> Vec<Line> {
     names.into_iter().map(line).collect()
 }
 
-/// How `engine` compares to the best of the others, or of those that are merge trees.
-fn against(line: &Line, engine: &str, merging_only: bool, metric: &Metric) -> String {
+/// The best of the others, or of those of them that are merge trees.
+pub(super) fn rival(
+    line: &Line,
+    engine: &str,
+    merging_only: bool,
+    metric: &Metric,
+) -> Option<(&'static str, f64)> {
     let is_rival = |name: &str| {
         let merges = ENGINES.iter().any(|engine| engine.name == name && engine.merges);
         name != engine && (merges || !merging_only)
     };
-    let rivals = line.values.iter().filter(|(name, _)| is_rival(name)).map(|(_, value)| *value);
-    match (line.of(engine), metric.best(rivals)) {
-        (Some(value), Some(rival)) => format!("{:.2}", metric.times_better(value, rival)),
+    let rivals = || line.values.iter().filter(|(name, _)| is_rival(name));
+    let best = metric.best(rivals().map(|(_, value)| *value))?;
+    rivals().find(|(_, value)| value.total_cmp(&best).is_eq()).copied()
+}
+
+/// How `engine` compares to the best of the others, or of those that are merge trees.
+pub(super) fn against(line: &Line, engine: &str, merging_only: bool, metric: &Metric) -> String {
+    match (line.of(engine), rival(line, engine, merging_only, metric)) {
+        (Some(value), Some((_, rival))) => format!("{:.2}", metric.times_better(value, rival)),
         _ => String::new(),
     }
 }
@@ -246,6 +258,10 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<()> {
         return fault("the reports have no rows");
     }
     let mut out = std::io::stdout().lock();
+    if arguments.summary {
+        writeln!(out, "{}", summary::table(&rows, &arguments.engine)?)?;
+        return Ok(());
+    }
     for (place, name) in arguments.metrics.iter().enumerate() {
         let metric = Metric::find(name)?;
         let lines = lines(&rows, metric);
@@ -258,11 +274,11 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::measure::{Latency, Measured};
 
-    fn row(engine: &str, part: &str, run: u32, operations: u64) -> Row {
+    pub(in crate::report) fn row(engine: &str, part: &str, run: u32, operations: u64) -> Row {
         let latency = Latency { p99: 1_000_000 / operations.max(1), ..Latency::default() };
         let measured = Measured {
             seconds: 1.0,
@@ -281,7 +297,7 @@ mod tests {
         Row::new([engine, "work", part], 1, run, &measured)
     }
 
-    fn rows() -> Vec<Row> {
+    pub(in crate::report) fn rows() -> Vec<Row> {
         vec![
             row("lsm", "a", 1, 100),
             row("lsm", "a", 2, 300),

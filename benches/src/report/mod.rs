@@ -2,6 +2,7 @@
 
 mod compare;
 mod picture;
+mod summary;
 mod table;
 
 pub(crate) use compare::compare;
