@@ -2,7 +2,7 @@
 //! line of it early.
 //!
 //! What is looked up at random in tens of megabytes pays for each page that the processor must find: on huge pages there are five hundred
-//! times fewer. The crate's only unsafe code is here and in the region of a resident table (`table/fixed/region.rs`).
+//! times fewer. The crate's unsafe code is here, in the region of a resident table (`table/fixed/region.rs`) and in the tree of a sorted memtable (`memtable/sorted/tree`).
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -11,6 +11,7 @@
 //! searched one after the other. A set is built when somebody asks, and with those before it that are no larger: there are few,
 //! and each tombstone is built into a set few times.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -108,9 +109,25 @@ impl Tombstones {
         if end.as_ref().is_some_and(|end| end <= start) {
             return true;
         }
+        let new = rank_seen_by(*sequence);
         let mut cursor = Cursor::new(Arc::clone(&self.fragments));
-        let missing = [Some(start), end.as_ref()]
-            .map(|key| key.and_then(|key| Some((key, fragment_to_cut(&mut cursor, key)?))));
+        let from = fragment_to_cut(&mut cursor, start);
+        if let Some(over) = &from
+            && let Some(ends) = self.is_whole_in_one(&mut cursor, start, end.as_deref())
+        {
+            // The usual case: it overlaps nothing, or lies whole in what was deleted before. In ascending order, so that one search is enough.
+            if 2 * over.len() >= INSERTIONS_MAX {
+                return false;
+            }
+            let rest = || over.iter().copied().chain([SEAL]);
+            self.add(start, [new].into_iter().chain(rest()));
+            if let (Ends::Between, Some(end)) = (ends, end) {
+                self.add(end, rest());
+            }
+            return true;
+        }
+        let until = end.as_ref().and_then(|end| Some((end, fragment_to_cut(&mut cursor, end)?)));
+        let missing = [from.map(|over| (start, over)), until];
         let mut insertions = 1 + missing.iter().flatten().map(|(_, over)| over.len() + 1).sum::<usize>();
         let mut boundaries = Vec::new();
         cursor.seek(start, 0);
@@ -133,14 +150,39 @@ impl Tombstones {
             boundaries.push(start.clone());
         }
         for (key, over) in missing.into_iter().flatten() {
-            for trailer in over.into_iter().chain([SEAL]) {
-                self.fragments.insert(key, trailer.to_be_bytes(), &[]);
-            }
+            self.add(key, over.into_iter().chain([SEAL]));
         }
         for boundary in boundaries {
-            self.fragments.insert(&boundary, rank_seen_by(*sequence).to_be_bytes(), &[]);
+            self.add(&boundary, [new]);
         }
         true
+    }
+
+    fn add(&self, boundary: &[u8], trailers: impl IntoIterator<Item = u64>) {
+        for trailer in trailers {
+            self.fragments.insert(boundary, trailer.to_be_bytes(), &[]);
+        }
+    }
+
+    /// Whether no boundary lies behind `start`, which is none, and before `end`: then how the fragment ends. The cursor stands at the last boundary before
+    /// `start`, or nowhere. `None` where one does.
+    fn is_whole_in_one(&self, cursor: &mut Cursor, start: &[u8], end: Option<&[u8]>) -> Option<Ends> {
+        if cursor.valid() {
+            cursor.next();
+        } else {
+            cursor.seek(start, 0);
+        }
+        let next = cursor.place().map(|(user, _)| user);
+        match (next, end) {
+            (None, None) => Some(Ends::With),
+            (None, Some(_)) => Some(Ends::Between),
+            (Some(_), None) => None,
+            (Some(next), Some(end)) => match next.cmp(end) {
+                Less => None,
+                Equal => Some(Ends::With),
+                Greater => Some(Ends::Between),
+            },
+        }
     }
 
     /// The newest over `key` that a reader at `read_sequence` sees: its sequence number, or 0 where there is none.
@@ -189,8 +231,17 @@ impl Drop for Tombstones {
     }
 }
 
+/// How a tombstone ends that lies in one fragment.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// With the fragment.
+    With,
+    /// Before it.
+    Between,
+}
+
 /// The trailers under the boundary of the fragment in which `key` lies, without the last, or more of them than may be copied; `None` where `key`
-/// itself is a boundary.
+/// itself is a boundary. The cursor stands at the last entry under that boundary then, or nowhere.
 fn fragment_to_cut(cursor: &mut Cursor, key: &[u8]) -> Option<Vec<u64>> {
     cursor.seek_for_prev(key, SEAL);
     let boundary = match cursor.place() {
@@ -199,14 +250,22 @@ fn fragment_to_cut(cursor: &mut Cursor, key: &[u8]) -> Option<Vec<u64>> {
         None => return Some(Vec::new()),
     };
     let mut over = Vec::new();
-    cursor.seek(&boundary, 0);
-    while let Some((user, trailer)) = cursor.place()
-        && user == boundary
-        && trailer != SEAL
-        && over.len() <= INSERTIONS_MAX
-    {
-        over.push(trailer);
+    cursor.prev();
+    if cursor.place().is_some_and(|(user, _)| user == boundary) {
+        cursor.seek(&boundary, 0);
+        while let Some((user, trailer)) = cursor.place()
+            && user == boundary
+            && trailer != SEAL
+            && over.len() <= INSERTIONS_MAX
+        {
+            over.push(trailer);
+            cursor.next();
+        }
+    } else {
         cursor.next();
+    }
+    if !cursor.valid() || !over.is_empty() {
+        cursor.seek_for_prev(key, SEAL);
     }
     Some(over)
 }
