@@ -279,6 +279,11 @@ impl Engine {
                 }
             }
         }
+        self.share_memory();
+    }
+
+    /// Gives the cache what the others leave now: somebody took memory, or let go of it.
+    pub(crate) fn share_memory(&self) {
         let (write_bytes, pinned_bytes) = self.memtable_bytes(&self.view());
         self.budget.release(write_bytes, pinned_bytes);
     }

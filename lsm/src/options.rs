@@ -93,6 +93,10 @@ pub struct Tuning {
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
     /// ask; less: the reverse. Default: 8. Leave it.
     pub tier_runs: usize,
+    /// In keyspaces of fixed widths: what a load in any order ([`Keyspace::bulk`](crate::Keyspace::bulk)) may keep in memory, in bytes, as far as the budget has
+    /// room. More: larger loads are written once instead of twice, and fewer runs are merged; less: more is left to others. Default: five eighths of the
+    /// budget. Leave it.
+    pub bulk_buffer_bytes: usize,
     /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
     /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
@@ -148,6 +152,7 @@ impl Tuning {
             filter_bits_per_key: 10,
             compression: cfg!(feature = "zstd").then_some(1),
             tier_runs: 8,
+            bulk_buffer_bytes: memory_bytes / 8 * 5,
             merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
             step_entries: 4096,
             manifest_bytes: 1 << 20,
@@ -193,6 +198,7 @@ impl Tuning {
             ("block_bytes", self.block_bytes as u64),
             ("restart_interval", self.restart_interval as u64),
             ("tier_runs", self.tier_runs.saturating_sub(1) as u64),
+            ("bulk_buffer_bytes", self.bulk_buffer_bytes as u64),
             ("merge_threads", self.merge_threads as u64),
             ("step_entries", self.step_entries as u64),
         ];

@@ -5,7 +5,10 @@
 //! overtakes the journal); then one edit names his tables. A crash before that leaves files that nobody names, which the next opening removes.
 
 mod bulk;
+mod dealt;
+mod entries;
 mod ingest;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -242,6 +245,7 @@ impl Drop for Loading {
         self.engine.loads.lock().running.remove(&self.id);
         self.engine.add_obsolete(self.files.drain(..).map(FileName::Table));
         self.engine.remove_obsolete();
+        self.engine.share_memory();
     }
 }
 

@@ -220,6 +220,11 @@ impl FixedTable {
         if block as u64 + 1 < self.plan.blocks { self.layout.capacity } else { self.rows_last }
     }
 
+    /// Bytes of a block of rows.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.layout.block_bytes
+    }
+
     /// Blocks of rows.
     pub(super) fn blocks(&self) -> usize {
         usize::try_from(self.plan.blocks).unwrap_or(usize::MAX)
@@ -537,8 +542,16 @@ impl FixedTable {
         sequence: SequenceNumber,
     ) -> Result<(usize, usize, BlockRef<'a>)> {
         let prefix = row::prefix(key);
-        let Span { mut first, mut last, guess } = self.span(resident, prefix)?;
+        let span = self.span(resident, prefix)?;
+        let Span { mut first, mut last, guess } = span;
         let is_one = first == last;
+        if let (true, Some(region)) = (is_one, &resident.rows) {
+            // The row is waited for together with the prefixes that tell where it is.
+            let row = span.row(self.layout.capacity);
+            for offset in self.layout.prefix_lines(row).into_iter().chain(self.layout.lines_near(row)) {
+                region.prefetch(last, offset);
+            }
+        }
         while first < last {
             let middle = last - (last - first) / 2;
             let block = self.rows_block(resident, middle)?;

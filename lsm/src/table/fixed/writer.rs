@@ -197,6 +197,20 @@ impl FixedWriter {
     /// # Errors
     /// Io; InvalidArgument if nothing was added.
     pub fn finish(mut self) -> Result<TableSummary> {
+        let summary = self.write_rest()?;
+        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        Ok(summary)
+    }
+
+    /// As [`Self::finish`], for a table that no edit will name: nothing rests on its being durable.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn finish_temporary(mut self) -> Result<TableSummary> {
+        self.write_rest()
+    }
+
+    fn write_rest(&mut self) -> Result<TableSummary> {
         if self.entries == 0 {
             return Err(
                 Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
@@ -247,7 +261,6 @@ impl FixedWriter {
         self.write_out()?;
         assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
-        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
         Ok(summary)
     }
 
