@@ -20,7 +20,7 @@ const CACHE_PART_MIN: usize = 8;
 pub(crate) struct Budget {
     memory_bytes: usize,
     /// Memtables may take this much when all that may wait are waiting.
-    write_bytes_max: usize,
+    write_bytes_max: AtomicUsize,
     cache: Arc<BlockCache>,
     memtables: Arc<Charge>,
     /// Memory of memtables of rows, for the next.
@@ -41,7 +41,7 @@ impl Budget {
         let budget = Self {
             pool: Arc::new(Pool::charged(Arc::clone(&memtables))),
             memory_bytes,
-            write_bytes_max,
+            write_bytes_max: AtomicUsize::new(write_bytes_max),
             cache,
             memtables,
             resident: Arc::default(),
@@ -62,6 +62,11 @@ impl Budget {
         self.memory_bytes
     }
 
+    /// From now on the write buffers may take so much.
+    pub(crate) fn expect_writes(&self, write_bytes_max: usize) {
+        self.write_bytes_max.store(write_bytes_max, Ordering::Relaxed);
+    }
+
     /// What all memtables take, those too that only a snapshot or a scan keeps.
     pub(crate) fn memtables(&self) -> &Arc<Charge> {
         &self.memtables
@@ -80,7 +85,7 @@ impl Budget {
     /// How many bytes are left, and leave the cache its part.
     pub(crate) fn room(&self) -> usize {
         let taken = [
-            self.write_bytes_max,
+            self.write_bytes_max.load(Ordering::Relaxed),
             self.table_bytes(),
             self.resident.bytes(),
             self.loads.bytes(),
@@ -120,7 +125,8 @@ impl Budget {
 
     fn give(&self, write_bytes: usize, pinned_bytes: usize) {
         // The write buffers are set aside before they fill: a cache that breathes with each flush keeps nothing.
-        let taken = write_bytes.max(self.write_bytes_max).saturating_add(pinned_bytes);
+        let taken =
+            write_bytes.max(self.write_bytes_max.load(Ordering::Relaxed)).saturating_add(pinned_bytes);
         let kept =
             self.table_bytes().saturating_add(self.resident.bytes()).saturating_add(self.loads.bytes());
         let left = self.memory_bytes.saturating_sub(taken.saturating_add(kept));

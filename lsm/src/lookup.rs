@@ -15,6 +15,9 @@ use crate::table::fixed::Search;
 /// Keys that go through the sources together: a few times as many waits as a processor has going at once; and each has a bit in a number.
 const TOGETHER: usize = 64;
 
+/// Runs whose filters are fetched together for one key: as many as there are mostly; what is fetched in vain, because a newer run has the key, costs little.
+const RUNS_TOGETHER: usize = 16;
+
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
 ///
 /// # Errors
@@ -44,14 +47,23 @@ pub(crate) fn get_with<R>(
         }
     }
     let (hash, prefix) = (filter::hash(key), prefix(key));
-    for run in view.tables.runs() {
-        if let Some(open) = run.find(key, prefix)
-            && open.table.may_contain(&open.resident, hash)?
-        {
-            let found =
-                open.table.find(&open.resident, key, read_sequence, |_, kind, value| answer(kind, value))?;
-            if let Some(answer) = found {
-                return Ok(answer);
+    for runs in view.tables.runs().chunks(RUNS_TOGETHER) {
+        // The waits for what all of them need first overlap.
+        let mut tables = [None; RUNS_TOGETHER];
+        for (place, run) in tables.iter_mut().zip(runs) {
+            *place = run.find(key, prefix);
+            if let Some(open) = place {
+                open.table.prefetch_filter(&open.resident, hash)?;
+            }
+        }
+        for open in tables.into_iter().flatten() {
+            if open.table.may_contain(&open.resident, hash)? {
+                let found = open
+                    .table
+                    .find(&open.resident, key, read_sequence, |_, kind, value| answer(kind, value))?;
+                if let Some(answer) = found {
+                    return Ok(answer);
+                }
             }
         }
     }

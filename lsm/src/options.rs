@@ -59,6 +59,9 @@ pub struct Tuning {
     /// memory, less replayed after a crash. Default: an eighth of the budget, from 128 KiB to 64 MiB. Leave it, and give more memory instead, unless restarts
     /// must be quicker than that much log is replayed.
     pub write_buffer_bytes: usize,
+    /// How many times more bytes memtables of keyspaces of fixed widths may have than [`Self::write_buffer_bytes`]. More: fewer runs, less merged in total; less:
+    /// less memory, less replayed after a crash. Default: 1, from 2 GiB of budget on 2, from 4 GiB on 4. Leave it.
+    pub fixed_buffer_factor: usize,
     /// Frozen generations that may wait before writers do. More: bursts are taken without a wait, at the cost of so many write buffers of memory; less:
     /// less memory. Default: 2. Leave it.
     pub frozen_max: usize,
@@ -91,7 +94,7 @@ pub struct Tuning {
     /// compressed.
     pub compression: Option<i32>,
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
-    /// ask; less: the reverse. Default: 8. Leave it.
+    /// ask (a filter each); less: the reverse. Default: 16. 4 where there is little memory beside the filters, and few entries are absent.
     pub tier_runs: usize,
     /// In keyspaces of fixed widths: what a load in any order ([`Keyspace::bulk`](crate::Keyspace::bulk)) may keep in memory, in bytes, as far as the budget has
     /// room. More: larger loads are written once instead of twice, and fewer runs are merged; less: more is left to others. Default: five eighths of the
@@ -141,6 +144,11 @@ impl Tuning {
         let journal = JournalOptions::default();
         Self {
             write_buffer_bytes,
+            fixed_buffer_factor: match memory_bytes >> 30 {
+                0..2 => 1,
+                2..4 => 2,
+                _ => 4,
+            },
             frozen_max: 2,
             level0_tables: 4,
             level0_tables_slow: 12,
@@ -151,7 +159,7 @@ impl Tuning {
             restart_interval: 16,
             filter_bits_per_key: 10,
             compression: cfg!(feature = "zstd").then_some(1),
-            tier_runs: 8,
+            tier_runs: 16,
             bulk_buffer_bytes: memory_bytes / 8 * 5,
             merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
             step_entries: 4096,
@@ -162,6 +170,12 @@ impl Tuning {
                 pad_synced_bytes: journal.pad_synced_bytes,
             },
         }
+    }
+
+    /// What all memtables may take when all that may wait are waiting.
+    pub(crate) fn write_bytes_max(&self, has_fixed: bool) -> usize {
+        let factor = if has_fixed { self.fixed_buffer_factor } else { 1 };
+        self.write_buffer_bytes.saturating_mul(factor).saturating_mul(self.frozen_max.saturating_add(1))
     }
 
     /// How tables of a level are written.
@@ -191,6 +205,7 @@ impl Tuning {
     fn check(&self) -> Result<()> {
         let at_least_one = [
             ("write_buffer_bytes", self.write_buffer_bytes as u64),
+            ("fixed_buffer_factor", self.fixed_buffer_factor as u64),
             ("frozen_max", self.frozen_max as u64),
             ("level0_tables", self.level0_tables as u64),
             ("level1_bytes", self.level1_bytes),

@@ -380,7 +380,11 @@ impl Job {
             inputs().map(|table| table.sequence_min).min().unwrap_or(0),
             inputs().map(|table| table.sequence_max).max().unwrap_or(0),
         );
-        let has_deletions = inputs().any(|table| table.deletions > 0);
+        // Where nothing lies deeper, and nobody reads between, no deletion stays.
+        let is_last = older.is_empty()
+            && retention.stripe(sequences.1) == 0
+            && !is_deeper(&tables, output_level, &KeyRange::all());
+        let has_deletions = !is_last && inputs().any(|table| table.deletions > 0);
         let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention)
             .of(id, pick.epoch());
         let (input, rows) = match keyspace.kind {

@@ -221,6 +221,7 @@ impl Loading {
         }
         let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
         self.files.retain(|file| !named.contains(file));
+        engine.preload(|file| named.contains(&file));
         engine.notify();
         engine.events.deliver();
         Ok(shown)
