@@ -17,6 +17,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
 use crate::memtable::Memtable;
+use crate::options::Tuning;
 use crate::output::OutputPlan;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
@@ -44,12 +45,17 @@ pub(crate) struct FlushJob {
     retention: Retention,
 }
 
+/// Bytes at which a flush of rows starts its next table: a run of one table is asked faster, so a whole write buffer goes into one; a batch may be far larger.
+fn flushed_table_bytes(tuning: &Tuning) -> u64 {
+    tuning.table_bytes.max(tuning.write_buffer_bytes.saturating_mul(tuning.fixed_buffer_factor) as u64)
+}
+
 impl Open {
     /// Whether a further entry goes to a further table. Those of sorted keyspaces are told apart by their age: one flush makes one.
     fn is_full(&self, engine: &Engine) -> bool {
         matches!(self.writer, AnyTableWriter::Fixed(_))
             && self.writer.entries() > 0
-            && self.writer.estimated_bytes() >= engine.tuning.table_bytes
+            && self.writer.estimated_bytes() >= flushed_table_bytes(&engine.tuning)
             && !self.writer.ends_with(self.iter.key())
     }
 

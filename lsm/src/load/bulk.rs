@@ -21,7 +21,6 @@ pub struct Bulk {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for a load")]
 enum Buffer {
     Entries(Entries),
     Rows(Rows),

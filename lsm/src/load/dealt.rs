@@ -287,7 +287,7 @@ mod tests {
             for (number, key) in keys.iter().enumerate() {
                 let mut key = key.to_be_bytes().to_vec();
                 key.resize(widths.0, round);
-                let mut value = (number as u32).to_le_bytes().to_vec();
+                let mut value = u32::try_from(number).unwrap().to_le_bytes().to_vec();
                 value.resize(widths.1, round);
                 dealt.add(&key, &value);
                 model.insert(key, value);
@@ -332,7 +332,7 @@ mod tests {
                 }
                 assert!(number >= 1 && charge.bytes() <= bytes_max.max(4 << 10), "{bytes_max}");
                 let good = if shift == 0 { 56 * 5 / 4 } else { 56 + SORT_BYTES + 8 };
-                assert!(number as usize >= bytes_max / good * 3 / 4, "{number} rows in {bytes_max}");
+                assert!(usize::try_from(number).unwrap() >= bytes_max / good * 3 / 4, "{number} rows in {bytes_max}");
             }
         }
     }

@@ -56,6 +56,28 @@ pub(crate) struct Search {
     row: Option<usize>,
 }
 
+/// A table's filter, for many keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResidentFilter<'a> {
+    lines: &'a [[u8; filter::LINE_BYTES]],
+    probes: u8,
+}
+
+impl ResidentFilter<'_> {
+    /// Has the line fetched that tells about a key.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        memory::prefetch_at(self.lines, filter::line(hash, self.lines.len()));
+    }
+
+    /// Whether the key may be in the table.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        let line = self.lines.get(filter::line(hash, self.lines.len()));
+        line.is_none_or(|line| filter::line_may_contain(line, hash, self.probes))
+    }
+}
+
 /// Index and filter of a table, in memory once somebody needs them.
 #[derive(Debug)]
 pub(crate) struct Meta {
@@ -380,6 +402,21 @@ impl FixedTable {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// The filter, if there is one and it is to be in memory.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    #[inline]
+    pub(crate) fn resident_filter<'a>(&self, resident: &'a Resident) -> Result<Option<ResidentFilter<'a>>> {
+        Ok(match (&resident.meta, self.plan.filter_lines) {
+            (Some(meta), 1..) => Some(ResidentFilter {
+                lines: self.filter(meta)?.as_chunks().0,
+                probes: self.plan.filter_probes,
+            }),
+            _ => None,
         })
     }
 

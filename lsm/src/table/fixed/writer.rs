@@ -18,6 +18,36 @@ use crate::table::index::Handle;
 use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
+/// Hashes in one part: what is not yet used, and what growing would copy, is little.
+const HASHES_EACH: usize = 8 << 10;
+
+/// The hashes of all keys, until it is known how large the filter is to be.
+#[derive(Debug, Default)]
+struct Hashes {
+    parts: Vec<Vec<u64>>,
+    count: usize,
+}
+
+impl Hashes {
+    #[inline]
+    fn push(&mut self, hash: u64) {
+        match self.parts.last_mut() {
+            Some(part) if part.len() < HASHES_EACH => part.push(hash),
+            // The first grows as it comes: most tables of a small database have few rows.
+            _ => {
+                let mut part = Vec::with_capacity(if self.parts.is_empty() { 0 } else { HASHES_EACH });
+                part.push(hash);
+                self.parts.push(part);
+            }
+        }
+        self.count += 1;
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+}
+
 /// Writes a table of rows, row by row, in the order of internal keys.
 #[derive(Debug)]
 pub struct FixedWriter {
@@ -33,7 +63,7 @@ pub struct FixedWriter {
     /// The first prefix of each block.
     fences: Vec<u64>,
     /// Of the keys, each once.
-    hashes: Vec<u64>,
+    hashes: Hashes,
     first: Vec<u8>,
     last: Vec<u8>,
     last_sequence: SequenceNumber,
@@ -75,7 +105,7 @@ impl FixedWriter {
             out_offset: 0,
             rows: RowsBuilder::new(layout),
             fences: Vec::new(),
-            hashes: Vec::new(),
+            hashes: Hashes::default(),
             first: Vec::new(),
             last: Vec::new(),
             last_sequence: 0,
@@ -269,8 +299,8 @@ impl FixedWriter {
             return Ok(());
         }
         let mut all = vec![0; lines * filter::LINE_BYTES];
-        for hash in std::mem::take(&mut self.hashes) {
-            filter::insert(&mut all, hash, probes);
+        for hash in std::mem::take(&mut self.hashes).parts.iter().flatten() {
+            filter::insert(&mut all, *hash, probes);
         }
         for lines in all.chunks(usize::try_from(LINES_PER_BLOCK).unwrap_or(1) * filter::LINE_BYTES) {
             self.put(BlockKind::Filter, &filter::payload(probes, lines))?;
