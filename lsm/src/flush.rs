@@ -78,6 +78,29 @@ impl Engine {
         }
     }
 
+    /// Makes more of tables of rows resident, after what was before them has gone: it counted until then.
+    pub(crate) fn settle_resident(&self) {
+        let more = |keyspace: &KeyspaceView| keyspace.tables.with_more_resident(&self.budget);
+        if self.view().keyspaces.values().all(|keyspace| !keyspace.tables.may_gain(&self.budget)) {
+            return;
+        }
+        let mut gained = BTreeSet::new();
+        self.install(|view| {
+            for keyspace in view.keyspaces.values_mut() {
+                let Some((tables, files)) = more(keyspace) else { continue };
+                gained.extend(files);
+                *keyspace = Arc::new(KeyspaceView {
+                    name: Arc::clone(&keyspace.name),
+                    kind: keyspace.kind,
+                    active: keyspace.active.clone(),
+                    frozen: keyspace.frozen.clone(),
+                    tables: Arc::new(tables),
+                });
+            }
+        });
+        self.preload(|file| gained.contains(&file));
+    }
+
     /// Runs one step of the oldest generation's flush.
     ///
     /// # Errors
@@ -271,6 +294,7 @@ impl FlushJob {
         engine.counters.flushed(&self.done);
         engine.add_obsolete(self.generation.logs.iter().map(|number| FileName::Log(*number)));
         engine.remove_obsolete();
+        engine.settle_resident();
         Ok(())
     }
 }

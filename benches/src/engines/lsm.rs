@@ -1,7 +1,8 @@
 //! This repository's engine.
 //!
 //! It takes one number, the memory budget, and derives the rest from it; nothing else is set but where a workload asks for a certain write buffer.
-//! Its compression is zstd at level 1 below the first two levels, which is its default. Bulk loading is `Keyspace::bulk`, which sorts within the memory budget.
+//! Its compression is zstd at level 1 below the first two levels, which is its default. Bulk loading is `Keyspace::bulk`, which sorts within the memory budget;
+//! of sorted input `Keyspace::ingest`.
 
 use crate::convert::to_usize;
 use crate::error::{Context as _, Result};
@@ -65,6 +66,16 @@ impl Store for Lsm {
             bulk.put(&key, &value)?;
         }
         bulk.finish()?;
+        Ok(())
+    }
+
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut ingest = self.map.ingest()?;
+        while entries(&mut key, &mut value) {
+            ingest.put(&key, &value)?;
+        }
+        ingest.finish()?;
         Ok(())
     }
 

@@ -179,6 +179,8 @@ impl Engine {
                 Ok(begun) => *job = Some(begun),
                 Err(error) => unread = unread.and(Err(error)),
             }
+            // What is merged is kept in memory no longer than the merge needs it.
+            drop(view);
             while job.is_some() {
                 self.check_writable()?;
                 if let Stepped::GivenUp(error) = self.step_job(&mut job)? {
@@ -256,6 +258,7 @@ impl Engine {
             Ok(Progress::Idle) => {
                 self.merge_succeeded(&current.pick.inputs);
                 *job = None;
+                self.settle_resident();
                 Ok(Stepped::Done)
             }
             Err(Fault::Read(error)) => {

@@ -332,7 +332,10 @@ mod tests {
                 }
                 assert!(number >= 1 && charge.bytes() <= bytes_max.max(4 << 10), "{bytes_max}");
                 let good = if shift == 0 { 56 * 5 / 4 } else { 56 + SORT_BYTES + 8 };
-                assert!(usize::try_from(number).unwrap() >= bytes_max / good * 3 / 4, "{number} rows in {bytes_max}");
+                assert!(
+                    usize::try_from(number).unwrap() >= bytes_max / good * 3 / 4,
+                    "{number} rows in {bytes_max}"
+                );
             }
         }
     }

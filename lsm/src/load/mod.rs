@@ -222,6 +222,7 @@ impl Loading {
         let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
         self.files.retain(|file| !named.contains(file));
         engine.preload(|file| named.contains(&file));
+        engine.settle_resident();
         engine.notify();
         engine.events.deliver();
         Ok(shown)

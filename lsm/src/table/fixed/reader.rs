@@ -342,6 +342,18 @@ impl FixedTable {
         Ok(())
     }
 
+    /// Loads index and filter into memory that has room for them.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub(crate) fn load_meta(&self, meta: &Meta) -> Result<()> {
+        self.index(meta)?;
+        if self.plan.filter_lines > 0 {
+            self.filter(meta)?;
+        }
+        Ok(())
+    }
+
     /// The index, loaded if it is not there.
     #[inline]
     fn index<'a>(&self, meta: &'a Meta) -> Result<&'a Index> {
