@@ -97,7 +97,7 @@ pub(crate) struct RunArguments {
     #[arg(long = "use_existing_db", alias = "use-existing-db")]
     pub(crate) use_existing_db: bool,
 
-    /// chunkindex: loads by the engine's bulk mode, without lookups
+    /// chunkindex and pathmeta: load by the engine's bulk mode (chunkindex without lookups)
     #[arg(long)]
     pub(crate) bulk: bool,
 

@@ -214,6 +214,11 @@ pub(crate) trait Store: Send + Sync {
     /// Loads many entries into an empty store in the way that the engine has for it; durable when it returns.
     fn bulk_load(&mut self, entries: &mut Entries<'_>) -> Result<()>;
 
+    /// As [`Self::bulk_load`], of entries that come in ascending order of their keys.
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        self.bulk_load(entries)
+    }
+
     /// A way to read for one thread.
     fn reader(&self) -> Result<Box<dyn Reader + '_>>;
 

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::event::{Event, StallCause};
 use crate::levels::View;
 use crate::options::{Background, Tuning};
-use crate::write::active_bytes;
+use crate::write::buffered_bytes;
 
 /// A writer that waits: counted and told when it begins to, and told when it goes on.
 struct Stall<'a> {
@@ -76,7 +76,7 @@ impl Engine {
         let must_wait = |engine: &Self| {
             let view = engine.view();
             view.frozen.len() >= engine.tuning.frozen_max
-                && active_bytes(&view) >= engine.tuning.write_buffer_bytes
+                && buffered_bytes(&view, &engine.tuning) >= engine.tuning.write_buffer_bytes
         };
         if !must_wait(self) {
             return Ok(());

@@ -20,13 +20,15 @@ const CACHE_PART_MIN: usize = 8;
 pub(crate) struct Budget {
     memory_bytes: usize,
     /// Memtables may take this much when all that may wait are waiting.
-    write_bytes_max: usize,
+    write_bytes_max: AtomicUsize,
     cache: Arc<BlockCache>,
     memtables: Arc<Charge>,
     /// Memory of memtables of rows, for the next.
     pool: Arc<Pool>,
     /// What tables keep in memory beside the cache.
     resident: Arc<Charge>,
+    /// Buffers of loads.
+    loads: Arc<Charge>,
     /// What was pinned when a View was last installed.
     pinned_before: AtomicUsize,
 }
@@ -39,10 +41,11 @@ impl Budget {
         let budget = Self {
             pool: Arc::new(Pool::charged(Arc::clone(&memtables))),
             memory_bytes,
-            write_bytes_max,
+            write_bytes_max: AtomicUsize::new(write_bytes_max),
             cache,
             memtables,
             resident: Arc::default(),
+            loads: Arc::default(),
             pinned_before: AtomicUsize::new(0),
         };
         budget.settle(0, 0);
@@ -59,6 +62,11 @@ impl Budget {
         self.memory_bytes
     }
 
+    /// From now on the write buffers may take so much.
+    pub(crate) fn expect_writes(&self, write_bytes_max: usize) {
+        self.write_bytes_max.store(write_bytes_max, Ordering::Relaxed);
+    }
+
     /// What all memtables take, those too that only a snapshot or a scan keeps.
     pub(crate) fn memtables(&self) -> &Arc<Charge> {
         &self.memtables
@@ -69,16 +77,26 @@ impl Budget {
         &self.resident
     }
 
-    /// Whether so many bytes more may be resident, and leave the cache its part.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+    /// What loads keep in memory before they write it.
+    pub(crate) fn loads(&self) -> &Arc<Charge> {
+        &self.loads
+    }
+
+    /// How many bytes are left, and leave the cache its part.
+    pub(crate) fn room(&self) -> usize {
         let taken = [
-            self.write_bytes_max,
+            self.write_bytes_max.load(Ordering::Relaxed),
             self.table_bytes(),
             self.resident.bytes(),
+            self.loads.bytes(),
             self.memory_bytes / CACHE_PART_MIN,
-            bytes,
         ];
-        taken.into_iter().fold(0, usize::saturating_add) <= self.memory_bytes
+        self.memory_bytes.saturating_sub(taken.into_iter().fold(0, usize::saturating_add))
+    }
+
+    /// Whether so many bytes more may be resident.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        bytes <= self.room()
     }
 
     /// Where memtables of rows get their memory.
@@ -107,8 +125,10 @@ impl Budget {
 
     fn give(&self, write_bytes: usize, pinned_bytes: usize) {
         // The write buffers are set aside before they fill: a cache that breathes with each flush keeps nothing.
-        let taken = write_bytes.max(self.write_bytes_max).saturating_add(pinned_bytes);
-        let kept = self.table_bytes().saturating_add(self.resident.bytes());
+        let taken =
+            write_bytes.max(self.write_bytes_max.load(Ordering::Relaxed)).saturating_add(pinned_bytes);
+        let kept =
+            self.table_bytes().saturating_add(self.resident.bytes()).saturating_add(self.loads.bytes());
         let left = self.memory_bytes.saturating_sub(taken.saturating_add(kept));
         let capacity = left.max(self.memory_bytes / CACHE_PART_MIN);
         if capacity != self.cache.capacity_bytes() {
@@ -138,7 +158,13 @@ mod tests {
         assert_eq!(capacity(200, 0), 600);
         budget.cache.table_bytes().subtract(100);
         assert_eq!(capacity(200, 0), 700);
+        budget.loads().add(300);
+        assert_eq!((capacity(200, 0), budget.room()), (400, 275));
+        assert!(budget.has_room(275) && !budget.has_room(276));
+        budget.loads().add(1000);
+        assert_eq!((capacity(200, 0), budget.room()), (125, 0));
     }
+
     #[test]
     fn only_what_stays_pinned_counts_and_what_is_let_go_of_does_not() {
         let budget = Budget::new(1000, 300);

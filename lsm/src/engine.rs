@@ -36,7 +36,7 @@ use crate::flush::FlushJob;
 use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::RecoveryMode;
 use crate::key::SequenceNumber;
-use crate::levels::View;
+use crate::levels::{KeyspaceView, View};
 use crate::load::Loads;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
@@ -241,6 +241,9 @@ impl Engine {
 
     /// Gives the cache what the others leave.
     fn settle_memory(&self, view: &View) {
+        let is_fixed = |keyspace: &Arc<KeyspaceView>| matches!(keyspace.kind, KeyspaceKind::Fixed(_));
+        let has_fixed = view.keyspaces.values().any(is_fixed);
+        self.budget.expect_writes(self.tuning.write_bytes_max(has_fixed));
         let (write_bytes, pinned_bytes) = self.memtable_bytes(view);
         self.budget.settle(write_bytes, pinned_bytes);
     }
@@ -282,6 +285,11 @@ impl Engine {
                 }
             }
         }
+        self.share_memory();
+    }
+
+    /// Gives the cache what the others leave now: somebody took memory, or let go of it.
+    pub(crate) fn share_memory(&self) {
         let (write_bytes, pinned_bytes) = self.memtable_bytes(&self.view());
         self.budget.release(write_bytes, pinned_bytes);
     }

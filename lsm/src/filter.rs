@@ -20,6 +20,9 @@ const KIND_BLOCKED_BLOOM: u8 = 1;
 
 const PROBES_MAX: u8 = 16;
 
+/// Probes that are looked at before anything is decided.
+const PROBES_TOGETHER: u8 = 4;
+
 /// Most bits a key that make sense: beyond, lines are so empty that more bits change nothing.
 pub const BITS_PER_KEY_MAX: u32 = 24;
 
@@ -103,10 +106,20 @@ pub(crate) fn line(hash: u64, lines: usize) -> usize {
     line_of(hash, lines)
 }
 
-/// Whether a key may be in its line.
+/// Whether a key may be in its line. Half of the bits are set, so whoever decides at each guesses wrong at each key that is absent: four are looked at before.
 #[inline]
 pub(crate) fn line_may_contain(line: &[u8; LINE_BYTES], hash: u64, count: u8) -> bool {
-    probes(hash, count).all(|(byte, bit)| line.get(byte).is_some_and(|byte| byte & bit != 0))
+    let mut probes = probes(hash, count);
+    for _ in 0..count.div_ceil(PROBES_TOGETHER) {
+        let missing = probes
+            .by_ref()
+            .take(usize::from(PROBES_TOGETHER))
+            .fold(0, |missing, (byte, bit)| missing | (!line.get(byte).copied().unwrap_or(0) & bit));
+        if missing != 0 {
+            return false;
+        }
+    }
+    true
 }
 
 /// The probes and the lines of a filter's payload; `None` for one of an unknown kind.

@@ -17,6 +17,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
 use crate::memtable::Memtable;
+use crate::options::Tuning;
 use crate::output::OutputPlan;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
@@ -44,12 +45,17 @@ pub(crate) struct FlushJob {
     retention: Retention,
 }
 
+/// Bytes at which a flush of rows starts its next table: a run of one table is asked faster, so a whole write buffer goes into one; a batch may be far larger.
+fn flushed_table_bytes(tuning: &Tuning) -> u64 {
+    tuning.table_bytes.max(tuning.write_buffer_bytes.saturating_mul(tuning.fixed_buffer_factor) as u64)
+}
+
 impl Open {
     /// Whether a further entry goes to a further table. Those of sorted keyspaces are told apart by their age: one flush makes one.
     fn is_full(&self, engine: &Engine) -> bool {
         matches!(self.writer, AnyTableWriter::Fixed(_))
             && self.writer.entries() > 0
-            && self.writer.estimated_bytes() >= engine.tuning.table_bytes
+            && self.writer.estimated_bytes() >= flushed_table_bytes(&engine.tuning)
             && !self.writer.ends_with(self.iter.key())
     }
 
@@ -70,6 +76,29 @@ impl Engine {
         for open in tables.filter(|open| is_new(open.reference.file)) {
             open.preload();
         }
+    }
+
+    /// Makes more of tables of rows resident, after what was before them has gone: it counted until then.
+    pub(crate) fn settle_resident(&self) {
+        let more = |keyspace: &KeyspaceView| keyspace.tables.with_more_resident(&self.budget);
+        if self.view().keyspaces.values().all(|keyspace| !keyspace.tables.may_gain(&self.budget)) {
+            return;
+        }
+        let mut gained = BTreeSet::new();
+        self.install(|view| {
+            for keyspace in view.keyspaces.values_mut() {
+                let Some((tables, files)) = more(keyspace) else { continue };
+                gained.extend(files);
+                *keyspace = Arc::new(KeyspaceView {
+                    name: Arc::clone(&keyspace.name),
+                    kind: keyspace.kind,
+                    active: keyspace.active.clone(),
+                    frozen: keyspace.frozen.clone(),
+                    tables: Arc::new(tables),
+                });
+            }
+        });
+        self.preload(|file| gained.contains(&file));
     }
 
     /// Runs one step of the oldest generation's flush.
@@ -265,6 +294,7 @@ impl FlushJob {
         engine.counters.flushed(&self.done);
         engine.add_obsolete(self.generation.logs.iter().map(|number| FileName::Log(*number)));
         engine.remove_obsolete();
+        engine.settle_resident();
         Ok(())
     }
 }

@@ -184,7 +184,8 @@ impl Keyspace {
         Ingest::begin(self.engine(), self.id, &self.name)
     }
 
-    /// Begins to load entries that come in any order, as [`Self::ingest`] does sorted ones. What does not fit into a write buffer is written twice.
+    /// Begins to load entries that come in any order, as [`Self::ingest`] does sorted ones. What does not fit into a buffer
+    /// is written twice: of a keyspace with fixed widths that is up to [`Tuning::bulk_buffer_bytes`](crate::Tuning::bulk_buffer_bytes), else a write buffer.
     ///
     /// # Errors
     /// As [`Self::ingest`].

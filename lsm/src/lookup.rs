@@ -7,13 +7,16 @@
 use crate::error::Result;
 use crate::filter;
 use crate::key::{Kind, SequenceNumber};
-use crate::levels::{KeyspaceView, RunTable};
+use crate::levels::{FixedRun, KeyspaceView, RunTable};
 use crate::memtable::{FixedMemtable, Memtable, fixed};
 use crate::row::{FIXED_VALUE_BYTES_MAX, Widths, prefix};
 use crate::table::fixed::Search;
 
 /// Keys that go through the sources together: a few times as many waits as a processor has going at once; and each has a bit in a number.
 const TOGETHER: usize = 64;
+
+/// Runs whose filters are fetched together for one key: as many as there are mostly; what is fetched in vain, because a newer run has the key, costs little.
+const RUNS_TOGETHER: usize = 16;
 
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
 ///
@@ -44,14 +47,23 @@ pub(crate) fn get_with<R>(
         }
     }
     let (hash, prefix) = (filter::hash(key), prefix(key));
-    for run in view.tables.runs() {
-        if let Some(open) = run.find(key, prefix)
-            && open.table.may_contain(&open.resident, hash)?
-        {
-            let found =
-                open.table.find(&open.resident, key, read_sequence, |_, kind, value| answer(kind, value))?;
-            if let Some(answer) = found {
-                return Ok(answer);
+    for runs in view.tables.runs().chunks(RUNS_TOGETHER) {
+        // The waits for what all of them need first overlap.
+        let mut tables = [None; RUNS_TOGETHER];
+        for (place, run) in tables.iter_mut().zip(runs) {
+            *place = run.find(key, prefix);
+            if let Some(open) = place {
+                open.table.prefetch_filter(&open.resident, hash)?;
+            }
+        }
+        for open in tables.into_iter().flatten() {
+            if open.table.may_contain(&open.resident, hash)? {
+                let found = open
+                    .table
+                    .find(&open.resident, key, read_sequence, |_, kind, value| answer(kind, value))?;
+                if let Some(answer) = found {
+                    return Ok(answer);
+                }
             }
         }
     }
@@ -139,20 +151,8 @@ impl<'a> Together<'a> {
             asked.hash = filter::hash(key_at(asked.index));
         }
         for run in runs {
-            self.maybe.clear();
-            for asked in &self.asked {
-                if let Some(open) = run.find(key_at(asked.index), asked.prefix) {
-                    open.table.prefetch_filter(&open.resident, asked.hash)?;
-                    self.maybe.push((*asked, open));
-                }
-            }
             self.searches.clear();
-            for (asked, open) in &self.maybe {
-                if open.table.may_contain(&open.resident, asked.hash)? {
-                    open.table.prefetch_index(&open.resident, asked.prefix)?;
-                    self.searches.push((*asked, open, None));
-                }
-            }
+            self.choose(run, &key_at)?;
             for (asked, open, search) in &mut self.searches {
                 *search = Some(open.table.begin(&open.resident, asked.prefix)?);
             }
@@ -184,6 +184,38 @@ impl<'a> Together<'a> {
             }
         }
         self.asked.drain(..).for_each(|asked| use_value(asked.index, None));
+        Ok(())
+    }
+
+    /// Collects those that a table of a run may know, by its filter.
+    #[inline]
+    fn choose<'k>(&mut self, run: &'a FixedRun, key_at: &impl Fn(usize) -> &'k [u8]) -> Result<()> {
+        if let Some(open) = run.only()
+            && let Some(filter) = open.table.resident_filter(&open.resident)?
+        {
+            // As nearly every run that is not the last: what is the same for all keys is looked at once.
+            self.asked.iter().for_each(|asked| filter.prefetch(asked.hash));
+            for asked in &self.asked {
+                if filter.may_contain(asked.hash) && open.answers_for(key_at(asked.index), asked.prefix) {
+                    open.table.prefetch_index(&open.resident, asked.prefix)?;
+                    self.searches.push((*asked, open, None));
+                }
+            }
+            return Ok(());
+        }
+        self.maybe.clear();
+        for asked in &self.asked {
+            if let Some(open) = run.find(key_at(asked.index), asked.prefix) {
+                open.table.prefetch_filter(&open.resident, asked.hash)?;
+                self.maybe.push((*asked, open));
+            }
+        }
+        for (asked, open) in &self.maybe {
+            if open.table.may_contain(&open.resident, asked.hash)? {
+                open.table.prefetch_index(&open.resident, asked.prefix)?;
+                self.searches.push((*asked, open, None));
+            }
+        }
         Ok(())
     }
 

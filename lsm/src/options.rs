@@ -60,6 +60,9 @@ pub struct Tuning {
     /// memory, less replayed after a crash. Default: an eighth of the budget, from 128 KiB to 64 MiB. Leave it, and give more memory instead, unless restarts
     /// must be quicker than that much log is replayed.
     pub write_buffer_bytes: usize,
+    /// How many times more bytes memtables of keyspaces of fixed widths may have than [`Self::write_buffer_bytes`]. More: fewer runs, less merged in total; less:
+    /// less memory, less replayed after a crash. Default: 1, from 2 GiB of budget on 3, from 4 GiB on 4. Leave it.
+    pub fixed_buffer_factor: usize,
     /// Frozen generations that may wait before writers do. More: bursts are taken without a wait, at the cost of so many write buffers of memory; less:
     /// less memory. Default: 2. Leave it.
     pub frozen_max: usize,
@@ -75,8 +78,8 @@ pub struct Tuning {
     /// How many times larger each level is than the one above. More: fewer levels to ask and less space for what was replaced, but each byte is written
     /// more often on its way down; less: less writing, more levels. Default: 10. 6 to 8 for what is mostly written.
     pub level_growth: u64,
-    /// Bytes at which a merge starts its next table. More: fewer files; less: smaller steps of merging, and space that is free sooner. Default: 32 MiB.
-    /// Leave it, but for databases of terabytes (an open table costs a file descriptor).
+    /// Bytes at which a merge starts its next table. More: fewer files; less: smaller steps of merging, space that is free sooner, and a
+    /// little less memory for each that is written. Default: an eighth of the budget, from 4 to 32 MiB. Leave it, but for databases of terabytes (an open table costs a file descriptor).
     pub table_bytes: u64,
     /// Raw bytes of a block in level 0 and 1, at most 16 MiB. Below it is four times that. More: better compression, fewer index entries, faster scans; less:
     /// less read, decoded and cached for one key. Default: 4 KiB. More where scans are most of the work and values are large.
@@ -92,8 +95,12 @@ pub struct Tuning {
     /// compressed.
     pub compression: Option<i32>,
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
-    /// ask; less: the reverse. Default: 8. Leave it.
+    /// ask (a filter each); less: the reverse. Default: 12. 4 where there is little memory beside the filters, and few entries are absent.
     pub tier_runs: usize,
+    /// In keyspaces of fixed widths: what a load in any order ([`Keyspace::bulk`](crate::Keyspace::bulk)) may keep in memory, in bytes, as far as the budget has
+    /// room. More: larger loads are written once instead of twice, and fewer runs are merged; less: more is left to others. Default: five eighths of the
+    /// budget. Leave it.
+    pub bulk_buffer_bytes: usize,
     /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
     /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
@@ -141,17 +148,23 @@ impl Tuning {
         let journal = JournalOptions::default();
         Self {
             write_buffer_bytes,
+            fixed_buffer_factor: match memory_bytes >> 30 {
+                0..2 => 1,
+                2..4 => 3,
+                _ => 4,
+            },
             frozen_max: 2,
             level0_tables: 4,
             level0_tables_slow: 12,
             level1_bytes: 4 * write_buffer_bytes as u64,
             level_growth: 10,
-            table_bytes: 32 << 20,
+            table_bytes: (memory_bytes as u64 / 8).clamp(4 << 20, 32 << 20),
             block_bytes: 4 << 10,
             restart_interval: 16,
             filter_bits_per_key: 10,
             compression: cfg!(feature = "zstd").then_some(1),
-            tier_runs: 8,
+            tier_runs: 12,
+            bulk_buffer_bytes: memory_bytes / 8 * 5,
             merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
             idle_after: Some(Duration::from_secs(10)),
             step_entries: 4096,
@@ -162,6 +175,12 @@ impl Tuning {
                 pad_synced_bytes: journal.pad_synced_bytes,
             },
         }
+    }
+
+    /// What all memtables may take when all that may wait are waiting.
+    pub(crate) fn write_bytes_max(&self, has_fixed: bool) -> usize {
+        let factor = if has_fixed { self.fixed_buffer_factor } else { 1 };
+        self.write_buffer_bytes.saturating_mul(factor).saturating_mul(self.frozen_max.saturating_add(1))
     }
 
     /// How tables of a level are written.
@@ -191,6 +210,7 @@ impl Tuning {
     fn check(&self) -> Result<()> {
         let at_least_one = [
             ("write_buffer_bytes", self.write_buffer_bytes as u64),
+            ("fixed_buffer_factor", self.fixed_buffer_factor as u64),
             ("frozen_max", self.frozen_max as u64),
             ("level0_tables", self.level0_tables as u64),
             ("level1_bytes", self.level1_bytes),
@@ -198,6 +218,7 @@ impl Tuning {
             ("block_bytes", self.block_bytes as u64),
             ("restart_interval", self.restart_interval as u64),
             ("tier_runs", self.tier_runs.saturating_sub(1) as u64),
+            ("bulk_buffer_bytes", self.bulk_buffer_bytes as u64),
             ("merge_threads", self.merge_threads as u64),
             ("step_entries", self.step_entries as u64),
         ];

@@ -23,6 +23,7 @@ pub(crate) struct OutputPlan {
     sequences: (SequenceNumber, SequenceNumber),
     /// Whose the table is, and the epoch that it will have: what it says of itself.
     place: Option<(KeyspaceId, u64)>,
+    has_filter: bool,
 }
 
 impl OutputPlan {
@@ -37,12 +38,17 @@ impl OutputPlan {
         // Rows say their numbers only if a reader stands between: to all others they look the same.
         let has_readers = retention.stripe(sequences.0) != retention.stripe(sequences.1);
         let columns = Columns { sequences: has_readers, kinds: has_deletions };
-        Self { kind, level, sequences, columns, place: None }
+        Self { kind, level, sequences, columns, place: None, has_filter: true }
     }
 
     /// Has the table say for which keyspace it was written, and its epoch: for repair.
     pub(crate) fn of(self, keyspace: KeyspaceId, epoch: u64) -> Self {
         Self { place: Some((keyspace, epoch)), ..self }
+    }
+
+    /// Without a filter: for rows that nobody looks up.
+    pub(crate) fn without_filter(self) -> Self {
+        Self { has_filter: false, ..self }
     }
 
     fn origin(&self, levels: &Levels) -> Option<TableOrigin> {
@@ -54,10 +60,12 @@ impl OutputPlan {
 
     /// Begins a table, in a file of a new number.
     pub(crate) fn create(&self, engine: &Engine) -> Result<(FileNumber, AnyTableWriter)> {
-        let (file, origin) = {
+        let (file, origin, has_failed) = {
             let mut manifest = engine.manifest.lock();
-            (manifest.next_file()?, self.origin(manifest.levels()))
+            (manifest.next_file(), self.origin(manifest.levels()), manifest.has_failed())
         };
+        // Not all who write tables fail the database when they cannot: but where there will be no edits any more, it has failed.
+        let file = file.map_err(|error| if has_failed { engine.fail(error) } else { error })?;
         let path = FileName::Table(file).path(&engine.directory);
         let identity = random_identity()?;
         let tuning = &engine.tuning;
@@ -73,6 +81,7 @@ impl OutputPlan {
                 )?)
             }
             KeyspaceKind::Fixed(widths) => {
+                let filter_bits = if self.has_filter { tuning.fixed_filter_bits(self.level) } else { 0 };
                 let mut writer = FixedWriter::create(
                     &engine.fs,
                     &path,
@@ -80,7 +89,7 @@ impl OutputPlan {
                     widths,
                     self.columns,
                     self.sequences,
-                    tuning.fixed_filter_bits(self.level),
+                    filter_bits,
                 )?;
                 writer.set_origin(origin);
                 AnyTableWriter::Fixed(writer)

@@ -27,7 +27,7 @@ use crate::forgotten::{Remembered, remember};
 use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::{Access, JournalRecovery, LogReport, RecoveryMode, Verdict, random_identity};
 use crate::key::SequenceNumber;
-use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTree, View};
+use crate::levels::{Change, Edit, KeyspaceRecord, KeyspaceView, Levels, OpenTree, View};
 use crate::manifest::{self, Manifest, ManifestReport, Standing};
 use crate::memtable::Memtable;
 use crate::options::{Options, Tuning};
@@ -324,8 +324,9 @@ fn replay(
     access: Access,
 ) -> Result<(Replayed, Budget)> {
     let levels = &remembered.levels;
-    let write_bytes_max = tuning.write_buffer_bytes.saturating_mul(tuning.frozen_max.saturating_add(1));
-    let budget = Budget::new(options.memory_bytes, write_bytes_max);
+    let is_fixed = |record: &KeyspaceRecord| matches!(record.kind, crate::row::KeyspaceKind::Fixed(_));
+    let has_fixed = levels.keyspaces.values().any(is_fixed);
+    let budget = Budget::new(options.memory_bytes, tuning.write_bytes_max(has_fixed));
     let mut view = View { keyspace_last: levels.keyspace_last, ..View::default() };
     for (id, record) in &levels.keyspaces {
         let tree = OpenTree::new(Arc::clone(&record.tree), |reference| {

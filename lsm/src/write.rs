@@ -27,7 +27,7 @@ use crate::journal::{BatchRecord, Durability, Journal, LogEnd, Start, random_ide
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
 use crate::levels::{Change, Edit, Generation, KeyspaceView, View};
 use crate::memtable::Memtable;
-use crate::options::Background;
+use crate::options::{Background, Tuning};
 use crate::row::Widths;
 
 /// What the commit lock guards.
@@ -54,6 +54,15 @@ const REPLAYED_LOGS_MAX: usize = 8;
 /// Bytes of all active memtables.
 pub(crate) fn active_bytes(view: &View) -> usize {
     view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum()
+}
+
+/// How full the write buffer is, in bytes of it: rows may take more.
+pub(crate) fn buffered_bytes(view: &View, tuning: &Tuning) -> usize {
+    let bytes = |keyspace: &KeyspaceView| match keyspace.active {
+        Memtable::Fixed(_) => keyspace.active.memory_bytes() / tuning.fixed_buffer_factor,
+        Memtable::Sorted(_) => keyspace.active.memory_bytes(),
+    };
+    view.keyspaces.values().map(|keyspace| bytes(keyspace)).sum()
 }
 
 impl Engine {
@@ -168,7 +177,7 @@ impl Engine {
 
     /// Rotates when the memtables are full and there is room for one more generation; whether it did.
     fn make_room(&self, state: &mut CommitState, view: &View) -> Result<bool> {
-        let bytes = active_bytes(view).saturating_add(state.dropped_bytes);
+        let bytes = buffered_bytes(view, &self.tuning).saturating_add(state.dropped_bytes);
         if bytes < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max {
             return Ok(false);
         }

@@ -88,6 +88,15 @@ impl Store for Fjall {
         Ok(ingestion.finish()?)
     }
 
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut ingestion = self.map.start_ingestion()?;
+        while entries(&mut key, &mut value) {
+            ingestion.write(key.as_slice(), value.as_slice())?;
+        }
+        Ok(ingestion.finish()?)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {
         Ok(Box::new(MapReader { map: &self.map }))
     }

@@ -117,6 +117,17 @@ impl Store for Lmdb {
         Ok(env.force_sync()?)
     }
 
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let Opened { env, map } = self.opened()?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut transaction = env.write_txn()?;
+        while entries(&mut key, &mut value) {
+            map.put_with_flags(&mut transaction, PutFlags::APPEND, &key, &value)?;
+        }
+        transaction.commit()?;
+        Ok(env.force_sync()?)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {
         let Opened { env, map } = self.opened()?;
         Ok(Box::new(MapReader { env, map, transaction: Some(env.read_txn()?) }))

@@ -1,16 +1,14 @@
 //! This repository's engine.
 //!
 //! It takes one number, the memory budget, and derives the rest from it; nothing else is set but where a workload asks for a certain write buffer.
-//! Its compression is zstd at level 1 below the first two levels, which is its default.
+//! Its compression is zstd at level 1 below the first two levels, which is its default. Bulk loading is `Keyspace::bulk`, which sorts within the memory budget;
+//! of sorted input `Keyspace::ingest`.
 
 use crate::convert::to_usize;
 use crate::error::{Context as _, Result};
 use crate::store::{
     Configuration, Counts, Direction, Durability, Entries, Operation, Reader, Scan, Store, Visit,
 };
-
-/// Bytes of a batch in bulk loading: large enough that what a commit costs is nothing beside what is in it.
-const BULK_BATCH_BYTES: usize = 1 << 20;
 
 pub(crate) struct Lsm {
     db: lsm::Db,
@@ -63,15 +61,21 @@ impl Store for Lsm {
 
     fn bulk_load(&mut self, entries: &mut Entries<'_>) -> Result<()> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        let mut batch = lsm::Batch::new();
+        let mut bulk = self.map.bulk()?;
         while entries(&mut key, &mut value) {
-            batch.put(&self.map, &key, &value);
-            if batch.encoded_bytes() >= BULK_BATCH_BYTES {
-                self.db.commit(std::mem::take(&mut batch), lsm::Durability::Process)?;
-            }
+            bulk.put(&key, &value)?;
         }
-        self.db.commit(batch, lsm::Durability::Process)?;
-        self.db.compact()?;
+        bulk.finish()?;
+        Ok(())
+    }
+
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut ingest = self.map.ingest()?;
+        while entries(&mut key, &mut value) {
+            ingest.put(&key, &value)?;
+        }
+        ingest.finish()?;
         Ok(())
     }
 

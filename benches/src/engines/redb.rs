@@ -113,6 +113,18 @@ impl Store for Redb {
         Ok(transaction.commit()?)
     }
 
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let transaction = self.db.begin_write()?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            while entries(&mut key, &mut value) {
+                table.insert(key.as_slice(), value.as_slice())?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {
         Ok(Box::new(MapReader { store: self, map: self.open_map()? }))
     }

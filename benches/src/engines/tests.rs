@@ -146,6 +146,28 @@ fn every_engine_loads_in_bulk() {
 }
 
 #[test]
+fn every_engine_loads_what_is_sorted() {
+    for engine in ENGINES.iter().filter(|engine| engine.built) {
+        let (name, directory) = (engine.name, tempfile::tempdir().unwrap());
+        let configuration = configuration(directory.path(), Durability::System);
+        let mut store = open(name, &configuration).unwrap();
+        let model: Model =
+            (0..1000).map(|number| (key(number), format!("value {number}").into_bytes())).collect();
+        let mut entries = model.iter();
+        store
+            .load_sorted(&mut |key_bytes, value| {
+                let Some(next) = entries.next() else { return false };
+                (*key_bytes, *value) = (next.0.clone(), next.1.clone());
+                true
+            })
+            .unwrap();
+        check(name, &*store, &model);
+        store.close().unwrap();
+        check(name, &*open(name, &configuration).unwrap(), &model);
+    }
+}
+
+#[test]
 fn an_engine_that_is_not_there_is_refused_by_name() {
     assert!(find("leveldb").unwrap_err().to_string().contains("leveldb"));
     assert_eq!(find("lsm").unwrap().name, "lsm");

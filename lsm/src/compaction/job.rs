@@ -189,6 +189,8 @@ impl Engine {
                 Ok(begun) => *job = Some(begun),
                 Err(error) => unread = unread.and(Err(error)),
             }
+            // What is merged is kept in memory no longer than the merge needs it.
+            drop(view);
             while job.is_some() {
                 self.check_writable()?;
                 if let Stepped::GivenUp(error) = self.step_job(&mut job)? {
@@ -266,6 +268,7 @@ impl Engine {
             Ok(Progress::Idle) => {
                 self.merge_succeeded(&current.pick.inputs);
                 *job = None;
+                self.settle_resident();
                 Ok(Stepped::Done)
             }
             Err(Fault::Read(error)) => {
@@ -390,7 +393,11 @@ impl Job {
             inputs().map(|table| table.sequence_min).min().unwrap_or(0),
             inputs().map(|table| table.sequence_max).max().unwrap_or(0),
         );
-        let has_deletions = inputs().any(|table| table.deletions > 0);
+        // Where nothing lies deeper, and nobody reads between, no deletion stays.
+        let is_last = older.is_empty()
+            && retention.stripe(sequences.1) == 0
+            && !is_deeper(&tables, output_level, &KeyRange::all());
+        let has_deletions = !is_last && inputs().any(|table| table.deletions > 0);
         let plan = OutputPlan::new(keyspace.kind, output_level, sequences, has_deletions, &retention)
             .of(id, pick.epoch());
         let (input, rows) = match keyspace.kind {

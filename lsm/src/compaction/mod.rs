@@ -9,7 +9,7 @@ mod input;
 pub(crate) mod job;
 pub mod pace;
 pub mod pick;
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod tiered;
 
 pub(crate) use avoid::Avoided;

@@ -2,8 +2,9 @@
 //!
 //! Level 0 holds runs, the newest first: what was flushed, and what was merged of it. Level 1 holds the last run, which is the oldest. (A run is one table, or
 //! several with disjoint bounds: in level 0 those of one epoch.) Random keys leave no garbage, so merging them pays only by there being fewer runs to ask: runs of
-//! about one size are merged when there are [`Tuning::tier_runs`] of them, and all is merged into the last run when what is above has grown as large. So an
-//! entry is written about once for each time that the number of entries grew by that factor.
+//! about one size are merged when there are [`Tuning::tier_runs`] of them, and all is merged into the last run when what is above has grown twice as large. So an
+//! entry is written about once for each time that the number of entries grew by that factor; and what is overwritten or deleted takes at most twice the space
+//! of what is there.
 //!
 //! A run that cannot be read keeps itself and its neighbours out of merges that would need it.
 
@@ -19,6 +20,9 @@ const RUNS_PART_MAX: usize = 2;
 
 /// How many times larger the largest of several runs may be than the smallest, to count as of one size.
 const SIZE_RATIO: u64 = 3;
+
+/// How many times larger than the last run what is above it may become: all of that might be garbage, and mostly nothing of it is.
+const ABOVE_MAX: u64 = 2;
 
 /// A run of level 0.
 struct Run<'a> {
@@ -45,7 +49,11 @@ pub(crate) fn pick(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) ->
     let last = tree.level_bytes(1);
     let is_clean =
         !runs.iter().any(|run| run.is_avoided) && !tree.level(1).iter().any(|table| avoided(table.file));
-    if is_clean && last > 0 && above >= last && runs.len() >= tuning.tier_runs.min(4) {
+    if is_clean
+        && last > 0
+        && above >= last.saturating_mul(ABOVE_MAX)
+        && runs.len() >= tuning.tier_runs.min(4)
+    {
         return Some(with_last(tree, &runs));
     }
     // The oldest first: it is the largest merge, and the one that the others wait for least.
@@ -142,8 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn all_is_merged_when_what_is_above_is_as_large_as_the_last_run() {
-        assert_eq!(picked(&tree(&[500, 400, 90, 10], 1000)), Some((vec![4, 3, 2, 1, 100], 1)));
+    fn all_is_merged_when_what_is_above_is_twice_as_large_as_the_last_run() {
+        assert_eq!(picked(&tree(&[500, 400, 90, 9], 500)), None);
+        assert_eq!(picked(&tree(&[500, 400, 90, 10], 500)), Some((vec![4, 3, 2, 1, 100], 1)));
     }
 
     #[test]
@@ -170,7 +179,7 @@ mod tests {
         let tree = tree(&[10; 9], 1000);
         let pick = pick(&tree, &tuning(), |file| file == 3).unwrap();
         assert_eq!(pick.inputs.iter().map(|(_, table)| table.file).collect::<Vec<_>>(), [7, 6, 5, 4]);
-        let full = self::tree(&[500, 400, 90, 10], 1000);
+        let full = self::tree(&[500, 400, 90, 10], 500);
         assert!(super::pick(&full, &tuning(), |file| file == 100).is_none());
     }
 }

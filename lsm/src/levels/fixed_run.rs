@@ -46,7 +46,7 @@ impl RunTable {
 
     /// Whether a key with this prefix lies in its bounds.
     #[inline]
-    fn answers_for(&self, key: &[u8], prefix: u64) -> bool {
+    pub(crate) fn answers_for(&self, key: &[u8], prefix: u64) -> bool {
         // Strictly between, there is nothing to compare.
         (self.lower < prefix && prefix < self.upper)
             || ((self.lower..=self.upper).contains(&prefix) && self.open.reference.bounds.contains(key))
@@ -65,6 +65,15 @@ impl FixedRun {
     fn new(tables: &[OpenTable]) -> Option<Self> {
         let tables: Vec<RunTable> = tables.iter().map(RunTable::new).collect::<Option<_>>()?;
         Some(Self { lowers: tables.iter().map(|table| table.lower).collect(), tables })
+    }
+
+    /// Its table, if it has one only.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<&RunTable> {
+        match self.tables.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
     }
 
     /// The one table that answers for a key, if there is one.

@@ -52,23 +52,49 @@ impl OpenTable {
         Self { reference, table, tombstones, resident: Resident::default() }
     }
 
-    /// The same table, with as much of it resident as the budget has room for: first what was so before.
-    fn settled(mut self, before: Option<&Resident>, budget: &Budget) -> Self {
-        let AnyTable::Fixed(table) = &self.table else { return self };
-        let mut resident = before.cloned().unwrap_or_default();
-        if resident.meta.is_none() && budget.has_room(table.meta_bytes()) {
-            resident.meta = Some(table.new_meta(budget.resident()));
+    /// Bytes of memory that its index and filter would take, where they are not resident.
+    fn meta_missing(&self) -> usize {
+        match (&self.table, &self.resident.meta) {
+            (AnyTable::Fixed(table), None) => table.meta_bytes(),
+            _ => 0,
         }
-        if resident.meta.is_some() && resident.rows.is_none() && budget.has_room(table.rows_bytes()) {
-            resident.rows = table.new_region(budget.resident());
+    }
+
+    /// Bytes of memory that its rows would take, where they are not resident and index and filter are.
+    fn rows_missing(&self) -> usize {
+        match (&self.table, &self.resident) {
+            (AnyTable::Fixed(table), Resident { meta: Some(_), rows: None }) => table.rows_bytes(),
+            _ => 0,
         }
-        self.resident = resident;
-        self
+    }
+
+    /// Makes index and filter resident, if the budget has room for them.
+    fn settle_meta(&mut self, budget: &Budget) {
+        if let AnyTable::Fixed(table) = &self.table
+            && self.resident.meta.is_none()
+            && budget.has_room(table.meta_bytes())
+        {
+            self.resident.meta = Some(table.new_meta(budget.resident()));
+        }
+    }
+
+    /// Makes rows resident, if the budget has room for them.
+    fn settle_rows(&mut self, budget: &Budget) {
+        if let AnyTable::Fixed(table) = &self.table
+            && self.rows_missing() > 0
+            && budget.has_room(table.rows_bytes())
+        {
+            self.resident.rows = table.new_region(budget.resident());
+        }
     }
 
     /// Loads what is to be resident. What cannot be read is an error for whoever asks for it.
     pub(crate) fn preload(&self) {
-        if let (AnyTable::Fixed(table), Some(region)) = (&self.table, &self.resident.rows) {
+        let AnyTable::Fixed(table) = &self.table else { return };
+        if let Some(meta) = &self.resident.meta {
+            let _ = table.load_meta(meta);
+        }
+        if let Some(region) = &self.resident.rows {
             let _ = table.load_all(region);
         }
     }
@@ -116,20 +142,62 @@ impl OpenTree {
         Ok(Self { tree, levels, runs })
     }
 
-    /// The same tables; what was resident of them `before` is so again, and what the budget has room for besides.
+    /// The same tables; what was resident of them `before` is so again, and what the budget has room for besides: indexes and filters first, each of which saves
+    /// more reads than its own bytes of rows do. For those rows make room that were resident; when whoever reads them now is done.
     pub(crate) fn settled(mut self, before: &Self, budget: &Budget) -> Self {
         if self.runs.is_empty() {
             return self;
         }
-        for tables in &mut self.levels {
-            let settled = tables.iter().map(|open| {
-                let known = before.tables().find(|known| known.reference.file == open.reference.file);
-                open.clone().settled(known.map(|known| &known.resident), budget)
-            });
-            *tables = settled.collect();
+        let mut open: Vec<Vec<OpenTable>> = self.levels.iter().map(|tables| tables.to_vec()).collect();
+        for open in open.iter_mut().flatten() {
+            let known = before.tables().find(|known| known.reference.file == open.reference.file);
+            open.resident = known.map(|known| known.resident.clone()).unwrap_or_default();
+        }
+        let missing: usize = open.iter().flatten().map(OpenTable::meta_missing).sum();
+        let mut wanting = missing.saturating_sub(budget.room());
+        for open in open.iter_mut().rev().flatten().filter(|open| open.resident.rows.is_some()) {
+            if wanting == 0 {
+                break;
+            }
+            open.resident.rows = None;
+            wanting = wanting.saturating_sub(open.rows_missing());
+        }
+        open.iter_mut().flatten().for_each(|open| open.settle_meta(budget));
+        if open.iter().flatten().all(|open| open.resident.meta.is_some()) {
+            open.iter_mut().flatten().for_each(|open| open.settle_rows(budget));
+        }
+        for (tables, open) in self.levels.iter_mut().zip(open) {
+            *tables = open.into();
         }
         self.runs = FixedRun::all(&self.levels);
         self
+    }
+
+    /// Whether the budget has room for more of them than is resident.
+    pub(crate) fn may_gain(&self, budget: &Budget) -> bool {
+        let has_meta = self.tables().all(|open| open.meta_missing() == 0);
+        self.tables().any(|open| match (open.meta_missing(), open.rows_missing()) {
+            (0, 0) => false,
+            (0, rows) => has_meta && budget.has_room(rows),
+            (meta, _) => budget.has_room(meta),
+        })
+    }
+
+    /// The same tables with more of them resident, where the budget has room for more by now; and those of which more is so now.
+    pub(crate) fn with_more_resident(&self, budget: &Budget) -> Option<(Self, Vec<FileNumber>)> {
+        if !self.may_gain(budget) {
+            return None;
+        }
+        let same =
+            Self { tree: Arc::clone(&self.tree), levels: self.levels.clone(), runs: self.runs.clone() };
+        let settled = same.settled(self, budget);
+        let has_gained = |(open, before): &(&OpenTable, &OpenTable)| {
+            let (now, then) = (&open.resident, &before.resident);
+            now.meta.is_some() != then.meta.is_some() || (now.rows.is_some() && then.rows.is_none())
+        };
+        let gained = settled.tables().zip(self.tables()).filter(has_gained);
+        let gained = gained.map(|(open, _)| open.reference.file).collect();
+        Some((settled, gained))
     }
 
     /// The runs of rows, from the newest to the oldest.

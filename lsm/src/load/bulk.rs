@@ -2,115 +2,38 @@
 
 use std::sync::Arc;
 
-use super::{Ingest, Loading};
+use super::Loading;
+use super::entries::Entries;
+use super::rows::Rows;
 use crate::batch::KeyspaceId;
-use crate::charge::Charge;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::filename::FileNumber;
-use crate::flush::open_table;
-use crate::iter::InternalIterator;
-use crate::key::{Kind, SequenceNumber, split, trailer};
-use crate::levels::{OpenTable, RunIter, TableReference};
-use crate::merge::MergingIterator;
-use crate::range::KeyRange;
-use crate::row::prefix;
-use crate::table::{ReadMode, TableSummary};
-
-/// What an entry takes beside its bytes.
-const ENTRY_BYTES: usize = size_of::<Place>();
-
-/// Where an entry lies in the buffer.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    prefix: u64,
-    start: usize,
-    key_bytes: u32,
-    value_bytes: u32,
-}
-
-/// Entries in the order they came.
-#[derive(Debug)]
-struct Buffer {
-    bytes: Vec<u8>,
-    places: Vec<Place>,
-    charge: Arc<Charge>,
-    charged: usize,
-}
-
-impl Buffer {
-    /// What it takes.
-    fn bytes(&self) -> usize {
-        self.bytes.len() + self.places.len() * ENTRY_BYTES
-    }
-
-    fn add(&mut self, key: &[u8], value: &[u8]) {
-        let lengths = (u32::try_from(key.len()), u32::try_from(value.len()));
-        let (Ok(key_bytes), Ok(value_bytes)) = lengths else {
-            debug_assert!(false, "lengths were checked");
-            return;
-        };
-        self.places.push(Place { prefix: prefix(key), start: self.bytes.len(), key_bytes, value_bytes });
-        self.bytes.extend_from_slice(key);
-        self.bytes.extend_from_slice(value);
-        let now = self.bytes.capacity() + self.places.capacity() * ENTRY_BYTES;
-        if now > self.charged {
-            self.charge.add(now - self.charged);
-            self.charged = now;
-        }
-    }
-
-    /// Gives the entries to `use_entry`, sorted, of each key the last, and is empty then.
-    fn drain(&mut self, mut use_entry: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        let bytes = &self.bytes;
-        let key = |place: &Place| {
-            bytes.get(place.start..place.start + place.key_bytes as usize).unwrap_or_default()
-        };
-        // Later entries stand further behind.
-        self.places.sort_unstable_by(|a, b| {
-            a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(key(b))).then_with(|| b.start.cmp(&a.start))
-        });
-        let mut last: Option<&[u8]> = None;
-        for place in &self.places {
-            let key = key(place);
-            if last != Some(key) {
-                let value_at = place.start + place.key_bytes as usize;
-                use_entry(
-                    key,
-                    bytes.get(value_at..value_at + place.value_bytes as usize).unwrap_or_default(),
-                )?;
-                last = Some(key);
-            }
-        }
-        self.places.clear();
-        self.bytes.clear();
-        Ok(())
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.charge.subtract(self.charged);
-    }
-}
+use crate::key::SequenceNumber;
+use crate::row::KeyspaceKind;
 
 /// Loads entries in any order into a keyspace ([`Keyspace::bulk`](crate::Keyspace::bulk)); of several with one key the last holds. Nothing is seen of them
 /// before [`Bulk::finish`]; dropped before, nothing was ever there. Until then nobody else writes to the keyspace.
 #[derive(Debug)]
 pub struct Bulk {
-    loading: Loading,
+    // Before the right to load is given back, its memory is.
     buffer: Buffer,
-    buffer_bytes_max: usize,
-    /// Sorted tables, the oldest first.
-    spilled: Vec<(FileNumber, TableSummary)>,
+    loading: Loading,
+}
+
+#[derive(Debug)]
+enum Buffer {
+    Entries(Entries),
+    Rows(Rows),
 }
 
 impl Bulk {
     pub(crate) fn begin(engine: &Arc<Engine>, id: KeyspaceId, name: &Arc<str>) -> Result<Self> {
         let loading = Loading::begin(engine, id, name)?;
-        let charge = Arc::clone(engine.budget.memtables());
-        let buffer = Buffer { bytes: Vec::new(), places: Vec::new(), charge, charged: 0 };
-        Ok(Self { loading, buffer, buffer_bytes_max: engine.tuning.write_buffer_bytes, spilled: Vec::new() })
+        let buffer = match loading.kind {
+            KeyspaceKind::Sorted => Buffer::Entries(Entries::new(&loading)),
+            KeyspaceKind::Fixed(widths) => Buffer::Rows(Rows::new(&loading, widths)),
+        };
+        Ok(Self { buffer, loading })
     }
 
     /// Adds an entry.
@@ -120,58 +43,20 @@ impl Bulk {
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         self.loading.check(key, value)?;
-        let own = key.len() + value.len() + ENTRY_BYTES;
-        if self.buffer.bytes() > 0 && self.buffer.bytes() + own > self.buffer_bytes_max {
-            self.spill()?;
+        match &mut self.buffer {
+            Buffer::Entries(entries) => entries.put(&mut self.loading, key, value),
+            Buffer::Rows(rows) => rows.put(&mut self.loading, key, value),
         }
-        self.buffer.add(key, value);
-        Ok(())
-    }
-
-    /// Writes the buffer to a table that is merged later.
-    fn spill(&mut self) -> Result<()> {
-        let (file, mut writer) = self.loading.plan().create(self.loading.engine())?;
-        self.loading.began(file);
-        let trailer = trailer(self.loading.sequence(), Kind::Put);
-        let mut internal = Vec::new();
-        self.buffer.drain(|key, value| {
-            internal.clear();
-            internal.extend_from_slice(key);
-            internal.extend_from_slice(&trailer);
-            writer.add(&internal, value)
-        })?;
-        self.spilled.push((file, writer.finish()?));
-        Ok(())
     }
 
     /// Shows all of them at once, durably. Returns the sequence number from which on they are seen.
     ///
     /// # Errors
     /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of reading and writing.
-    pub fn finish(mut self) -> Result<SequenceNumber> {
-        if !self.spilled.is_empty() && self.buffer.bytes() > 0 {
-            self.spill()?;
+    pub fn finish(self) -> Result<SequenceNumber> {
+        match self.buffer {
+            Buffer::Entries(entries) => entries.finish(self.loading),
+            Buffer::Rows(rows) => rows.finish(self.loading),
         }
-        let Self { loading, mut buffer, spilled, .. } = self;
-        let mut sources = Vec::new();
-        // The newest first: of equal keys, that of the first source comes first.
-        for (file, summary) in spilled.iter().rev() {
-            let table = open_table(loading.engine(), *file, loading.kind, summary)?;
-            let reference = Arc::new(TableReference::whole(*file, summary, 0));
-            let run: Arc<[OpenTable]> = Arc::from([OpenTable::new(reference, table)]);
-            sources.push(RunIter::new(run, ReadMode::Bypass, KeyRange::all()));
-        }
-        let mut ingest = Ingest::with(loading);
-        buffer.drain(|key, value| ingest.put(key, value))?;
-        let mut merge = MergingIterator::new(sources);
-        merge.seek_to_first()?;
-        while merge.valid() {
-            let (user, _) = split(merge.key())?;
-            if ingest.last_key() != Some(user) {
-                ingest.put(user, merge.value())?;
-            }
-            merge.next()?;
-        }
-        ingest.finish()
     }
 }

@@ -5,7 +5,10 @@
 //! overtakes the journal); then one edit names his tables. A crash before that leaves files that nobody names, which the next opening removes.
 
 mod bulk;
+mod dealt;
+mod entries;
 mod ingest;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -218,6 +221,8 @@ impl Loading {
         }
         let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
         self.files.retain(|file| !named.contains(file));
+        engine.preload(|file| named.contains(&file));
+        engine.settle_resident();
         engine.notify();
         engine.events.deliver();
         Ok(shown)
@@ -242,6 +247,7 @@ impl Drop for Loading {
         self.engine.loads.lock().running.remove(&self.id);
         self.engine.add_obsolete(self.files.drain(..).map(FileName::Table));
         self.engine.remove_obsolete();
+        self.engine.share_memory();
     }
 }
 

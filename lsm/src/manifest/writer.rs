@@ -108,6 +108,11 @@ impl Manifest {
         Ok(number)
     }
 
+    /// Whether an edit could not be written: then no other will be.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Makes an edit durable. When it returns, the state is the new one.
     ///
     /// # Errors

@@ -276,4 +276,15 @@ impl AnyTableWriter {
     pub(crate) fn finish(self) -> Result<TableSummary> {
         delegate!(self, writer => writer.finish())
     }
+
+    /// As [`Self::finish`], for a table that no edit will name: rows need not be durable then.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn finish_temporary(self) -> Result<TableSummary> {
+        match self {
+            Self::Sorted(writer) => writer.finish(),
+            Self::Fixed(writer) => writer.finish_temporary(),
+        }
+    }
 }

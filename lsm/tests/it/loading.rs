@@ -3,17 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lsm::fs::{CrashPolicy, FileSystem, MemFs};
-use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions};
+use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
+use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Tuning};
+use proptest::prelude::*;
 
 use crate::support::{Random, tiny};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn open_on(fs: &MemFs) -> Db {
-    let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    open_with(Arc::new(fs.clone()), tiny(4000)).unwrap()
+}
+
+fn open_with(fs: Arc<dyn FileSystem>, tuning: Tuning) -> lsm::Result<Db> {
     let builder = Db::builder("/db").file_system(fs).background(Background::Manual).memory_bytes(1 << 20);
-    builder.tuning(tiny(4000)).open().unwrap()
+    builder.tuning(tuning).open()
+}
+
+/// A buffer of a few rows, so that there are many runs; tables that hold more.
+fn spilling() -> Tuning {
+    let mut tuning = tiny(600);
+    tuning.table_bytes = 10_000;
+    tuning
 }
 
 fn both(db: &Db) -> [Keyspace; 2] {
@@ -217,5 +228,171 @@ fn a_crash_leaves_all_of_it_or_nothing() {
             );
             check(&db);
         }
+    }
+}
+
+#[test]
+fn a_crash_leaves_all_of_a_load_in_many_runs_or_nothing() {
+    let mem = MemFs::new();
+    let db = open_with(Arc::new(mem.clone()), spilling()).unwrap();
+    let [_, rows] = both(&db);
+    for (key, value) in entries(3, 50) {
+        rows.put(&key, &value).unwrap();
+    }
+    db.flush().unwrap();
+    mem.record_snapshots();
+    let before = shown(&rows);
+    let mut after = before.clone();
+    let mut bulk = rows.bulk().unwrap();
+    for (number, (key, value)) in entries(8, 400).into_iter().enumerate() {
+        // Some of them again, and some that were there.
+        let key = match number % 5 {
+            1 => after.keys().nth(number % after.len()).unwrap().clone(),
+            _ => key,
+        };
+        bulk.put(&key, &value).unwrap();
+        after.insert(key, value);
+    }
+    bulk.finish().unwrap();
+    let done = mem.calls();
+    assert!(shown(&rows) == after);
+    let snapshots = mem.take_snapshots();
+    assert!(snapshots.len() > 50, "there were runs: {}", snapshots.len());
+    for (number, snapshot) in snapshots.into_iter().enumerate() {
+        for policy in CrashPolicy::ALL {
+            let fs = snapshot.fs.crash(policy, number as u64);
+            let db = open_with(Arc::new(fs), spilling()).unwrap();
+            let found = shown(&both(&db)[1]);
+            let is_new = found == after;
+            assert!(is_new || found == before, "{policy:?}, after {}", snapshot.call);
+            assert!(is_new || snapshot.call.number < done, "{policy:?}, after {}", snapshot.call);
+            check(&db);
+        }
+    }
+}
+
+#[test]
+fn a_load_in_which_anything_fails_shows_nothing_and_the_next_one_all() {
+    let mut fired = BTreeMap::new();
+    for call in [
+        FaultCall::Create,
+        FaultCall::Open,
+        FaultCall::Read,
+        FaultCall::Write,
+        FaultCall::Sync,
+        FaultCall::SyncDir,
+    ] {
+        for nth in 1..200 {
+            let mem = MemFs::new();
+            let faulty = FaultFs::new(Arc::new(mem.clone()));
+            let db = open_with(Arc::new(faulty.clone()), spilling()).unwrap();
+            let [_, rows] = both(&db);
+            rows.put(b"\0\0before", b"here").unwrap();
+            db.flush().unwrap();
+            let load = |rows: &Keyspace| -> lsm::Result<()> {
+                let mut bulk = rows.bulk()?;
+                for (key, value) in entries(8, 150) {
+                    bulk.put(&key, &value)?;
+                }
+                bulk.finish().map(|_| ())
+            };
+            faulty.inject(Fault::once(call, nth, FaultEffect::Error));
+            let loaded = load(&rows);
+            let has_fired = faulty.fired() > 0;
+            faulty.clear();
+            if has_fired {
+                *fired.entry(call).or_insert(0) += 1;
+            }
+            let found = shown(&rows).len();
+            if loaded.is_ok() {
+                assert_eq!(found, 151, "{call:?} {nth}");
+            } else {
+                assert!(has_fired && found == 1, "{call:?} {nth}: {found}");
+                if db.stats().failure.is_some() {
+                    db.reopen().unwrap();
+                }
+                assert_eq!(shown(&rows).len(), 1);
+                load(&rows).unwrap();
+                assert_eq!(shown(&rows).len(), 151, "{call:?} {nth}");
+            }
+            check(&db);
+            drop(rows);
+            db.close().unwrap();
+            let db = open_with(Arc::new(mem.crash(CrashPolicy::SyncedOnly, nth)), spilling()).unwrap();
+            assert_eq!(shown(&both(&db)[1]).len(), 151);
+            check(&db);
+            if !has_fired {
+                break;
+            }
+        }
+    }
+    assert!(fired.len() >= 5 && fired.values().all(|count| *count < 199), "{fired:?}");
+}
+
+#[test]
+fn what_a_load_keeps_in_memory_is_the_caches_and_comes_back() {
+    let mem = MemFs::new();
+    let builder = Db::builder("/db").file_system(Arc::new(mem.clone())).background(Background::Manual);
+    let db = builder.memory_bytes(16 << 20).open().unwrap();
+    let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 56).unwrap()).unwrap();
+    let before = db.stats().cache_capacity_bytes;
+    let mut random = Random(4);
+    let mut bulk = rows.bulk().unwrap();
+    let mut least = before;
+    for _ in 0..300_000 {
+        bulk.put(random.next().to_be_bytes(), [7; 56]).unwrap();
+        least = least.min(db.stats().cache_capacity_bytes);
+    }
+    assert!(least < 4 << 20 && before > 8 << 20, "the cache is smaller meanwhile: {least} of {before}");
+    bulk.finish().unwrap();
+    assert_eq!(rows.iter().count(), 300_000);
+    drop(db.snapshot());
+    let stats = db.stats();
+    assert!(stats.cache_capacity_bytes >= 2 << 20);
+    let bulk = rows.bulk().unwrap();
+    drop(bulk);
+    assert_eq!(db.stats().cache_capacity_bytes, stats.cache_capacity_bytes);
+    check(&db);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_load_is_a_map(
+        there in proptest::collection::vec((0u16..300, any::<u32>()), 0..100),
+        loads in proptest::collection::vec(proptest::collection::vec((0u16..300, any::<u32>()), 0..400), 1..3),
+        buffer_bytes in 1usize..4000,
+        shift in 0u32..64,
+    ) {
+        let mut tuning = tiny(4000);
+        tuning.bulk_buffer_bytes = buffer_bytes;
+        let mem = MemFs::new();
+        let db = open_with(Arc::new(mem.clone()), tuning.clone()).unwrap();
+        let [_, rows] = both(&db);
+        // Few keys, spread over everything or crowded.
+        let key = |number: u16| (u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift).to_be_bytes();
+        let mut model = Map::new();
+        for (number, value) in there {
+            rows.put(key(number), value.to_le_bytes()).unwrap();
+            model.insert(key(number).to_vec(), value.to_le_bytes().to_vec());
+        }
+        for load in loads {
+            let mut bulk = rows.bulk().unwrap();
+            for (number, value) in &load {
+                bulk.put(key(*number), value.to_le_bytes()).unwrap();
+            }
+            bulk.finish().unwrap();
+            model.extend(load.iter().map(|(number, value)| (key(*number).to_vec(), value.to_le_bytes().to_vec())));
+            prop_assert_eq!(&shown(&rows), &model);
+            let one = model.iter().nth(model.len() / 2).map(|(key, value)| (key.clone(), value.clone()));
+            if let Some((key, value)) = one {
+                prop_assert_eq!(rows.get(&key).unwrap().unwrap().to_vec(), value);
+            }
+        }
+        check(&db);
+        drop(rows);
+        db.close().unwrap();
+        let db = open_with(Arc::new(mem), tuning).unwrap();
+        prop_assert_eq!(&shown(&both(&db)[1]), &model);
     }
 }

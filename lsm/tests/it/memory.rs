@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use lsm::fs::MemFs;
+use lsm::fs::{FaultCall, FaultFs, MemFs};
 use lsm::{Background, Db, KeyspaceOptions};
+
+use crate::support::Random;
 
 #[test]
 fn what_a_snapshot_keeps_in_memory_is_charged() {
@@ -44,4 +46,40 @@ fn what_a_snapshot_keeps_in_memory_is_charged() {
     assert_eq!(after.memtable_bytes, 0);
     assert!(after.open_table_bytes < kept.open_table_bytes, "{after:?}");
     assert!(after.cache_capacity_bytes > kept.cache_capacity_bytes + 300_000, "{after:?}");
+}
+
+#[test]
+fn filters_come_before_rows_and_back_when_what_was_merged_is_gone() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
+    // Room for the filters of all rows once and not twice, and for few of the rows.
+    let db = builder.memory_bytes(2 << 20).open().unwrap();
+    let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap();
+    let reads_each = |lookups: u32, absent: bool| {
+        let mut random = Random(3);
+        let before = fs.calls(FaultCall::Read);
+        for _ in 0..lookups {
+            let mut key = random.next().to_be_bytes();
+            key[7] = u8::from(absent);
+            assert_eq!(rows.contains(key).unwrap(), !absent);
+        }
+        f64::from(u32::try_from(fs.calls(FaultCall::Read) - before).unwrap()) / f64::from(lookups)
+    };
+    for round in 0..2 {
+        let mut random = Random(3);
+        let mut bulk = rows.bulk().unwrap();
+        for _ in 0..400_000 {
+            let mut key = random.next().to_be_bytes();
+            key[7] = 0;
+            bulk.put(key, [round; 8]).unwrap();
+        }
+        bulk.finish().unwrap();
+        rows.put([1; 8], [0; 8]).unwrap();
+        db.compact().unwrap();
+        // What is in memory is read when it is needed first.
+        reads_each(1000, true);
+        let absent = reads_each(4000, true);
+        let present = reads_each(4000, false);
+        assert!(absent <= 0.05 && present <= 1.05, "round {round}: {absent} {present}");
+    }
 }

@@ -128,6 +128,7 @@ pub(crate) fn tiny(write_buffer_bytes: usize) -> Tuning {
     tuning.block_bytes = 64;
     tuning.restart_interval = 2;
     tuning.tier_runs = 3;
+    tuning.bulk_buffer_bytes = write_buffer_bytes;
     tuning.merge_threads = 2;
     tuning.step_entries = 5;
     tuning.manifest_bytes = 2000;

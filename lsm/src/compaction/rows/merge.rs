@@ -20,14 +20,16 @@ struct RunRows {
     range: KeyRange,
     /// The table that comes after the current one.
     next_table: usize,
+    /// Blocks that it reads at once.
+    ahead_blocks: usize,
     current: Option<RowCursor>,
     /// What the current table's rows must be numbered.
     sequences: (SequenceNumber, SequenceNumber),
 }
 
 impl RunRows {
-    fn new(tables: Arc<[OpenTable]>, range: KeyRange) -> Result<Self> {
-        let mut run = Self { tables, range, next_table: 0, current: None, sequences: (0, 0) };
+    fn new(tables: Arc<[OpenTable]>, range: KeyRange, ahead_blocks: usize) -> Result<Self> {
+        let mut run = Self { tables, range, next_table: 0, ahead_blocks, current: None, sequences: (0, 0) };
         run.open_next()?;
         Ok(run)
     }
@@ -42,7 +44,8 @@ impl RunRows {
                 return Err(Error::corruption("a table of a keyspace with fixed widths has no rows")
                     .at(open.table.path()));
             };
-            let mut rows = RowCursor::new(Arc::clone(table), open.resident.clone(), ReadMode::Bypass, bounds);
+            let rows = RowCursor::new(Arc::clone(table), open.resident.clone(), ReadMode::Bypass, bounds);
+            let mut rows = rows.with_ahead(self.ahead_blocks);
             rows.seek_to_first()?;
             if rows.valid() {
                 self.sequences = (open.reference.sequence_min, open.reference.sequence_max);
@@ -68,14 +71,14 @@ pub(super) struct RowMerge {
 }
 
 impl RowMerge {
-    /// A stream over the rows of runs, the newest first, that lie in `range`; it stands on its first row.
+    /// A stream over the rows of runs, the newest first, that lie in `range`; it stands on its first row. Of each run it reads so many blocks at once.
     ///
     /// # Errors
     /// Io or Corruption, naming the table.
-    pub(super) fn new(runs: &[Arc<[OpenTable]>], range: &KeyRange) -> Result<Self> {
+    pub(super) fn new(runs: &[Arc<[OpenTable]>], range: &KeyRange, ahead_blocks: usize) -> Result<Self> {
         let runs: Vec<RunRows> = runs
             .iter()
-            .map(|tables| RunRows::new(Arc::clone(tables), range.clone()))
+            .map(|tables| RunRows::new(Arc::clone(tables), range.clone(), ahead_blocks))
             .collect::<Result<_>>()?;
         let mut merge = Self { prefixes: vec![u64::MAX; runs.len()], runs, winner: None, key: Vec::new() };
         for run in 0..merge.runs.len() {

@@ -16,6 +16,7 @@ use crate::levels::OpenTable;
 use crate::options::Tuning;
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
+use crate::table::fixed::AHEAD_BLOCKS;
 use crate::table::{AnyTable, AnyTableWriter, TableSummary};
 use merge::RowMerge;
 
@@ -24,6 +25,11 @@ const RANGES_EACH: usize = 4;
 
 /// Rows that a range handles in a step, in multiples of what a step of other merges does: they are cheap.
 const STEP_FACTOR: usize = 8;
+
+/// What all cursors of a merge together read ahead, in bytes, however many runs there are and however many threads merge them: at most this, and no more than
+/// this part of a write buffer, so that it is little beside the budget.
+const AHEAD_BYTES_MAX: usize = 8 << 20;
+const AHEAD_PART: usize = 4;
 
 /// What a range came to.
 #[derive(Debug)]
@@ -46,48 +52,56 @@ struct Working {
 struct Range {
     bounds: KeyRange,
     state: State,
+    /// The files that were begun.
+    begun: Vec<FileNumber>,
     done: Vec<(FileNumber, TableSummary)>,
 }
 
 /// What made a merge end: reading, which harms nobody else, or writing.
 #[derive(Debug)]
-pub(super) enum RowsFault {
+pub(crate) enum RowsFault {
     Read(Error),
     Write(Error),
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct RowsWork {
+pub(crate) struct RowsWork {
     runs: Vec<Arc<[OpenTable]>>,
     plan: OutputPlan,
     retention: Retention,
+    ahead_blocks: usize,
     ranges: Vec<Range>,
 }
 
 impl RowsWork {
     /// The merge of runs, the newest first.
-    pub(super) fn new(
+    pub(crate) fn new(
         runs: Vec<Arc<[OpenTable]>>,
         plan: OutputPlan,
         retention: Retention,
         tuning: &Tuning,
     ) -> Self {
         let bounds = cut(&runs, tuning.merge_threads.saturating_mul(RANGES_EACH), tuning.table_bytes);
-        let ranges =
-            bounds.into_iter().map(|bounds| Range { bounds, state: State::Waiting, done: Vec::new() });
-        Self { ranges: ranges.collect(), runs, plan, retention }
+        let ranges = bounds.into_iter().map(|bounds| Range {
+            bounds,
+            state: State::Waiting,
+            begun: Vec::new(),
+            done: Vec::new(),
+        });
+        let block_bytes = runs.iter().flat_map(|run| run.iter()).map(|open| match &open.table {
+            AnyTable::Fixed(table) => table.block_bytes(),
+            AnyTable::Sorted(_) => 0,
+        });
+        let ahead_bytes = (tuning.write_buffer_bytes / AHEAD_PART).min(AHEAD_BYTES_MAX);
+        let each = ahead_bytes / runs.len().saturating_mul(tuning.merge_threads).max(1);
+        let ahead_blocks = (each / block_bytes.max().unwrap_or(0).max(1)).clamp(1, AHEAD_BLOCKS);
+        Self { ranges: ranges.collect(), runs, plan, retention, ahead_blocks }
     }
 
     /// The files that were begun.
-    pub(super) fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
-        self.ranges.iter().flat_map(|range| {
-            let open = match &range.state {
-                State::Working(working) => working.output.as_ref().map(|(file, _)| *file),
-                _ => None,
-            };
-            range.done.iter().map(|(file, _)| *file).chain(open)
-        })
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
+        self.ranges.iter().flat_map(|range| range.begun.iter().copied())
     }
 
     /// Goes on with as many ranges as processors may take part. `is_base` says of a key whether nothing of it lies deeper. Returns all tables once they are
@@ -95,14 +109,14 @@ impl RowsWork {
     ///
     /// # Errors
     /// Of reading, after which the merge is to be given up, and of writing.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         engine: &Engine,
         processors: usize,
         is_base: &(impl Fn(&[u8]) -> bool + Sync),
     ) -> Result<Option<Vec<(FileNumber, TableSummary)>>, RowsFault> {
-        let (runs, plan, retention) = (&self.runs, &self.plan, &self.retention);
-        let step = |range: &mut Range| range.step(engine, runs, plan, retention, is_base);
+        let (runs, plan, retention, ahead) = (&self.runs, &self.plan, &self.retention, self.ahead_blocks);
+        let step = |range: &mut Range| range.step(engine, (runs, ahead), plan, retention, is_base);
         let open = self.ranges.iter_mut().filter(|range| !matches!(range.state, State::Done));
         let mut now: Vec<&mut Range> = open.take(processors.max(1)).collect();
         match now.as_mut_slice() {
@@ -134,13 +148,13 @@ impl Range {
     fn step(
         &mut self,
         engine: &Engine,
-        runs: &[Arc<[OpenTable]>],
+        (runs, ahead_blocks): (&[Arc<[OpenTable]>], usize),
         plan: &OutputPlan,
         retention: &Retention,
         is_base: &impl Fn(&[u8]) -> bool,
     ) -> Result<(), RowsFault> {
         if matches!(self.state, State::Waiting) {
-            let merge = RowMerge::new(runs, &self.bounds).map_err(RowsFault::Read)?;
+            let merge = RowMerge::new(runs, &self.bounds, ahead_blocks).map_err(RowsFault::Read)?;
             self.state = State::Working(Box::new(Working { merge, output: None, last: None }));
         }
         let State::Working(working) = &mut self.state else { return Ok(()) };
@@ -153,7 +167,7 @@ impl Range {
                 break;
             }
             if working.keeps(retention, is_base) {
-                let full = working.write(engine, plan).map_err(RowsFault::Write)?;
+                let full = working.write(engine, plan, &mut self.begun).map_err(RowsFault::Write)?;
                 self.done.extend(full);
             }
             working.merge.next().map_err(RowsFault::Read)?;
@@ -185,9 +199,14 @@ impl Working {
         merge.kind() != Kind::Delete || stripe > 0 || !is_base(merge.key())
     }
 
-    /// Writes the current row; returns the table that was full before it.
+    /// Writes the current row; returns the table that was full before it. The file of one that it begins goes to `begun`.
     #[inline]
-    fn write(&mut self, engine: &Engine, plan: &OutputPlan) -> Result<Option<(FileNumber, TableSummary)>> {
+    fn write(
+        &mut self,
+        engine: &Engine,
+        plan: &OutputPlan,
+        begun: &mut Vec<FileNumber>,
+    ) -> Result<Option<(FileNumber, TableSummary)>> {
         let merge = &self.merge;
         let is_full = self.output.as_ref().is_some_and(|(_, writer)| {
             writer.estimated_bytes() >= engine.tuning.table_bytes && !writer.ends_with_key(merge.key())
@@ -196,7 +215,11 @@ impl Working {
         let full = full.map(|(file, writer)| writer.finish().map(|summary| (file, summary))).transpose()?;
         let (_, writer) = match &mut self.output {
             Some(output) => output,
-            None => self.output.insert(plan.create(engine)?),
+            None => {
+                let output = plan.create(engine)?;
+                begun.push(output.0);
+                self.output.insert(output)
+            }
         };
         writer.add_row(merge.key(), merge.value(), merge.sequence(), merge.kind())?;
         Ok(full)

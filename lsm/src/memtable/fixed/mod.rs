@@ -10,7 +10,7 @@ mod iter;
 mod part;
 mod pool;
 mod runs;
-mod sort;
+pub(crate) mod sort;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};

@@ -44,19 +44,68 @@ fn compare(memtable: &FixedMemtable, a: RowId, b: RowId) -> std::cmp::Ordering {
     }
 }
 
+/// About so many rows are sorted at once: what that takes beside their numbers is little, however many there are.
+const PIECE_ROWS: usize = 1 << 12;
+
 /// The rows from `from` on in order, and the one behind them.
 pub(super) fn sorted(memtable: &FixedMemtable, from: RowId) -> (Vec<RowId>, RowId) {
-    let mut items: Vec<Item> = Vec::new();
+    let mut ids: Vec<RowId> = Vec::new();
     let mut next = from;
     for (index, part) in memtable.parts().enumerate().skip(from.part()) {
         let start = if index == from.part() { from.number() } else { 0 };
         let count = part.count();
-        items.reserve(count.saturating_sub(start) as usize);
-        items.extend((start..count).map(|number| (part.row(number).prefix(), RowId::new(index, number).0)));
+        ids.reserve_exact(count.saturating_sub(start) as usize);
+        ids.extend((start..count).map(|number| RowId::new(index, number)));
         next = RowId::new(index, count);
     }
-    let sorted = sort(items, |a, b| compare(memtable, RowId(a.1), RowId(b.1)));
-    (sorted.into_iter().map(|(_, id)| RowId(id)).collect(), next)
+    let (mut ids, ends) = dealt(memtable, ids);
+    let mut start = 0;
+    for end in ends {
+        if let Some(piece) = ids.get_mut(start..end) {
+            let items: Vec<Item> = piece.iter().map(|id| (prefix(memtable, *id), id.0)).collect();
+            let sorted = sort(items, |a, b| compare(memtable, RowId(a.1), RowId(b.1)));
+            for (place, (_, id)) in piece.iter_mut().zip(sorted) {
+                *place = RowId(id);
+            }
+        }
+        start = end;
+    }
+    (ids, next)
+}
+
+fn prefix(memtable: &FixedMemtable, id: RowId) -> u64 {
+    memtable.row(id).map_or(0, |row| row.prefix())
+}
+
+/// Rows dealt by their first bits into pieces, each in the order it had; and where the pieces end.
+fn dealt(memtable: &FixedMemtable, ids: Vec<RowId>) -> (Vec<RowId>, Vec<usize>) {
+    let bits = (ids.len() / PIECE_ROWS).max(1).ilog2();
+    if bits == 0 {
+        let end = ids.len();
+        return (ids, vec![end]);
+    }
+    let piece = |id: RowId| usize::try_from(prefix(memtable, id) >> (64 - bits)).unwrap_or(0);
+    let mut ends = vec![0usize; 1 << bits];
+    for id in &ids {
+        if let Some(count) = ends.get_mut(piece(*id)) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for end in &mut ends {
+        // Where the piece begins, and once it is filled, where it ends.
+        sum += std::mem::replace(end, sum);
+    }
+    let mut dealt = vec![RowId::default(); ids.len()];
+    for id in ids {
+        if let Some(end) = ends.get_mut(piece(id)) {
+            if let Some(place) = dealt.get_mut(*end) {
+                *place = id;
+            }
+            *end += 1;
+        }
+    }
+    (dealt, ends)
 }
 
 fn merge(memtable: &FixedMemtable, mut a: &[RowId], mut b: &[RowId]) -> Vec<RowId> {
@@ -73,4 +122,49 @@ fn merge(memtable: &FixedMemtable, mut a: &[RowId], mut b: &[RowId]) -> Vec<RowI
     merged.extend_from_slice(a);
     merged.extend_from_slice(b);
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Kind;
+    use crate::row::Widths;
+
+    #[test]
+    fn many_rows_are_in_order_however_they_are_spread_and_the_newest_first() {
+        for shift in [0, 1, 44, 63] {
+            let memtable = FixedMemtable::new(Widths::new(10, 2).unwrap());
+            let mut model: Vec<([u8; 10], RowId)> = Vec::new();
+            let mut from = RowId::default();
+            for round in 0..2u64 {
+                for number in 0..20_000u64 {
+                    // Every fourth key comes twice.
+                    let number = number - u64::from(number % 4 == 3);
+                    let mut key = [0; 10];
+                    key[..8].copy_from_slice(
+                        &(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> shift).to_be_bytes(),
+                    );
+                    key[9] = u8::try_from(number % 3).unwrap();
+                    memtable.add(&key, b"ab", round * 20_000 + number + 1, Kind::Put);
+                }
+                let (ids, next) = sorted(&memtable, from);
+                assert_eq!(ids.len(), 20_000);
+                from = next;
+                let key = |id: &RowId| {
+                    let mut key = [0; 10];
+                    memtable.row(*id).unwrap().key(&mut key);
+                    key
+                };
+                model.clear();
+                model.extend(ids.iter().map(|id| (key(id), *id)));
+                let is_before =
+                    |a: &([u8; 10], RowId), b: &([u8; 10], RowId)| a.0 < b.0 || (a.0 == b.0 && a.1 > b.1);
+                assert!(model.windows(2).all(|pair| is_before(&pair[0], &pair[1])), "{shift}");
+                let mut all: Vec<RowId> = ids;
+                all.sort_unstable();
+                all.dedup();
+                assert_eq!(all.len(), 20_000, "each row once");
+            }
+        }
+    }
 }

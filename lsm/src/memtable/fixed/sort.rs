@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 /// A row to be sorted: the first eight bytes of its key as a number, and its own.
-pub(super) type Item = (u64, u32);
+pub(crate) type Item = (u64, u32);
 
 /// Below so many, dealing is not worth it.
 const DEAL_MIN: usize = 1 << 10;
@@ -13,7 +13,7 @@ const DEAL_MIN: usize = 1 << 10;
 const BUCKETS_MAX: usize = 1 << 18;
 
 /// Sorts by `compare`, which agrees with the prefixes where they differ.
-pub(super) fn sort(items: Vec<Item>, compare: impl Fn(&Item, &Item) -> Ordering) -> Vec<Item> {
+pub(crate) fn sort(items: Vec<Item>, compare: impl Fn(&Item, &Item) -> Ordering) -> Vec<Item> {
     let by_prefix = |a: &Item, b: &Item| a.0.cmp(&b.0).then_with(|| compare(a, b));
     let mut items = items;
     if items.len() < DEAL_MIN {

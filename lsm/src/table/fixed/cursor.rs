@@ -13,8 +13,8 @@ use crate::key::{self, Kind, SEQUENCE_MAX, SequenceNumber};
 use crate::range::KeyRange;
 use crate::table::ReadMode;
 
-/// Blocks read at once when a scan has shown itself.
-const AHEAD_BLOCKS: usize = 64;
+/// Blocks read at once when a scan has shown itself, at most.
+pub(crate) const AHEAD_BLOCKS: usize = 64;
 
 /// Where the current rows are.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct RowCursor {
     /// Blocks read ahead, and the first one's number.
     ahead: Vec<u8>,
     ahead_block: usize,
+    /// How many are read at once.
+    ahead_max: usize,
     failed: Option<Error>,
 }
 
@@ -63,8 +65,15 @@ impl RowCursor {
             is_valid: false,
             ahead: Vec::new(),
             ahead_block: 0,
+            ahead_max: AHEAD_BLOCKS,
             failed: None,
         }
+    }
+
+    /// Has it read at most so many blocks at once: of many cursors together each takes less memory.
+    pub(crate) fn with_ahead(mut self, blocks: usize) -> Self {
+        self.ahead_max = blocks.clamp(1, AHEAD_BLOCKS);
+        self
     }
 
     pub(crate) fn table(&self) -> &Arc<FixedTable> {
@@ -232,8 +241,8 @@ impl RowCursor {
     fn read_ahead(&mut self, block: usize, is_backward: bool) -> Result<()> {
         let size = self.table.layout.block_bytes;
         let (first, count) = match is_backward {
-            true => (block.saturating_sub(AHEAD_BLOCKS - 1), (block + 1).min(AHEAD_BLOCKS)),
-            false => (block, AHEAD_BLOCKS.min(self.table.blocks().saturating_sub(block))),
+            true => (block.saturating_sub(self.ahead_max - 1), (block + 1).min(self.ahead_max)),
+            false => (block, self.ahead_max.min(self.table.blocks().saturating_sub(block))),
         };
         self.ahead.resize(count * size, 0);
         self.ahead_block = first;

@@ -28,6 +28,9 @@ const PAGE_BYTES: usize = 4096;
 /// Rows that a block has room for, at least.
 const ROWS_MIN: usize = 8;
 
+/// Lines of memory around a place where a row is guessed to be: of a block of seventy evenly spread keys two in three are in the four rows around it.
+const LINES_NEAR: usize = 5;
+
 /// Feature bits of a table's columns.
 const COLUMN_SEQUENCES: u64 = 1;
 const COLUMN_KINDS: u64 = 2;
@@ -131,6 +134,13 @@ impl RowLayout {
     pub(super) fn row_lines(&self, index: usize) -> [usize; 2] {
         let row = self.rows_at + self.row_bytes * index;
         [row, row + self.row_bytes.saturating_sub(1)]
+    }
+
+    /// Where the lines of memory are that a row lies in which may be one of those around `index`, where rows are narrow.
+    #[inline]
+    pub(super) fn lines_near(&self, index: usize) -> [usize; LINES_NEAR] {
+        let first = (self.rows_at + self.row_bytes * index).saturating_sub(64 * (LINES_NEAR / 2));
+        std::array::from_fn(|line| first + 64 * line)
     }
 
     /// The rows in a payload.

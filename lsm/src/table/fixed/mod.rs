@@ -23,7 +23,7 @@ mod tests;
 mod writer;
 
 pub use cursor::FixedTableIter;
-pub(crate) use cursor::RowCursor;
+pub(crate) use cursor::{AHEAD_BLOCKS, RowCursor};
 pub use layout::Columns;
 pub(in crate::table) use layout::{Plan, RowLayout};
 pub use reader::FixedTable;

@@ -56,6 +56,28 @@ pub(crate) struct Search {
     row: Option<usize>,
 }
 
+/// A table's filter, for many keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResidentFilter<'a> {
+    lines: &'a [[u8; filter::LINE_BYTES]],
+    probes: u8,
+}
+
+impl ResidentFilter<'_> {
+    /// Has the line fetched that tells about a key.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        memory::prefetch_at(self.lines, filter::line(hash, self.lines.len()));
+    }
+
+    /// Whether the key may be in the table.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        let line = self.lines.get(filter::line(hash, self.lines.len()));
+        line.is_none_or(|line| filter::line_may_contain(line, hash, self.probes))
+    }
+}
+
 /// Index and filter of a table, in memory once somebody needs them.
 #[derive(Debug)]
 pub(crate) struct Meta {
@@ -220,6 +242,11 @@ impl FixedTable {
         if block as u64 + 1 < self.plan.blocks { self.layout.capacity } else { self.rows_last }
     }
 
+    /// Bytes of a block of rows.
+    pub(crate) fn block_bytes(&self) -> usize {
+        self.layout.block_bytes
+    }
+
     /// Blocks of rows.
     pub(super) fn blocks(&self) -> usize {
         usize::try_from(self.plan.blocks).unwrap_or(usize::MAX)
@@ -315,6 +342,18 @@ impl FixedTable {
         Ok(())
     }
 
+    /// Loads index and filter into memory that has room for them.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    pub(crate) fn load_meta(&self, meta: &Meta) -> Result<()> {
+        self.index(meta)?;
+        if self.plan.filter_lines > 0 {
+            self.filter(meta)?;
+        }
+        Ok(())
+    }
+
     /// The index, loaded if it is not there.
     #[inline]
     fn index<'a>(&self, meta: &'a Meta) -> Result<&'a Index> {
@@ -375,6 +414,21 @@ impl FixedTable {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// The filter, if there is one and it is to be in memory.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    #[inline]
+    pub(crate) fn resident_filter<'a>(&self, resident: &'a Resident) -> Result<Option<ResidentFilter<'a>>> {
+        Ok(match (&resident.meta, self.plan.filter_lines) {
+            (Some(meta), 1..) => Some(ResidentFilter {
+                lines: self.filter(meta)?.as_chunks().0,
+                probes: self.plan.filter_probes,
+            }),
+            _ => None,
         })
     }
 
@@ -537,8 +591,16 @@ impl FixedTable {
         sequence: SequenceNumber,
     ) -> Result<(usize, usize, BlockRef<'a>)> {
         let prefix = row::prefix(key);
-        let Span { mut first, mut last, guess } = self.span(resident, prefix)?;
+        let span = self.span(resident, prefix)?;
+        let Span { mut first, mut last, guess } = span;
         let is_one = first == last;
+        if let (true, Some(region)) = (is_one, &resident.rows) {
+            // The row is waited for together with the prefixes that tell where it is.
+            let row = span.row(self.layout.capacity);
+            for offset in self.layout.prefix_lines(row).into_iter().chain(self.layout.lines_near(row)) {
+                region.prefetch(last, offset);
+            }
+        }
         while first < last {
             let middle = last - (last - first) / 2;
             let block = self.rows_block(resident, middle)?;

@@ -18,6 +18,36 @@ use crate::table::index::Handle;
 use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
+/// Hashes in one part: what is not yet used, and what growing would copy, is little.
+const HASHES_EACH: usize = 8 << 10;
+
+/// The hashes of all keys, until it is known how large the filter is to be.
+#[derive(Debug, Default)]
+struct Hashes {
+    parts: Vec<Vec<u64>>,
+    count: usize,
+}
+
+impl Hashes {
+    #[inline]
+    fn push(&mut self, hash: u64) {
+        match self.parts.last_mut() {
+            Some(part) if part.len() < HASHES_EACH => part.push(hash),
+            // The first grows as it comes: most tables of a small database have few rows.
+            _ => {
+                let mut part = Vec::with_capacity(if self.parts.is_empty() { 0 } else { HASHES_EACH });
+                part.push(hash);
+                self.parts.push(part);
+            }
+        }
+        self.count += 1;
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+}
+
 /// Writes a table of rows, row by row, in the order of internal keys.
 #[derive(Debug)]
 pub struct FixedWriter {
@@ -33,7 +63,7 @@ pub struct FixedWriter {
     /// The first prefix of each block.
     fences: Vec<u64>,
     /// Of the keys, each once.
-    hashes: Vec<u64>,
+    hashes: Hashes,
     first: Vec<u8>,
     last: Vec<u8>,
     last_sequence: SequenceNumber,
@@ -75,7 +105,7 @@ impl FixedWriter {
             out_offset: 0,
             rows: RowsBuilder::new(layout),
             fences: Vec::new(),
-            hashes: Vec::new(),
+            hashes: Hashes::default(),
             first: Vec::new(),
             last: Vec::new(),
             last_sequence: 0,
@@ -197,6 +227,20 @@ impl FixedWriter {
     /// # Errors
     /// Io; InvalidArgument if nothing was added.
     pub fn finish(mut self) -> Result<TableSummary> {
+        let summary = self.write_rest()?;
+        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        Ok(summary)
+    }
+
+    /// As [`Self::finish`], for a table that no edit will name: nothing rests on its being durable.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn finish_temporary(mut self) -> Result<TableSummary> {
+        self.write_rest()
+    }
+
+    fn write_rest(&mut self) -> Result<TableSummary> {
         if self.entries == 0 {
             return Err(
                 Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
@@ -247,7 +291,6 @@ impl FixedWriter {
         self.write_out()?;
         assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
-        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
         Ok(summary)
     }
 
@@ -256,8 +299,8 @@ impl FixedWriter {
             return Ok(());
         }
         let mut all = vec![0; lines * filter::LINE_BYTES];
-        for hash in std::mem::take(&mut self.hashes) {
-            filter::insert(&mut all, hash, probes);
+        for hash in std::mem::take(&mut self.hashes).parts.iter().flatten() {
+            filter::insert(&mut all, *hash, probes);
         }
         for lines in all.chunks(usize::try_from(LINES_PER_BLOCK).unwrap_or(1) * filter::LINE_BYTES) {
             self.put(BlockKind::Filter, &filter::payload(probes, lines))?;
