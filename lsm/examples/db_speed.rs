@@ -1,14 +1,18 @@
 //! How fast a whole database is on this machine: `cargo run --release -p lsm --example db_speed`.
 //!
+//! With the argument `replay` it shows how fast logs are replayed.
+//!
 //! Keys are paths, in the order of a walk; values have about 100 bytes. Times are of one thread, data in the cache.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement that is read by a person")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lsm::{Batch, Db, Durability, KeyspaceOptions};
+use lsm::{Batch, Db, Durability, KeyspaceOptions, Tuning};
 
 const ENTRIES: u32 = 200_000;
+const REPLAYED: u32 = 1_000_000;
 
 fn key(number: u32) -> String {
     format!(
@@ -27,7 +31,68 @@ fn report(what: &str, count: u32, time: Duration) {
     );
 }
 
+/// Opens a copy of a database that was not closed, as a killed process leaves it: its log is replayed.
+fn replay(what: &str, options: KeyspaceOptions, each: usize, make: impl Fn(u32) -> (Vec<u8>, Vec<u8>)) {
+    let directory = std::env::temp_dir().join(format!("lsm-db-speed-replay-{}", std::process::id()));
+    let copy = directory.with_extension("copy");
+    let open = |path: &Path| {
+        let memory_bytes = 2 << 30;
+        let mut tuning = Tuning::for_memory(memory_bytes);
+        tuning.write_buffer_bytes = 1 << 30;
+        Db::builder(path).memory_bytes(memory_bytes).tuning(tuning).open().unwrap()
+    };
+    let db = open(&directory);
+    let keyspace = db.keyspace("replayed", options).unwrap();
+    let mut batch = Batch::new();
+    for number in 0..REPLAYED {
+        let (key, value) = make(number);
+        batch.put(&keyspace, key, value);
+        if batch.len() == each {
+            db.commit(std::mem::take(&mut batch), Durability::System).unwrap();
+        }
+    }
+    db.commit(batch, Durability::Synced).unwrap();
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    drop(keyspace);
+    db.close().unwrap();
+    let start = Instant::now();
+    let db = open(&copy);
+    report(what, REPLAYED, start.elapsed());
+    drop(db);
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::remove_dir_all(&copy).unwrap();
+}
+
+fn replays() {
+    let random = |number: u32| number.wrapping_mul(2_654_435_761);
+    let hash = |number: u32| {
+        let mut key = vec![0; 32];
+        let mut state = u64::from(number) + 1;
+        for part in key.chunks_mut(8) {
+            state = (state ^ state >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            part.copy_from_slice(&(state ^ state >> 32).to_be_bytes());
+        }
+        key
+    };
+    let value = vec![b'v'; 100];
+    let sorted = KeyspaceOptions::sorted;
+    let paths = |number| (key(number).into_bytes(), value.clone());
+    replay("replay, paths in order, batches of 1,000", sorted(), 1000, paths);
+    let numbers = |number| (format!("{:016}", random(number)).into_bytes(), value.clone());
+    replay("replay, 16-byte keys at random, one by one", sorted(), 1, numbers);
+    replay("replay, 16-byte keys at random, 1,000", sorted(), 1000, numbers);
+    let rows = |number| (hash(number), vec![b'v'; 24]);
+    replay("replay, rows of 32 + 24, batches of 1,000", KeyspaceOptions::fixed(32, 24).unwrap(), 1000, rows);
+}
+
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("replay") {
+        return replays();
+    }
     let directory = std::env::temp_dir().join(format!("lsm-db-speed-{}", std::process::id()));
     let db = Db::open(&directory).unwrap();
     let paths = db.keyspace("paths", KeyspaceOptions::sorted()).unwrap();

@@ -63,9 +63,11 @@ pub(crate) fn check(engine: &Engine, level: CheckLevel) -> Result<CheckReport> {
     // Edits wait while the list of files is compared with what they name; the View then holds the tables open.
     let (view, visible, levels, logs_in_use) = {
         let commit = engine.commit.lock();
+        let next_log = engine.next_log.lock();
         let manifest = engine.manifest.lock();
         let (view, visible) = engine.read()?;
-        check_files(engine, &manifest, &mut report)?;
+        let next_log = next_log.as_ref().map(|log| FileName::Log(log.number()));
+        check_files(engine, &manifest, next_log, &mut report)?;
         (view, visible, Arc::clone(manifest.levels()), commit.logs.clone())
     };
     for number in logs_in_use {
@@ -104,6 +106,7 @@ pub(crate) fn check(engine: &Engine, level: CheckLevel) -> Result<CheckReport> {
 fn check_files(
     engine: &Engine,
     manifest: &crate::manifest::Manifest,
+    next_log: Option<FileName>,
     report: &mut CheckReport,
 ) -> Result<()> {
     let levels = manifest.levels();
@@ -122,6 +125,8 @@ fn check_files(
             report.fault(Error::corruption("the manifest names this file, and it is missing").at(path));
         }
     }
+    // Nobody names it before it begins.
+    named.extend(next_log);
     let unknown = found.iter().filter(|name| name.number().is_some() && !named.contains(name));
     report.unknown_files = unknown.map(ToString::to_string).collect();
     Ok(())

@@ -42,20 +42,24 @@ impl std::fmt::Debug for Identity {
 /// CRC-32 (IEEE) of identity, offset (eight bytes, little-endian), then `parts` in order.
 pub fn salted_crc32(identity: Identity, offset: u64, parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&identity.0);
-    hasher.update(&offset.to_le_bytes());
+    hasher.update(&salt(identity, offset));
     for part in parts {
         hasher.update(part);
     }
     hasher.finalize()
 }
 
-/// XXH3-64 of `bytes`, its seed being XXH3-64 of identity and offset (eight bytes, little-endian).
-pub fn salted_xxh3(identity: Identity, offset: u64, bytes: &[u8]) -> u64 {
-    let mut salt = [0u8; 24];
+/// Identity, then offset.
+fn salt(identity: Identity, offset: u64) -> [u8; 24] {
+    let mut salt = [0; 24];
     salt[..16].copy_from_slice(&identity.0);
     salt[16..].copy_from_slice(&offset.to_le_bytes());
-    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, xxhash_rust::xxh3::xxh3_64(&salt))
+    salt
+}
+
+/// XXH3-64 of `bytes`, its seed being XXH3-64 of identity and offset (eight bytes, little-endian).
+pub fn salted_xxh3(identity: Identity, offset: u64, bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, xxhash_rust::xxh3::xxh3_64(&salt(identity, offset)))
 }
 
 #[cfg(test)]

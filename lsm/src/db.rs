@@ -428,17 +428,17 @@ impl Db {
         self.engine().checkpoint(to.as_ref())
     }
 
-    /// Runs one step of whatever there is to do in the background: a flush before a merge. For [`Background::Manual`].
+    /// Runs one step of whatever there is to do in the background: what is done ahead for the log, then a flush, then a merge. For [`Background::Manual`].
     ///
     /// # Errors
     /// ReadOnly; Closed; Failed and those of writing.
     pub fn step(&self) -> Result<Progress> {
         let engine = self.engine();
         engine.check_writable()?;
-        match engine.flush_step()? {
-            Progress::Working => Ok(Progress::Working),
-            Progress::Idle => engine.compaction_step(),
+        if engine.tend_log()? == Progress::Working || engine.flush_step()? == Progress::Working {
+            return Ok(Progress::Working);
         }
+        engine.compaction_step()
     }
 
     /// Reads everything and proves that it is sound; see [`crate::check`]. Damage is in the report, not an error.
@@ -477,6 +477,13 @@ impl Db {
     /// Closed; those of opening a database, and of writing: it is as failed as it was, and this can be called again.
     pub fn reopen(&self) -> Result<RecoveryReport> {
         self.handle.reopen()
+    }
+
+    /// How far merging lags, from 0.0 (not at all) to 1.0: so far that writers wait until something is merged. What is above 0.0 slows them already, at first
+    /// hardly, near 1.0 very much. Whoever has writes that can wait (an import, an index that is built anew) may hold them back while it grows. Costs no more than
+    /// a look at how many tables there are.
+    pub fn write_pressure(&self) -> f64 {
+        self.engine().debt().as_f64()
     }
 
     /// Figures.

@@ -5,12 +5,13 @@
 //! 1. `compaction_job`, `flush_job`: the right to run a step. Held across I/O.
 //! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
 //!    of its log. Never across the sync of a commit.
-//! 3. `manifest`: the order of edits. Held across the sync of an edit.
-//! 4. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
+//! 3. `next_log`: who makes the next log's file ahead of its use, or takes it. Held across its making.
+//! 4. `manifest`: the order of edits. Held across the sync of an edit.
+//! 5. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 5. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
+//! 6. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
 //!
-//! Each of the first three is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
+//! Each of the first four is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
 
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ use crate::event::{Event, Events};
 use crate::filename::FileName;
 use crate::flush::FlushJob;
 use crate::fs::{FileSystem, Lock, LockMode};
-use crate::journal::RecoveryMode;
+use crate::journal::{PreparedLog, RecoveryMode};
 use crate::key::SequenceNumber;
 use crate::levels::{KeyspaceView, View};
 use crate::load::Loads;
@@ -92,6 +93,10 @@ pub(crate) struct Engine {
     pub(crate) flush_job: Mutex<Option<FlushJob>>,
     pub(crate) compaction_job: Mutex<Option<Job>>,
     pub(crate) commit: Mutex<CommitState>,
+    /// The next log, if it was made ahead.
+    pub(crate) next_log: Mutex<Option<PreparedLog>>,
+    /// Whether the log is to be looked after.
+    pub(crate) tend_due: AtomicBool,
     pub(crate) manifest: Mutex<Manifest>,
     /// What writers have paid for merging that lags.
     pub(crate) bucket: Mutex<Bucket>,
@@ -168,6 +173,8 @@ impl Engine {
             dropped: Mutex::default(),
             loads: Mutex::default(),
             commit: Mutex::new(parts.commit),
+            next_log: Mutex::default(),
+            tend_due: AtomicBool::new(false),
             manifest: Mutex::new(parts.manifest),
             at_ease: AtomicBool::new(false),
             view: ArcSwap::from_pointee(parts.view),

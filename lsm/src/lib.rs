@@ -63,12 +63,13 @@
 //! | which tables there are | [`levels`], [`manifest`] |
 //! | in memory | [`batch`], [`memtable`] |
 //! | reading | [`merge`], [`visible`], [`iterator`] |
-//! | writing, in the background too | [`compaction`]; `write.rs`, `admit.rs`, `flush.rs`, `worker.rs` |
+//! | writing, in the background too | [`compaction`]; `write.rs`, `admit.rs`, `ahead.rs`, `flush.rs`, `worker.rs` |
 //! | opening, proving, counting, repairing | [`recover`], [`check`], [`stats`], [`mod@repair`]; `forgotten.rs`, `heal.rs` |
 //!
 //! Every byte on disk is specified in `docs/FORMAT.md`. `engine.rs` says who locks what.
 
 mod admit;
+mod ahead;
 pub mod batch;
 pub mod block;
 mod budget;

@@ -151,6 +151,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
     }
     let commit = CommitState {
         journal: None,
+        tended: 0,
         logs: manifest.levels().logs.keys().copied().collect(),
         previous: recovery.end,
         next_sequence: recovery.next_sequence.max(found.levels.next_sequence),
@@ -208,6 +209,7 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
         database: found.levels.database,
         commit: CommitState {
             journal: None,
+            tended: 0,
             logs: Vec::new(),
             previous: None,
             next_sequence: recovery.next_sequence,

@@ -57,6 +57,9 @@ impl Engine {
 
     fn rebuild(&self, state: &mut CommitState) -> Result<RecoveryReport> {
         let cut = self.end_or_cut(state);
+        // Held until what the directory has too many is known: no log is made meanwhile that would be taken for one of those.
+        let mut next_log = self.next_log.lock();
+        *next_log = None;
         let levels = {
             let mut manifest = self.manifest.lock();
             manifest.renew();

@@ -63,8 +63,9 @@ impl Logs<'_> {
                 // Whoever applies the batch says so.
                 None => true,
             };
-            let path = FileName::Log(batch.log).path(self.directory);
-            let place = |error: Error| error.at(&path).at_offset(batch.offset);
+            let place = |error: Error| {
+                error.at(FileName::Log(batch.log).path(self.directory)).at_offset(batch.offset)
+            };
             let count = apply_to(view, batch.payload, batch.first_sequence, wanted).map_err(place)?;
             if count != u64::from(batch.op_count) {
                 return Err(place(Error::corruption(format!(

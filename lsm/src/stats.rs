@@ -74,7 +74,7 @@ pub struct Stats {
     pub stalls: u64,
     /// How long writers were slowed, in total.
     pub delay: Duration,
-    /// How far merging lags: 0 not at all, 1 so far that writers wait.
+    /// [`Db::write_pressure`](crate::Db::write_pressure).
     pub write_pressure: f64,
     /// Snapshots that are held.
     pub snapshots: usize,

@@ -11,7 +11,8 @@
 //! The log is ended, and durable, before anything of its generation is flushed.
 //!
 //! The first commit of a session, and the first after a rotation, creates the log: its number is set aside in the manifest, it is created
-//! durably, and the manifest names it, before anything in it is acknowledged.
+//! durably, and the manifest names it, before anything in it is acknowledged. Most of that was done ahead (`ahead.rs`), so that those who wait for
+//! the rotation do not wait for it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -35,6 +36,8 @@ use crate::row::Widths;
 pub(crate) struct CommitState {
     /// The open log; `None` before the first commit of a session and after a rotation.
     pub(crate) journal: Option<Arc<Journal>>,
+    /// How far it was looked after.
+    pub(crate) tended: u64,
     /// The logs that hold what the active memtables hold.
     pub(crate) logs: Vec<FileNumber>,
     /// The end of the newest log that was ended or cut.
@@ -142,6 +145,10 @@ impl Engine {
             );
             self.publish(&state, last);
             self.counters.committed(batch.operations(), payload.len());
+            if position.offset() >= state.tended.saturating_add(self.tended_bytes()) {
+                state.tended = position.offset();
+                self.ask_to_tend();
+            }
             (journal, position, last, self.session())
         };
         match durability {
@@ -249,14 +256,20 @@ impl Engine {
         let created = self.create_log(state);
         let journal = created.map_err(|error| self.fail(error))?;
         state.logs.push(journal.number());
+        state.tended = 0;
         state.journal = Some(Arc::clone(&journal));
         Ok(journal)
     }
 
     fn create_log(&self, state: &CommitState) -> Result<Arc<Journal>> {
+        // Held until the manifest names it: nobody finds a log that is neither.
+        let mut next_log = self.next_log.lock();
+        let prepared = next_log.take();
         let mut manifest = self.manifest.lock();
-        let number = manifest.next_file()?;
-        let identity = random_identity()?;
+        let (number, identity) = match &prepared {
+            Some(prepared) => (prepared.number(), prepared.identity()),
+            None => (manifest.next_file()?, random_identity()?),
+        };
         let start = Start {
             number,
             identity,
@@ -264,8 +277,11 @@ impl Engine {
             previous: state.previous,
             next_sequence: state.next_sequence,
         };
-        let path = FileName::Log(number).path(&self.directory);
-        let journal = Journal::create(&self.fs, &path, start, self.tuning.journal.options())?;
+        let options = self.tuning.journal.options();
+        let journal = match prepared {
+            Some(prepared) => prepared.begin(start, options)?,
+            None => Journal::create(&self.fs, &FileName::Log(number).path(&self.directory), start, options)?,
+        };
         manifest.commit(Edit { changes: vec![Change::LogAdded { number, identity }] })?;
         Ok(Arc::new(journal))
     }
@@ -390,6 +406,7 @@ impl Engine {
             false => self.end_session(&mut flush, &mut state),
         };
         *flush = None;
+        self.drop_next_log();
         self.manifest.lock().close();
         self.forget_obsolete();
         ended

@@ -43,14 +43,25 @@ fn durability(durability: Durability) -> lsm::Durability {
 
 impl Store for Lsm {
     fn write(&self, operations: &[Operation<'_>], asked: Durability) -> Result<()> {
-        let mut batch = lsm::Batch::new();
-        for operation in operations {
-            match operation {
-                Operation::Put(key, value) => batch.put(&self.map, key, value),
-                Operation::Delete(key) => batch.delete(&self.map, key),
+        // As with the others: a single write is not made to go through a batch.
+        match (operations, asked) {
+            ([Operation::Put(key, value)], Durability::System) => {
+                self.map.put(key, value)?;
+            }
+            ([Operation::Delete(key)], Durability::System) => {
+                self.map.delete(key)?;
+            }
+            _ => {
+                let mut batch = lsm::Batch::new();
+                for operation in operations {
+                    match operation {
+                        Operation::Put(key, value) => batch.put(&self.map, key, value),
+                        Operation::Delete(key) => batch.delete(&self.map, key),
+                    }
+                }
+                self.db.commit(batch, durability(asked))?;
             }
         }
-        self.db.commit(batch, durability(asked))?;
         Ok(())
     }
 

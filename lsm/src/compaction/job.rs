@@ -134,7 +134,7 @@ impl Engine {
             return Ok(Progress::Idle);
         };
         let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(Progress::Idle) };
-        if pick.is_move() {
+        if keyspace.kind == KeyspaceKind::Sorted && pick.is_move(&self.tuning) {
             self.move_down(id, &pick)?;
         } else {
             // One that cannot be read is given up, and that is remembered: there may be others.
@@ -181,9 +181,6 @@ impl Engine {
             let view = self.view();
             let Some(keyspace) = view.keyspaces.get(&id) else { continue };
             let Some(pick) = pick_all(&keyspace.tables.tree) else { continue };
-            if pick.is_move() {
-                continue;
-            }
             self.check_writable()?;
             match self.begin_job(id, keyspace, pick) {
                 Ok(begun) => *job = Some(begun),

@@ -1,16 +1,22 @@
 //! Slowing writers while merging lags: smoothly, by a function of the debt, until they stand.
 //!
-//! The debt of a database is that of its worst keyspace: tables in level 0 beyond the number at which slowing begins. From there to
-//! twice as many each byte takes more time, at first hardly any, in the end more than there is: then writers wait for a merge, or do it
-//! themselves (`admit.rs`). So level 0 has a bound, and nobody runs into a wall on the way to it.
+//! The debt of a database is that of its worst keyspace, and that is the worse of two:
+//!
+//! - tables in level 0 beyond the number at which slowing begins;
+//! - bytes that wait in the levels below, beyond what those may hold, once they are as many as one level 2. Level 0 can be kept short for a long time while
+//!   they grow; when their turn comes, merging out of level 0 waits behind them, and whoever writes would wait with it, all at once.
+//!
+//! From where it begins to twice as much each byte takes more time, at first hardly any, in the end more than there is: then writers wait for a merge, or do it
+//! themselves (`admit.rs`). So all levels have a bound, and nobody runs into a wall on the way to it.
 //!
 //! All writers draw from one `Bucket`: what the debt lets through is what all of them write together, however many they are and
 //! however large their batches. They pay piece by piece, in turns, so that a small batch waits shortly beside a large one.
 
 use std::time::Duration;
 
+use super::pick::level_bytes_max;
 use crate::filename::FileNumber;
-use crate::levels::View;
+use crate::levels::{LEVEL_COUNT, Tree, View};
 use crate::options::Tuning;
 use crate::row::KeyspaceKind;
 
@@ -28,25 +34,28 @@ const SLICE: Duration = Duration::from_millis(10);
 pub struct Debt(f64);
 
 impl Debt {
-    /// The debt of the worst keyspace. What stands in level 0 at or below a table that is `avoided` does not count: no merge can do anything about it.
+    /// The debt of the worst keyspace. What no merge can do anything about, because of a table that is `avoided`, does not count: what stands in level 0 at or
+    /// below one, and a level that has one, or has one in the next.
     pub fn of(view: &View, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Self {
-        let counts = view.keyspaces.values().map(|keyspace| {
-            let tables = keyspace.tables.tree.level(0);
-            if tables.len() <= tuning.level0_tables_slow {
-                return 0;
-            }
-            let waiting = tables.iter().take_while(|table| !avoided(table.file));
+        let debts = view.keyspaces.values().map(|keyspace| {
+            let tree = &keyspace.tables.tree;
+            let of_level0 = Self::of_tables(waiting_tables(tree, keyspace.kind, tuning, &avoided), tuning);
             match keyspace.kind {
-                KeyspaceKind::Sorted => waiting.count(),
-                // There the number of runs that is no reason for anything yet is larger.
-                KeyspaceKind::Fixed(_) => {
-                    let mut epochs: Vec<u64> = waiting.map(|table| table.epoch).collect();
-                    epochs.dedup();
-                    epochs.len().saturating_sub(2 * tuning.tier_runs)
+                KeyspaceKind::Sorted => {
+                    let of_levels = Self::of_bytes(waiting_bytes(tree, tuning, &avoided), tuning);
+                    Self(of_level0.0.max(of_levels.0))
                 }
+                // There are no further levels.
+                KeyspaceKind::Fixed(_) => of_level0,
             }
         });
-        Self::of_tables(counts.max().unwrap_or(0), tuning)
+        Self(debts.map(|debt| debt.0).fold(0.0, f64::max))
+    }
+
+    fn of_bytes(bytes: u64, tuning: &Tuning) -> Self {
+        let slow = level_bytes_max(2, tuning).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio: the last bits are no matter")]
+        Self(bytes.saturating_sub(slow) as f64 / slow as f64)
     }
 
     fn of_tables(tables: usize, tuning: &Tuning) -> Self {
@@ -65,9 +74,9 @@ impl Debt {
         self.0 >= 1.0
     }
 
-    /// The debt as a number from 0 to 1 (or above, by what was under way when it came to 1).
+    /// The debt as a number from 0 to 1. (What was under way when it came to 1 may have added to it.)
     pub fn as_f64(self) -> f64 {
-        self.0
+        self.0.min(1.0)
     }
 
     /// What each byte takes.
@@ -77,6 +86,39 @@ impl Debt {
             false => SECONDS_PER_BYTE * self.0 * self.0 / (1.0 - self.0),
         }
     }
+}
+
+/// Tables of level 0 that count.
+fn waiting_tables(
+    tree: &Tree,
+    kind: KeyspaceKind,
+    tuning: &Tuning,
+    avoided: impl Fn(FileNumber) -> bool,
+) -> usize {
+    let tables = tree.level(0);
+    if tables.len() <= tuning.level0_tables_slow {
+        return 0;
+    }
+    let waiting = tables.iter().take_while(|table| !avoided(table.file));
+    match kind {
+        KeyspaceKind::Sorted => waiting.count(),
+        // There the number of runs that is no reason for anything yet is larger.
+        KeyspaceKind::Fixed(_) => {
+            let mut epochs: Vec<u64> = waiting.map(|table| table.epoch).collect();
+            epochs.dedup();
+            epochs.len().saturating_sub(2 * tuning.tier_runs)
+        }
+    }
+}
+
+/// Bytes in levels 1 and below beyond what those may hold, of the levels that count.
+fn waiting_bytes(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> u64 {
+    let has_avoided = |level: usize| tree.level(level).iter().any(|table| avoided(table.file));
+    let excesses = (1..LEVEL_COUNT - 1).filter_map(|level| {
+        let excess = tree.level_bytes(level).saturating_sub(level_bytes_max(level, tuning));
+        (excess > 0 && !has_avoided(level) && !has_avoided(level + 1)).then_some(excess)
+    });
+    excesses.fold(0, u64::saturating_add)
 }
 
 /// What all writers have paid for, in turns.
@@ -103,6 +145,10 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::Identity;
+    use crate::levels::TableReference;
+    use crate::range::KeyRange;
+    use std::sync::Arc;
 
     fn debt(tables: usize) -> Debt {
         Debt::of_tables(tables, &Tuning { level0_tables_slow: 10, ..Tuning::for_memory(1 << 20) })
@@ -119,6 +165,44 @@ mod tests {
         }
         assert!(debt(20).is_whole() && !debt(19).is_whole());
         assert_eq!(price(20), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_waits_in_any_level_counts_but_for_what_cannot_be_merged() {
+        let tuning = Tuning { level1_bytes: 1000, level_growth: 10, ..Tuning::for_memory(1 << 20) };
+        let table = |file, (lower, upper), file_bytes| {
+            Arc::new(TableReference {
+                file,
+                identity: Identity::from_bytes([1; 16]),
+                file_bytes,
+                bounds: KeyRange::inclusive(lower, upper),
+                sequence_min: file,
+                sequence_max: file,
+                epoch: file,
+                entries: 10,
+                deletions: 0,
+            })
+        };
+        let tree_of = |first: u64, second: u64| {
+            let tables = [
+                (1, table(1, ("a", "m"), first)),
+                (2, table(2, ("a", "c"), second)),
+                (3, table(3, ("a", "z"), 50_000)),
+            ];
+            crate::levels::tests_tree(&tables)
+        };
+        let waiting =
+            |first, second, bad: u64| waiting_bytes(&tree_of(first, second), &tuning, |file| file == bad);
+        assert_eq!(waiting(1000, 10_000, 0), 0);
+        assert_eq!(waiting(5000, 12_000, 0), 4000 + 2000);
+        assert_eq!(waiting(5000, 12_000, 1), 2000, "level 1 cannot be merged");
+        assert_eq!(waiting(5000, 12_000, 2), 0, "nor what is above such a table");
+        assert_eq!(waiting(5000, 12_000, 3), 4000);
+        assert!(!Debt::of_bytes(10_000, &tuning).is_felt());
+        let price = |bytes| Debt::of_bytes(bytes, &tuning).seconds_per_byte();
+        assert!(price(10_500) > 0.0 && price(10_500) < 1e-8 && price(15_000) < price(19_000));
+        assert!(Debt::of_bytes(20_000, &tuning).is_whole());
+        assert_eq!(Debt::of_bytes(u64::MAX, &tuning).as_f64(), 1.0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which tables to merge next: a pure function of a tree and the limits.
 //!
 //! Leveled: level 0 is merged into level 1 when it has too many tables, all of it at once (so that what is left in level 0 is always newer than
-//! all below); into one table of level 0 while it is so little that level 1 would be written anew for nothing. A level below is merged when
+//! all below); into one table of level 0 while it is so little that level 1 would be written anew for nothing; and not at all where its oldest tables overlap
+//! nothing, as when keys come in order: those go down as they are. A level below is merged when
 //! it has too many bytes, one table at a time: the one that costs least, by the bytes that it overlaps in the next level for each of its own. A
 //! table that overlaps nothing moves down by an edit alone.
 //!
@@ -26,12 +27,19 @@ pub struct Pick {
 }
 
 impl Pick {
-    /// Whether the one input can go down as it is: it overlaps nothing in the level that it goes to.
-    pub fn is_move(&self) -> bool {
-        match self.inputs.as_slice() {
-            [(level, _)] => *level > 0 && *level < self.output_level,
-            _ => false,
+    /// Whether the inputs can go down as they are: they overlap nothing in the level that they go to, nor each other. What is small in level 0 is merged all
+    /// the same: else many small tables would be left below.
+    pub fn is_move(&self, tuning: &Tuning) -> bool {
+        let mut rest = self.inputs.as_slice();
+        while let Some(((level, table), others)) = rest.split_first() {
+            let is_large = *level > 0 || table.file_bytes >= tuning.table_bytes / MOVED_PART;
+            let is_lone = !others.iter().any(|(_, other)| other.bounds.overlaps(&table.bounds));
+            if *level >= self.output_level || !is_large || !is_lone {
+                return false;
+            }
+            rest = others;
         }
+        true
     }
 
     /// Bytes of the inputs.
@@ -54,6 +62,9 @@ impl Pick {
 /// Level 0 stays in level 0 while what it overlaps in level 1 is more than this many times as large. Many small flushes (one for each
 /// short session, say) would otherwise write all of level 1 every few times.
 const LEVEL0_RATIO: u64 = 8;
+
+/// A table goes down as it is out of level 0 only if it is no smaller than this part of one that a merge would make.
+const MOVED_PART: u64 = 4;
 
 /// The bytes that a level may hold.
 pub fn level_bytes_max(level: usize, tuning: &Tuning) -> u64 {
@@ -106,8 +117,24 @@ fn pick_below(tree: &Tree, level: usize, avoided: impl Fn(FileNumber) -> bool) -
     Some(with_overlapping(tree, vec![(level, Arc::clone(cheapest))], level + 1))
 }
 
+/// The oldest tables of level 0, if they overlap nothing, there and in level 1: what is newer stays above them.
+fn lone_oldest(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    let is_lone = |table: &&Arc<TableReference>| {
+        let mut others = tree.level(0).iter().filter(|other| other.file != table.file);
+        !others.any(|other| other.bounds.overlaps(&table.bounds))
+            && tree.overlapping(1, &table.bounds).next().is_none()
+            && !avoided(table.file)
+    };
+    let oldest = tree.level(0).iter().rev().take_while(is_lone);
+    let pick = Pick { inputs: oldest.map(|table| (0, Arc::clone(table))).collect(), output_level: 1 };
+    (!pick.inputs.is_empty() && pick.is_move(tuning)).then_some(pick)
+}
+
 /// All of level 0: into level 1, or into one table in its own place. Only in its own place, and only what is newer, where a table is avoided.
 fn pick_level0(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    if let Some(lone) = lone_oldest(tree, tuning, &avoided) {
+        return Some(lone);
+    }
     let newest = tree.level(0).iter().take_while(|table| !avoided(table.file));
     let inputs: Vec<_> = newest.map(|table| (0, Arc::clone(table))).collect();
     let own = Pick { inputs, output_level: 0 };
@@ -203,7 +230,32 @@ mod tests {
         ]);
         let pick = pick(&tree, &tuning(), nothing).unwrap();
         assert_eq!((files(&pick), pick.output_level), (vec![2, 1, 3, 4], 1));
-        assert!(!pick.is_move());
+        assert!(!pick.is_move(&tuning()));
+    }
+
+    #[test]
+    fn the_oldest_of_level_0_go_down_as_they_are_where_they_overlap_nothing() {
+        let of = |oldest: (&str, &str)| {
+            tree(&[
+                (0, table(1, oldest.0, oldest.1, 5, 10)),
+                (0, table(5, "h", "i", 6, 10)),
+                (0, table(2, "n", "p", 7, 10)),
+                (0, table(3, "o", "z", 8, 10)),
+                (1, table(4, "a", "c", 1, 10)),
+            ])
+        };
+        let tuning = || Tuning { table_bytes: 40, ..tuning() };
+        let lone = pick(&of(("e", "g")), &tuning(), nothing).unwrap();
+        assert_eq!((files(&lone), lone.output_level, lone.is_move(&tuning())), (vec![1, 5], 1, true));
+        for overlapping in [("e", "n"), ("c", "g")] {
+            let all = pick(&of(overlapping), &tuning(), nothing).unwrap();
+            assert!(all.inputs.len() > 2 && !all.is_move(&tuning()), "{overlapping:?}");
+        }
+        assert!(
+            !pick(&of(("e", "g")), &tuning(), |file| file == 1).is_some_and(|pick| pick.is_move(&tuning()))
+        );
+        let small = Tuning { table_bytes: 11 * MOVED_PART, ..tuning() };
+        assert!(!pick(&of(("e", "g")), &small, nothing).unwrap().is_move(&small), "too small to be left so");
     }
 
     #[test]
@@ -216,7 +268,7 @@ mod tests {
             ])
         };
         let own = pick(&with_below(161), &tuning(), nothing).unwrap();
-        assert_eq!((files(&own), own.output_level, own.is_move()), (vec![2, 1], 0, false));
+        assert_eq!((files(&own), own.output_level, own.is_move(&tuning())), (vec![2, 1], 0, false));
         assert_eq!(pick(&with_below(160), &tuning(), nothing).unwrap().output_level, 1);
         let tight = Tuning { table_bytes: 40, ..tuning() };
         assert_eq!(
@@ -235,7 +287,7 @@ mod tests {
         ]);
         let pick = pick(&tree, &tuning(), nothing).unwrap();
         assert_eq!(files(&pick), [2]);
-        assert!(pick.is_move());
+        assert!(pick.is_move(&tuning()));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use super::{Advice, File, FileSystem, Lock, LockMode, SyncSite};
 /// How many buffers one vectored write takes: the limit (`IOV_MAX`) of Linux and the BSDs.
 const IO_SLICES_MAX: usize = 1024;
 
-/// How much one call of [`File::zero_range`] writes at a time: large enough that the call's own cost vanishes, small
-/// enough to stay in the cache.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// How much one call of [`File::zero_range`] writes at a time: one page. What is written at once the kernel may keep as one piece of its cache; and when some
+/// bytes of it are written later and synced, it counts all of the piece as written again, and some file systems do write all of it.
+static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 /// The file system of the operating system.
 #[derive(Clone, Copy, Debug, Default)]

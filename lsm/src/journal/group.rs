@@ -19,11 +19,14 @@ use super::{Cut, RecordWriter, sites};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result, is_out_of_space};
 use crate::filename::FileNumber;
-use crate::fs::{File, FileSystem, SyncSite};
+use crate::fs::{Advice, File, FileSystem, SyncSite};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 
 /// The first range that is zeroed ahead; each further one is twice as long, up to the option's value.
 const ZERO_AHEAD_BYTES_MIN: u64 = 16 << 10;
+
+/// What the system writes at least, on most machines.
+const PAGE_BYTES: u64 = 4 << 10;
 
 /// A buffer that once was very long is not kept.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
@@ -45,6 +48,20 @@ pub struct JournalOptions {
     /// touches a sector that holds synced bytes: for media that may lose a whole sector when a write to it is torn.
     /// Costs that much space a sync. 0, the default, turns it off.
     pub pad_synced_bytes: u64,
+}
+
+impl JournalOptions {
+    /// Succeeds if a log can be written so.
+    pub(super) fn check(&self) -> Result<()> {
+        let pad = self.pad_synced_bytes;
+        if pad != 0 && (!pad.is_power_of_two() || !PAD_BYTES.contains(&pad)) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("pad_synced_bytes is {pad}: a power of two in {PAD_BYTES:?} is expected, or 0"),
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Default for JournalOptions {
@@ -99,6 +116,8 @@ struct State {
     /// The end of the buffer.
     position: u64,
     written: u64,
+    /// The system was told to write out what is before this.
+    written_back: u64,
     durable: u64,
     /// The largest durable offset in a record that is written or in the buffer.
     told_durable: u64,
@@ -133,22 +152,21 @@ impl Journal {
         start: Start,
         options: JournalOptions,
     ) -> Result<Self> {
-        let pad = options.pad_synced_bytes;
-        if pad != 0 && (!pad.is_power_of_two() || !PAD_BYTES.contains(&pad)) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("pad_synced_bytes is {pad}: a power of two in {PAD_BYTES:?} is expected, or 0"),
-            ));
-        }
+        options.check()?;
         let mut writer = RecordWriter::create(fs.as_ref(), path, LogKind::Journal, start.identity)?;
         writer.append(RecordKind::Start, false, start.next_sequence, 0, &start.encode())?;
         writer.sync(sites::CREATE)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         fs.sync_dir(directory, sites::CREATE_DIRECTORY).context("sync the directory", directory)?;
+        Ok(Self::of(writer, path.to_owned(), start, options))
+    }
+
+    /// A log whose first record is durable, and nothing behind it is written.
+    pub(super) fn of(writer: RecordWriter, path: PathBuf, start: Start, options: JournalOptions) -> Self {
         let (file, written, durable) = writer.into_parts();
         let last_sequence = start.next_sequence.saturating_sub(1);
-        Ok(Self {
-            path: path.to_owned(),
+        Self {
+            path,
             number: start.number,
             identity: start.identity,
             file,
@@ -157,6 +175,7 @@ impl Journal {
                 spare: Vec::new(),
                 position: written,
                 written,
+                written_back: 0,
                 durable,
                 told_durable: durable,
                 asked: 0,
@@ -175,7 +194,7 @@ impl Journal {
             }),
             options,
             progress: Condvar::new(),
-        })
+        }
     }
 
     /// The log's number.
@@ -310,6 +329,22 @@ impl Journal {
     pub fn write_through(&self, at: Position) -> Result<()> {
         let state = self.state.lock();
         self.write_until(state, at.0).map(drop)
+    }
+
+    /// Has the system begin to write out what it was handed, and waits for nothing: so that the sync that ends the log, for which everybody waits, finds little
+    /// left to do. Promises nothing.
+    pub fn write_back(&self) {
+        let (from, to) = {
+            let mut state = self.state.lock();
+            // The last page is written to again.
+            let to = state.written / PAGE_BYTES * PAGE_BYTES;
+            let from = state.written_back;
+            state.written_back = from.max(to);
+            (from, to)
+        };
+        if from < to {
+            self.file.advise(Advice::DontNeed, from, to - from);
+        }
     }
 
     /// Returns when everything before `at` is durable.

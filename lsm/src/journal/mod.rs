@@ -20,6 +20,7 @@ mod dump;
 mod group;
 mod logfile;
 mod pass;
+mod prepared;
 mod reader;
 mod record;
 mod recover;
@@ -36,6 +37,7 @@ pub use logfile::{
     START_LAYOUT, START_PAYLOAD_BYTES, Start, random_identity,
 };
 pub use pass::{Hole, LogReport, Verdict, read_records};
+pub use prepared::PreparedLog;
 pub use reader::{Record, RecordReader};
 pub use record::{
     FLAG_SYNC_ASKED, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RECORD_HEADER_LAYOUT,

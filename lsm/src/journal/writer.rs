@@ -123,6 +123,11 @@ impl RecordWriter {
         Ok(())
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &dyn File {
+        self.file.as_ref()
+    }
+
     fn check(&self) -> Result<()> {
         self.failed.as_ref().map_or(Ok(()), |first| Err(Error::failed(first)))
     }

@@ -155,6 +155,27 @@ fn level_0_is_bounded_where_the_writer_merges() {
 }
 
 #[test]
+fn pressure_grows_with_what_waits_in_level_0_and_is_gone_when_it_is_merged() {
+    let mut tuning = small();
+    (tuning.level0_tables, tuning.level0_tables_slow) = (40, 40);
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
+    let mut random = Random(1);
+    let mut before = 0.0;
+    assert_eq!(db.write_pressure(), 0.0);
+    // With this many a writer would merge before it writes.
+    while level0(&db) <= 40 {
+        write(&db, &keyspaces[0], &mut random);
+        db.flush().unwrap();
+        let now = db.write_pressure();
+        assert!((0.0..=1.0).contains(&now) && now >= before, "{before} {now}");
+        before = now;
+    }
+    assert!(before > 0.0 && db.stats().write_pressure == before);
+    db.compact().unwrap();
+    assert_eq!(db.write_pressure(), 0.0);
+}
+
+#[test]
 fn level_0_is_bounded_where_threads_merge() {
     const WRITERS: usize = 3;
     let db = Db::builder("/db")

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
-use lsm::{Db, Durability, ErrorKind, Keyspace};
+use lsm::{Db, Durability, ErrorKind, Keyspace, Progress};
 
 use crate::support::{self, Op, Random, State, commit, dump, tiny};
+
+/// A memtable's first node, or its first rows, are some hundred bytes: with this a generation has several commits, and there are several generations.
+const WRITE_BUFFER_BYTES: usize = 4000;
 
 /// What the workload was promised until it could not go on.
 #[derive(Default)]
@@ -22,7 +25,7 @@ struct Promised {
 
 fn open(fs: &FaultFs) -> lsm::Result<(Db, Vec<Keyspace>)> {
     let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
-    support::open(&fs, &tiny(400))
+    support::open(&fs, &tiny(WRITE_BUFFER_BYTES))
 }
 
 /// Two sessions; after an error it goes on with what still works.
@@ -131,13 +134,28 @@ fn workload(fs: &FaultFs) -> Promised {
 /// What a disk must hold.
 fn examine(mem: MemFs, at_least: usize, promised: &Promised, place: &str) {
     let fs: Arc<dyn FileSystem> = Arc::new(mem);
-    let (db, keyspaces) = support::open(&fs, &tiny(400)).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let (db, keyspaces) =
+        support::open(&fs, &tiny(WRITE_BUFFER_BYTES)).unwrap_or_else(|error| panic!("{place}: {error}"));
     let found = dump(&keyspaces).unwrap_or_else(|error| panic!("{place}: {error}"));
     let survived = promised.history.iter().rposition(|state| *state == found);
     let Some(survived) = survived else { panic!("{place}: holds what never was: {found:?}") };
     assert!(survived >= at_least, "{place}: state {survived} survived, {at_least} was acknowledged");
     let report = db.check().unwrap();
     assert!(report.is_clean(), "{place}: {report:?}");
+}
+
+#[test]
+fn a_generation_has_several_commits_and_there_are_several() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+    let (db, keyspaces) = support::open(&fs, &tiny(WRITE_BUFFER_BYTES)).unwrap();
+    let mut random = Random(11);
+    for step in 0..200 {
+        let ops: Vec<Op> = (0..1 + random.below(4)).map(|_| random.op(step, keyspaces.len())).collect();
+        commit(&db, &keyspaces, &ops, Durability::Process).unwrap();
+        while db.step().unwrap() == Progress::Working {}
+    }
+    let stats = db.stats();
+    assert!(stats.flushes >= 5 && stats.commits >= 3 * stats.flushes, "{stats:?}");
 }
 
 fn every_call_fails(effect: FaultEffect, sticky: bool) {

@@ -3,6 +3,8 @@
 //! The modules say `cfg(test)` so that their helpers too may unwrap and index: a panic is how a test fails.
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod background;
 #[cfg(test)]
 mod basics;

@@ -329,7 +329,8 @@ impl Subject {
 }
 
 fn option_sets() -> Vec<Tuning> {
-    let mut plain = tiny(600);
+    // A memtable's first node, or its first rows, are some hundred bytes: with these a generation has several commits, but where each is to be one.
+    let mut plain = tiny(4000);
     plain.filter_bits_per_key = 0;
     plain.compression = None;
     let mut every_commit = tiny(1);
@@ -337,7 +338,7 @@ fn option_sets() -> Vec<Tuning> {
     every_commit.table_bytes = 200;
     every_commit.block_bytes = 1;
     every_commit.restart_interval = 1;
-    let mut wide = tiny(2000);
+    let mut wide = tiny(8000);
     wide.level0_tables = 5;
     wide.level0_tables_slow = 9;
     wide.block_bytes = 4096;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["options"],
     &["visible", "iterator", "lookup", "read", "expand"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
-    &["engine", "admit", "write", "flush", "compaction", "output", "load", "dropping", "stats"],
+    &["engine", "admit", "ahead", "write", "flush", "compaction", "output", "load", "dropping", "stats"],
     &["heal", "health"],
     &["recover", "replay", "forgotten", "check", "worker"],
     &["reopen", "checkpoint"],

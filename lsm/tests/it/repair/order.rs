@@ -53,7 +53,8 @@ fn sorted_tables(writes: &[Write], table_of: &[usize], level: u64) -> MemFs {
             ..TableOptions::default()
         };
         let mut writer = TableWriter::create(&shared(&fs), &path, identity, DATABASE, options).unwrap();
-        let mut entries: Vec<(Vec<u8>, std::cmp::Reverse<u64>, Kind, Vec<u8>)> = Vec::new();
+        type Entry = (Vec<u8>, std::cmp::Reverse<u64>, Kind, Vec<u8>);
+        let mut entries: Vec<Entry> = Vec::new();
         for (write, sequence) in numbered {
             match write {
                 Write::Put(key, value) => {

@@ -19,13 +19,17 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use memmap2::MmapRaw;
+
 use crate::key::TRAILER_BYTES;
+use crate::memory;
 
 /// The first segment, in bytes: a memtable of a keyspace that is hardly written is small.
 const SEGMENT_BYTES_MIN: usize = 4 << 10;
 
-/// Segments double up to this: what is not yet used of the last one is a small part of a memtable.
-const SEGMENT_BYTES_MAX: usize = 1 << 20;
+/// Segments double up to this, a huge page: what is not yet used of the last one is a small part of a memtable. Such segments come from the system, which has
+/// huge pages for them where it has any: a tree of tens of megabytes pays for each page that the processor must find.
+const SEGMENT_BYTES_MAX: usize = 2 << 20;
 
 /// Segments begin at a multiple of this, a cache line, and so can nodes.
 const SEGMENT_ALIGNMENT: usize = 64;
@@ -36,6 +40,8 @@ const HEADER_BYTES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Arena {
     segments: Vec<(NonNull<u8>, Layout)>,
+    /// Segments that came from the system.
+    maps: Vec<MmapRaw>,
     /// The free part of the last segment.
     free: NonNull<u8>,
     free_bytes: usize,
@@ -50,6 +56,7 @@ impl Arena {
     pub(super) fn new() -> Self {
         Self {
             segments: Vec::new(),
+            maps: Vec::new(),
             free: NonNull::dangling(),
             free_bytes: 0,
             segment_bytes: SEGMENT_BYTES_MIN,
@@ -63,6 +70,13 @@ impl Arena {
     }
 
     fn segment(&mut self, bytes: usize) -> NonNull<u8> {
+        if bytes == SEGMENT_BYTES_MAX
+            && let Some(map) = memory::map(bytes).map(MmapRaw::from)
+            && let Some(start) = NonNull::new(map.as_mut_ptr())
+        {
+            self.maps.push(map);
+            return start;
+        }
         let layout = Layout::from_size_align(bytes, SEGMENT_ALIGNMENT)
             .expect("an entry is bounded by its 32-bit lengths, far below the address space");
         // SAFETY: `bytes` is not 0: no caller asks for less than a header.

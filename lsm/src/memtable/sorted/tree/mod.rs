@@ -196,7 +196,7 @@ impl Tree {
         let index = inner.search(Target::of(entry));
         let lower_below = inner.lower(index).or(lower);
         let upper_below = inner.lower(index + 1).or(upper);
-        let put = match inner.node(index) {
+        let put = match inner.descend(index) {
             Some(Node::Leaf(leaf)) => self.put_leaf(writer, leaf, [lower_below, upper_below], entry),
             Some(Node::Inner(below)) => self.put_below(writer, below, [lower_below, upper_below], entry),
             None => unreachable!("the writer alone changes nodes, and each has a child at least"),
@@ -300,7 +300,7 @@ impl Tree {
     fn leaf(&self, target: Target<'_>) -> Option<&Leaf> {
         let Some(mut inner) = self.root.load() else { return self.first.load() };
         loop {
-            match inner.node(inner.search(target))? {
+            match inner.descend(inner.search(target))? {
                 Node::Leaf(leaf) => return Some(leaf),
                 Node::Inner(below) => inner = below,
             }

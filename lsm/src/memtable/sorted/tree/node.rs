@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::arena::{Entry, Link, Slot};
 use crate::block::{common_prefix, prefix_number};
+use crate::memory;
 
 /// Entries of a leaf: their order fits one word, the leaf four cache lines.
 pub(super) const LEAF_ENTRIES: usize = 14;
+
+/// Numbers of eight bytes in a line of the processor's cache.
+const LINE_NUMBERS: usize = 8;
 
 /// Children of an inner node.
 pub(super) const INNER_CHILDREN: usize = 64;
@@ -103,6 +107,15 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    /// Asks for all of it, before it is searched: its lines come together, not one after the other as a search asks for them.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        memory::prefetch(self);
+        memory::prefetch_at(&self.prefixes, LINE_NUMBERS);
+        memory::prefetch_at(&self.entries, 0);
+        memory::prefetch_at(&self.entries, LINE_NUMBERS);
+    }
+
     pub(super) fn new() -> Self {
         Self {
             order: AtomicU64::new(0),
@@ -227,6 +240,15 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    /// Asks for what a search looks at, likewise.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        memory::prefetch(self);
+        for line in 1..=INNER_CHILDREN / LINE_NUMBERS {
+            memory::prefetch_at(&self.prefixes, line * LINE_NUMBERS - 1);
+        }
+    }
+
     /// A node with these children, at most [`INNER_CHILDREN`], in order. The first tells the kind of all.
     pub(super) fn new<'a>(skip: u32, children: &[Child<'a>]) -> Self {
         let children_of_a_kind = match children.first().map(|child| child.node) {
@@ -253,6 +275,17 @@ impl Inner {
     #[inline]
     pub(super) fn lower(&self, index: usize) -> Option<Entry<'_>> {
         if index < self.count() { self.lowers.get(index)?.load() } else { None }
+    }
+
+    /// A child, of which one is about to be searched.
+    #[inline]
+    pub(super) fn descend(&self, index: usize) -> Option<Node<'_>> {
+        let node = self.node(index)?;
+        match node {
+            Node::Leaf(leaf) => leaf.prefetch(),
+            Node::Inner(inner) => inner.prefetch(),
+        }
+        Some(node)
     }
 
     #[inline]

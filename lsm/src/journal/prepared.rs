@@ -1,0 +1,116 @@
+//! A log made before it is needed: its file is there, with its name, when the log before it ends. Whoever begins it then writes its first record and syncs
+//! that, and waits for nothing else.
+//!
+//! Until then it holds its header and no more: every recovery takes it for a file that was being made and never was a log.
+
+use std::path::{Path, PathBuf};
+
+use super::group::{Journal, JournalOptions};
+use super::logfile::{LogKind, Start};
+use super::record::RecordKind;
+use super::{RecordWriter, sites};
+use crate::checksum::Identity;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::filename::FileNumber;
+use crate::fs::{Advice, FileSystem};
+
+/// A log that nobody writes to yet.
+#[derive(Debug)]
+pub struct PreparedLog {
+    writer: RecordWriter,
+    number: FileNumber,
+    identity: Identity,
+}
+
+impl PreparedLog {
+    /// Makes the file. Nothing is durable before [`Self::sync_name`].
+    ///
+    /// # Errors
+    /// Those of creating and writing; the file may be there then, and its number is not to be used again.
+    pub fn create(fs: &dyn FileSystem, path: &Path, number: FileNumber, identity: Identity) -> Result<Self> {
+        let mut writer = RecordWriter::create(fs, path, LogKind::Journal, identity)?;
+        writer.write()?;
+        Ok(Self { writer, number, identity })
+    }
+
+    /// Makes its name durable, and has the system write what is in it; that is durable when it begins.
+    ///
+    /// # Errors
+    /// That of the sync: it is unknown then which names in the directory are durable.
+    pub fn sync_name(&self, fs: &dyn FileSystem) -> Result<()> {
+        self.writer.file().advise(Advice::DontNeed, 0, 0);
+        let directory = self.path().parent().unwrap_or(Path::new(""));
+        fs.sync_dir(directory, sites::CREATE_DIRECTORY).context("sync the directory", directory)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    /// Its identity.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        self.writer.path()
+    }
+
+    /// Begins it. When this returns, its first record is durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if `start` is that of another log, or for options that cannot be; those of writing and syncing.
+    pub fn begin(mut self, start: Start, options: JournalOptions) -> Result<Journal> {
+        if (start.number, start.identity) != (self.number, self.identity) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("log {} was prepared, not log {}", self.number, start.number),
+            ));
+        }
+        options.check()?;
+        self.writer.append(RecordKind::Start, false, start.next_sequence, 0, &start.encode())?;
+        self.writer.sync(sites::CREATE)?;
+        let path: PathBuf = self.path().to_owned();
+        Ok(Journal::of(self.writer, path, start, options))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{CrashPolicy, MemFs};
+    use crate::journal::{BatchRecord, find_stray, random_identity};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_prepared_log_is_nothing_until_it_begins_and_then_as_any_other() {
+        let mem = MemFs::new();
+        let fs: Arc<dyn FileSystem> = Arc::new(mem.clone());
+        let directory = Path::new("/db");
+        fs.create_dir_all(directory, sites::CREATE_DIRECTORY).unwrap();
+        let path = crate::filename::FileName::Log(7).path(directory);
+        let (identity, database) = (random_identity().unwrap(), random_identity().unwrap());
+        let prepared = PreparedLog::create(fs.as_ref(), &path, 7, identity).unwrap();
+        prepared.sync_name(fs.as_ref()).unwrap();
+        for policy in CrashPolicy::ALL {
+            let after = mem.crash(policy, 1);
+            assert_eq!(find_stray(&after, directory, 7, database, 0).unwrap(), None, "{policy:?}");
+        }
+        let start = Start { number: 7, identity, database, previous: None, next_sequence: 5 };
+        let other = Start { number: 8, ..start };
+        let wrong = PreparedLog::create(fs.as_ref(), &directory.join("x"), 7, identity).unwrap();
+        assert_eq!(
+            wrong.begin(other, JournalOptions::default()).unwrap_err().kind(),
+            ErrorKind::InvalidArgument
+        );
+        let log = prepared.begin(start, JournalOptions::default()).unwrap();
+        let batch = BatchRecord { first_sequence: 5, op_count: 2, sync: true, payload: b"payload" };
+        log.sync_through(log.append(batch).unwrap()).unwrap();
+        let after = mem.crash(CrashPolicy::SyncedOnly, 1);
+        let stray = find_stray(&after, directory, 7, database, 0).unwrap().unwrap();
+        assert_eq!((stray.first, stray.last, stray.identity), (5, 6, identity));
+        assert_eq!(log.end(6).unwrap().last_sequence, 6);
+    }
+}
