@@ -18,12 +18,12 @@ use crate::key::{Kind, SequenceNumber};
 use crate::levels::{KeyspaceView, OpenTable, OpenTree};
 use crate::range_tombstone::RangeTombstones;
 use crate::table::{AnyTable, Found, Lookup};
-use crate::value::Value;
+use crate::value::Lent;
 
 pub use scan::{Backward, Forward};
 pub use source::Source;
 
-fn live((sequence, kind, value): Found, covered: SequenceNumber) -> Option<Value> {
+fn live((sequence, kind, value): Found<'_>, covered: SequenceNumber) -> Option<Lent<'_>> {
     (kind == Kind::Put && sequence > covered).then_some(value)
 }
 
@@ -35,12 +35,19 @@ fn newest_covering(
     tombstones.map_or(0, |tombstones| tombstones.newest_covering(key, read_sequence))
 }
 
-/// The value of `key` that a reader at `read_sequence` sees.
+/// The value of `key` that a reader at `read_sequence` sees, where it lies.
 ///
 /// # Errors
 /// Io or corruption, naming file and offset.
-pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Value>> {
+pub fn get<'a>(
+    view: &'a KeyspaceView,
+    key: &[u8],
+    read_sequence: SequenceNumber,
+) -> Result<Option<Lent<'a>>> {
     for memtable in view.memtables() {
+        if memtable.is_empty() {
+            continue;
+        }
         let covered = memtable.newest_covering(key, read_sequence);
         if let Some(found) = memtable.get(key, read_sequence)? {
             return Ok(live(found, covered));
@@ -65,15 +72,17 @@ pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Re
     Ok(None)
 }
 
-/// The values of many keys, in their order. Each table is asked once for all keys that may be in it.
+/// The values of many keys, where they lie: `use_value` is called once for each key, with its index, in the order of the keys' bytes. Each table is asked
+/// once for all keys that may be in it.
 ///
 /// # Errors
-/// Io or corruption, naming file and offset.
-pub fn multi_get<K: AsRef<[u8]>>(
-    view: &KeyspaceView,
-    keys: &[K],
+/// Io or corruption, naming file and offset; then `use_value` was not called.
+pub fn multi_get<'a, K: AsRef<[u8]>>(
+    view: &'a KeyspaceView,
+    keys: &'a [K],
     read_sequence: SequenceNumber,
-) -> Result<Vec<Option<Value>>> {
+    mut use_value: impl FnMut(usize, Option<Lent<'a>>),
+) -> Result<()> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
     order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
@@ -103,20 +112,17 @@ pub fn multi_get<K: AsRef<[u8]>>(
             missing -= multi_get_table(open, &mut lookups, read_sequence)?;
         }
     }
-    let mut values: Vec<Option<Value>> = vec![None; keys.len()];
     for (index, lookup) in order.into_iter().zip(lookups) {
-        if let (Some(slot), Some(found)) = (values.get_mut(index), lookup.found) {
-            *slot = live(found, 0);
-        }
+        use_value(index, lookup.found.and_then(|found| live(found, 0)));
     }
-    Ok(values)
+    Ok(())
 }
 
 /// What a source's answer means: a range tombstone over what was found (or over nothing) is a deletion.
-fn settled(found: Option<Found>, covered: SequenceNumber) -> Option<Found> {
+fn settled(found: Option<Found<'_>>, covered: SequenceNumber) -> Option<Found<'_>> {
     match found {
         Some(found) if found.0 > covered => Some(found),
-        _ if covered > 0 => Some((covered, Kind::Delete, Value::new())),
+        _ if covered > 0 => Some((covered, Kind::Delete, Lent::memory(&[]))),
         found => found,
     }
 }
