@@ -16,7 +16,7 @@ use crate::visible::{Backward, Forward};
 /// [`next_back`](DoubleEndedIterator::next_back); the two ends meet. After an error there are no more items.
 ///
 /// An item is a pair of handles that can be kept. Whoever only looks at each entry in passing takes [`step`](Self::step) and
-/// [`step_back`](Self::step_back) instead, which lend it where it lies: a scan of small entries is then about twice as fast. They are the same scan,
+/// [`step_back`](Self::step_back) instead, which lend it where it lies and allocate nothing for it. They are the same scan,
 /// and can be mixed.
 ///
 /// ```
