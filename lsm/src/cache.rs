@@ -262,7 +262,13 @@ impl BlockCache {
     pub(crate) fn pin(&self, block: &Block) -> bool {
         let (bytes, limit) = (Self::bytes_of(block), self.capacity.load(Ordering::Relaxed) / PINNED_PART);
         let more = |pinned: usize| pinned.checked_add(bytes).filter(|pinned| *pinned <= limit);
-        self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        if self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return false;
+        }
+        // This happens once for a block of a table: it may look at every shard.
+        let shard_bytes = self.shard_bytes();
+        self.shards.iter().for_each(|padded| padded.shard.write().shrink(shard_bytes));
+        true
     }
 
     /// Gives back what [`Self::pin`] took for this block.
@@ -425,8 +431,10 @@ mod tests {
     #[test]
     fn what_is_pinned_is_taken_off_the_capacity_and_bounded() {
         let cache = BlockCache::new(1 << 20);
+        (0..2000).for_each(|offset| drop(cache.insert(1, offset, block(1000))));
         let pinned: Vec<Block> =
             (0..1000).map(|_| block(1000)).take_while(|block| cache.pin(block)).collect();
+        assert!(cache.used_bytes() <= 1 << 20, "what was cached makes room");
         assert!((200..=(1 << 18) / 1000).contains(&pinned.len()), "{} blocks: a quarter", pinned.len());
         for offset in 0..2000 {
             cache.insert(1, offset, block(1000));

@@ -23,6 +23,9 @@ use crate::value::Lent;
 pub use scan::{Backward, Forward};
 pub use source::Source;
 
+/// Keys of a batch that are looked up together: each may keep a block alive until its value is used, which no budget knows of.
+const TOGETHER: usize = 1024;
+
 fn live((sequence, kind, value): Found<'_>, covered: SequenceNumber) -> Option<Lent<'_>> {
     (kind == Kind::Put && sequence > covered).then_some(value)
 }
@@ -73,10 +76,10 @@ pub fn get<'a>(
 }
 
 /// The values of many keys, where they lie: `use_value` is called once for each key, with its index, in the order of the keys' bytes. Each table is asked
-/// once for all keys that may be in it.
+/// once for all keys that may be in it (once for each [`TOGETHER`] of them).
 ///
 /// # Errors
-/// Io or corruption, naming file and offset; then `use_value` was not called.
+/// Io or corruption, naming file and offset; then some calls may have been made.
 pub fn multi_get<'a, K: AsRef<[u8]>>(
     view: &'a KeyspaceView,
     keys: &'a [K],
@@ -86,8 +89,23 @@ pub fn multi_get<'a, K: AsRef<[u8]>>(
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
     order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
-    let mut lookups: Vec<Lookup<'_>> =
-        order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+    for order in order.chunks(TOGETHER) {
+        let mut lookups: Vec<Lookup<'a>> =
+            order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+        look_up(view, &mut lookups, read_sequence)?;
+        for (index, lookup) in order.iter().zip(lookups) {
+            use_value(*index, lookup.found.and_then(|found| live(found, 0)));
+        }
+    }
+    Ok(())
+}
+
+/// Looks up keys in order.
+fn look_up<'a>(
+    view: &'a KeyspaceView,
+    lookups: &mut [Lookup<'a>],
+    read_sequence: SequenceNumber,
+) -> Result<()> {
     let mut missing = lookups.len();
     for memtable in view.memtables() {
         if memtable.is_empty() {
@@ -109,11 +127,8 @@ pub fn multi_get<'a, K: AsRef<[u8]>>(
             if missing == 0 {
                 break;
             }
-            missing -= multi_get_table(open, &mut lookups, read_sequence)?;
+            missing -= multi_get_table(open, lookups, read_sequence)?;
         }
-    }
-    for (index, lookup) in order.into_iter().zip(lookups) {
-        use_value(index, lookup.found.and_then(|found| live(found, 0)));
     }
     Ok(())
 }
