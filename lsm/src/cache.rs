@@ -5,6 +5,9 @@
 //! block that comes back while its ghost is there enters the main queue at once. The main queue is a clock: a block that was asked for since it last came
 //! by goes round again. So a scan, which asks for each block once, passes through the small queue and displaces nothing.
 //!
+//! Blocks that every lookup in a table needs (its index, its filters) are better kept by the table itself, where no lock and no search is between: as long as
+//! they are a small part of the capacity, which they are taken off ([`BlockCache::pin`]).
+//!
 //! Keys are spread over shards, each behind its own lock. A hit takes the lock for reading and sets a counter.
 
 use std::collections::{HashMap, VecDeque};
@@ -27,6 +30,9 @@ const SMALL_PART: usize = 10;
 
 /// Times that a block can go round the main queue without being asked for.
 const COUNT_MAX: u8 = 3;
+
+/// The part of the capacity that tables may pin: one in so many. Beyond it, index and filters are cached as all else is.
+const PINNED_PART: usize = 4;
 
 /// Bytes that a block costs beside its own: its places in map and queue, its counts, the allocator's share.
 const OVERHEAD_BYTES: usize = 96;
@@ -167,13 +173,13 @@ impl Shard {
 /// What a cache did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Blocks asked for and there.
+    /// Blocks asked for and there. What tables have pinned they do not ask for.
     pub hits: u64,
     /// Blocks asked for that had to be read.
     pub misses: u64,
-    /// Bytes held now.
+    /// Bytes held now, pinned ones included.
     pub used_bytes: usize,
-    /// Blocks held now.
+    /// Blocks held now, pinned ones not included.
     pub blocks: usize,
     /// Bytes that may be held.
     pub capacity_bytes: usize,
@@ -197,6 +203,8 @@ pub struct BlockCache {
     in_use: AtomicUsize,
     tables: AtomicU64,
     table_bytes: Charge,
+    /// Bytes that tables keep of the capacity.
+    pinned: AtomicUsize,
 }
 
 impl BlockCache {
@@ -208,6 +216,7 @@ impl BlockCache {
             in_use: AtomicUsize::new(SHARDS),
             tables: AtomicU64::new(1),
             table_bytes: Charge::default(),
+            pinned: AtomicUsize::new(0),
         };
         cache.set_capacity(capacity_bytes);
         cache
@@ -228,7 +237,7 @@ impl BlockCache {
         for padded in &self.shards {
             let mut shard = padded.shard.write();
             if in_use == before {
-                shard.shrink(capacity_bytes / in_use);
+                shard.shrink(self.shard_bytes());
             } else {
                 // Most blocks would be looked for elsewhere now, and never be found to be evicted. This is rare.
                 *shard = Shard::default();
@@ -241,6 +250,36 @@ impl BlockCache {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// What one shard may hold: its part of what tables have not pinned, but half of its part at least, should the capacity have shrunk below what is.
+    fn shard_bytes(&self) -> usize {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let free = capacity.saturating_sub(self.pinned.load(Ordering::Relaxed)).max(capacity / 2);
+        free / self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Takes what a block needs off the capacity for a table that keeps it for itself; whether there was enough left. The table gives it back
+    /// ([`Self::unpin`]).
+    pub(crate) fn pin(&self, block: &Block) -> bool {
+        let (bytes, limit) = (Self::bytes_of(block), self.capacity.load(Ordering::Relaxed) / PINNED_PART);
+        let more = |pinned: usize| pinned.checked_add(bytes).filter(|pinned| *pinned <= limit);
+        if self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return false;
+        }
+        // This happens once for a block of a table: it may look at every shard.
+        let shard_bytes = self.shard_bytes();
+        self.shards.iter().for_each(|padded| padded.shard.write().shrink(shard_bytes));
+        true
+    }
+
+    /// Gives back what [`Self::pin`] took for this block.
+    pub(crate) fn unpin(&self, block: &Block) {
+        self.pinned.fetch_sub(Self::bytes_of(block), Ordering::Relaxed);
+    }
+
+    fn bytes_of(block: &Block) -> usize {
+        block.memory_bytes() + OVERHEAD_BYTES
+    }
+
     /// What the open tables that read through this cache keep beside it, in bytes.
     pub(crate) fn table_bytes(&self) -> &Charge {
         &self.table_bytes
@@ -248,7 +287,8 @@ impl BlockCache {
 
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
-        self.shards.iter().map(|padded| padded.shard.read().bytes()).sum()
+        let cached: usize = self.shards.iter().map(|padded| padded.shard.read().bytes()).sum();
+        cached + self.pinned.load(Ordering::Relaxed)
     }
 
     /// What it did so far.
@@ -262,6 +302,7 @@ impl BlockCache {
             stats.used_bytes += shard.bytes();
             stats.blocks += shard.slots.len();
         }
+        stats.used_bytes += self.pinned.load(Ordering::Relaxed);
         stats
     }
 
@@ -298,8 +339,8 @@ impl BlockCache {
     /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
     pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) -> Block {
         let key = Key { table, offset };
-        let bytes = block.memory_bytes() + OVERHEAD_BYTES;
-        let capacity = self.capacity.load(Ordering::Relaxed) / self.in_use.load(Ordering::Relaxed);
+        let bytes = Self::bytes_of(&block);
+        let capacity = self.shard_bytes();
         if bytes > capacity {
             return block;
         }
@@ -385,6 +426,28 @@ mod tests {
         }
         let kept: u64 = (0..hot).map(|offset| u64::from(cache.get(1, offset).is_some())).sum();
         assert!(kept * 10 >= hot * 9, "{kept} of {hot}");
+    }
+
+    #[test]
+    fn what_is_pinned_is_taken_off_the_capacity_and_bounded() {
+        let cache = BlockCache::new(1 << 20);
+        (0..2000).for_each(|offset| drop(cache.insert(1, offset, block(1000))));
+        let pinned: Vec<Block> =
+            (0..1000).map(|_| block(1000)).take_while(|block| cache.pin(block)).collect();
+        assert!(cache.used_bytes() <= 1 << 20, "what was cached makes room");
+        assert!((200..=(1 << 18) / 1000).contains(&pinned.len()), "{} blocks: a quarter", pinned.len());
+        for offset in 0..2000 {
+            cache.insert(1, offset, block(1000));
+            assert!(cache.used_bytes() <= 1 << 20);
+        }
+        assert!(cache.used_bytes() > (1 << 20) * 8 / 10);
+        cache.set_capacity(1 << 18);
+        (0..2000).for_each(|offset| drop(cache.insert(1, offset, block(1000))));
+        assert!(cache.stats().blocks > 50, "half of it is left to the others");
+        assert!(!cache.pin(&block(1000)));
+        pinned.iter().for_each(|block| cache.unpin(block));
+        cache.set_capacity(0);
+        assert_eq!(cache.used_bytes(), 0);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
                     put.iter().filter(|entry| inside(entry)).map(|(_, key)| key.clone()).collect();
                 put.retain(|entry| !inside(entry));
                 let mut there = Forward::new(keyspace, range.clone(), visible);
-                while let Some((key, _)) = there.step()? {
-                    keys.insert(key.to_vec());
+                while there.step()? {
+                    keys.insert(there.key().to_vec());
                     if expanded.fault().is_some() {
                         break;
                     }

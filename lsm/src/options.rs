@@ -81,10 +81,12 @@ pub struct Tuning {
     /// Bytes at which a merge starts its next table. More: fewer files; less: smaller steps of merging, space that is free sooner, and a
     /// little less memory for each that is written. Default: an eighth of the budget, from 4 to 32 MiB. Leave it, but for databases of terabytes (an open table costs a file descriptor).
     pub table_bytes: u64,
-    /// Raw bytes of a block in level 0 and 1, at most 16 MiB. Below it is four times that. More: better compression, fewer index entries, faster scans; less:
-    /// less read, decoded and cached for one key. Default: 4 KiB. More where scans are most of the work and values are large.
+    /// Raw bytes of a block, at most 16 MiB. More: better compression, fewer index entries, faster scans; less: less read, decoded and cached for one
+    /// key. Default: 4 KiB (with 16 KiB a lookup that misses the cache takes half as long again, a database of small values 3 % less space). More where scans
+    /// are most of the work and values are large.
     pub block_bytes: usize,
-    /// Entries between two whole keys in a block. More: smaller blocks where keys are alike; less: faster point reads. Default: 16. Leave it.
+    /// Entries between two whole keys in a block; where entries are large there are fewer between. More: smaller blocks where keys are alike; less: faster
+    /// point reads. Default: 16. Leave it.
     pub restart_interval: usize,
     /// Bits of filter a key; 0: no filters. In keyspaces of fixed widths two more, in their smaller runs half as many more. More: fewer useless reads for keys
     /// that are not there (10: one in a hundred, 16: one in a thousand), more memory; less: the reverse. Default: 10. 0 where nothing absent is ever looked
@@ -187,7 +189,7 @@ impl Tuning {
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {
         let deep = level >= 2;
         TableOptions {
-            block_bytes: if deep { self.block_bytes * 4 } else { self.block_bytes },
+            block_bytes: self.block_bytes,
             restart_interval: self.restart_interval,
             compression: match self.compression {
                 Some(zstd_level) if deep => Compression::Zstd(zstd_level),

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::key::SequenceNumber;
 use crate::levels::KeyspaceView;
 use crate::row::KeyspaceKind;
-use crate::value::Value;
+use crate::value::{Lent, Value};
 use crate::{lookup, visible};
 
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
@@ -29,7 +29,7 @@ pub(crate) fn get_with<R>(
 /// Io or corruption, naming file and offset.
 pub(crate) fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Value>> {
     match view.kind {
-        KeyspaceKind::Sorted => visible::get(view, key, read_sequence),
+        KeyspaceKind::Sorted => Ok(visible::get(view, key, read_sequence)?.map(Lent::into_value)),
         KeyspaceKind::Fixed(widths) => {
             lookup::get_with(view, widths, key, read_sequence, |value| Value::from(value))
         }
@@ -48,9 +48,7 @@ pub(crate) fn multi_get_with<K: AsRef<[u8]>>(
 ) -> Result<()> {
     match view.kind {
         KeyspaceKind::Sorted => {
-            let values = visible::multi_get(view, keys, read_sequence)?;
-            values.iter().enumerate().for_each(|(index, value)| use_value(index, value.as_deref()));
-            Ok(())
+            visible::multi_get(view, keys, read_sequence, |index, value| use_value(index, value.as_deref()))
         }
         KeyspaceKind::Fixed(widths) => {
             lookup::multi_get_with(view, widths, keys, read_sequence, &mut use_value)
@@ -67,15 +65,20 @@ pub(crate) fn multi_get<K: AsRef<[u8]>>(
     keys: &[K],
     read_sequence: SequenceNumber,
 ) -> Result<Vec<Option<Value>>> {
-    if view.kind == KeyspaceKind::Sorted {
-        return visible::multi_get(view, keys, read_sequence);
-    }
     let mut values = vec![None; keys.len()];
-    multi_get_with(view, keys, read_sequence, |index, value| {
+    let mut keep = |index, value| {
         if let Some(place) = values.get_mut(index) {
-            *place = value.map(Value::from);
+            *place = value;
         }
-    })?;
+    };
+    match view.kind {
+        KeyspaceKind::Sorted => visible::multi_get(view, keys, read_sequence, |index, value| {
+            keep(index, value.map(Lent::into_value));
+        }),
+        KeyspaceKind::Fixed(_) => multi_get_with(view, keys, read_sequence, |index, value| {
+            keep(index, value.map(Value::from));
+        }),
+    }?;
     Ok(values)
 }
 

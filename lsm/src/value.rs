@@ -67,6 +67,59 @@ impl Value {
     }
 }
 
+/// A value where it lies: in a memtable that lives for `'a`, in a block that is kept for it, or in a handle.
+#[derive(Clone, Debug)]
+pub struct Lent<'a>(Lying<'a>);
+
+#[derive(Clone, Debug)]
+enum Lying<'a> {
+    Memory(&'a [u8]),
+    Block(Block, Range<usize>),
+    Handle(Value),
+}
+
+impl<'a> Lent<'a> {
+    /// Bytes that live long enough.
+    #[inline]
+    pub fn memory(bytes: &'a [u8]) -> Self {
+        Self(Lying::Memory(bytes))
+    }
+
+    /// The bytes of `range` in `block`; a range beyond its end gives none.
+    #[inline]
+    pub fn block(block: Block, range: Range<usize>) -> Self {
+        Self(Lying::Block(block, range))
+    }
+
+    /// A handle: a copy, or a share in the block.
+    pub fn into_value(self) -> Value {
+        match self.0 {
+            Lying::Memory(bytes) => Value::from(bytes),
+            Lying::Block(block, range) => Value::from_block(&block, range),
+            Lying::Handle(value) => value,
+        }
+    }
+}
+
+impl From<Value> for Lent<'_> {
+    fn from(value: Value) -> Self {
+        Self(Lying::Handle(value))
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Lying::Memory(bytes) => bytes,
+            Lying::Block(block, range) => block.bytes().get(range.clone()).unwrap_or_default(),
+            Lying::Handle(value) => value,
+        }
+    }
+}
+
 impl Default for Value {
     fn default() -> Self {
         Self::new()

@@ -152,12 +152,11 @@ impl Reader for MapReader<'_> {
         let mut count = 0;
         while count < scan.limit {
             let entry = match scan.direction {
-                Direction::Forward => entries.next(),
-                Direction::Backward => entries.next_back(),
+                Direction::Forward => entries.step(),
+                Direction::Backward => entries.step_back(),
             };
-            let Some(entry) = entry else { break };
-            let (key, value) = entry?;
-            visit(&key, &value);
+            let Some((key, value)) = entry? else { break };
+            visit(key, value);
             count += 1;
         }
         Ok(count)

@@ -117,7 +117,7 @@ impl Memtable {
     ///
     /// # Errors
     /// Never for what [`Self::apply`] put in; the signature is the tables'.
-    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'_>>> {
         delegate!(self, memtable => memtable.get(user_key, read_sequence))
     }
 }

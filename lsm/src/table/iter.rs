@@ -91,7 +91,7 @@ impl TableIter {
             return Ok(());
         }
         let block = match self.mode {
-            ReadMode::Cached => self.table.block(partition.index, BlockKind::Index)?,
+            ReadMode::Cached => self.table.index(partition, self.table.pinned(partition))?.into_block(),
             ReadMode::Bypass => self.table.file.block(partition.index, BlockKind::Index)?,
         };
         self.index.set_block(block);

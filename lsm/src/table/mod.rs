@@ -12,14 +12,15 @@
 //! file, or of another place in this one, don't pass. FORMAT.md, "Tables", has the offsets.
 //!
 //! The index has two levels. An open table keeps only the top one in memory, a separator for each partition of about a megabyte; the partitions' index
-//! blocks and filters are read through the cache as data blocks are. So what an open table takes is a thousandth of a percent of
-//! what it holds, and a writer needs memory for one partition, whatever the size of the file.
+//! blocks and filters it keeps when they have been asked for, as long as the cache has room to spare, and beyond that they are read through the cache as data
+//! blocks are ([`pinned`]). So what an open table must have is a thousandth of a percent of what it holds, and a writer needs memory for one partition,
+//! whatever the size of the file.
 
 use crate::block::Compression;
 use crate::checksum::Identity;
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
-use crate::value::Value;
+use crate::value::Lent;
 
 mod any;
 mod check;
@@ -37,6 +38,7 @@ mod iter;
 mod layout;
 mod opening;
 mod origin;
+mod pinned;
 mod properties;
 mod reader;
 mod salvage;
@@ -134,8 +136,8 @@ pub enum ReadMode {
     Bypass,
 }
 
-/// What a lookup found: the sequence number of the write, what it did, the value (empty for a deletion).
-pub type Found = (SequenceNumber, Kind, Value);
+/// What a lookup found: the sequence number of the write, what it did, the value where it lies (empty for a deletion).
+pub type Found<'a> = (SequenceNumber, Kind, Lent<'a>);
 
 /// One key of a [`Table::multi_get`].
 #[derive(Debug)]
@@ -145,5 +147,5 @@ pub struct Lookup<'a> {
     /// Its [`crate::filter::hash`].
     pub hash: u64,
     /// Filled where the table has an entry; a lookup that has one already is passed over.
-    pub found: Option<Found>,
+    pub found: Option<Found<'a>>,
 }

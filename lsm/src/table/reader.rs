@@ -1,7 +1,7 @@
 //! An open table: verified when it is opened, read block by block.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::block::{Block, BlockKind, Rank, rank_seen_by, split_stamp};
 use crate::cache::BlockCache;
@@ -17,8 +17,9 @@ use crate::table::footer::Directory;
 use crate::table::header::TableKind;
 use crate::table::index::{Handle, Partition};
 use crate::table::opening::Opening;
+use crate::table::pinned::{Held, PinnedBlocks, PinnedPartition};
 use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableOrigin, TableSummary};
-use crate::value::Value;
+use crate::value::Lent;
 
 /// Blocks that [`Table::multi_get`] reads at once.
 const BATCH_BLOCKS: usize = 64;
@@ -36,6 +37,7 @@ pub struct Table {
     summary: TableSummary,
     origin: Option<TableOrigin>,
     tombstones: Arc<RangeTombstones>,
+    pinned: PinnedBlocks,
 }
 
 impl Table {
@@ -101,6 +103,7 @@ impl Table {
             summary,
             origin,
             tombstones: Arc::new(tombstones),
+            pinned: PinnedBlocks::default(),
         };
         cache.table_bytes().add(table.memory_bytes());
         Ok(Arc::new(table))
@@ -145,7 +148,7 @@ impl Table {
     ///
     /// # Errors
     /// Io or corruption, naming file and offset.
-    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'static>>> {
         self.get_hashed(user_key, filter::hash(user_key), read_sequence)
     }
 
@@ -158,15 +161,16 @@ impl Table {
         user_key: &[u8],
         hash: u64,
         read_sequence: SequenceNumber,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Found<'static>>> {
         let rank = rank_seen_by(read_sequence);
         let Some(partition) = self.partition(user_key, rank)? else { return Ok(None) };
-        if let Some(filter) = self.filter(partition)?
+        let pinned = self.pinned(partition);
+        if let Some(filter) = self.filter(partition, pinned)?
             && !filter::may_contain(filter.bytes(), hash)
         {
             return Ok(None);
         }
-        let index = self.block(partition.index, BlockKind::Index)?;
+        let index = self.index(partition, pinned)?;
         let Some(handle) = self.data_handle(&index, partition.index, user_key, rank)? else {
             return Ok(None);
         };
@@ -182,7 +186,7 @@ impl Table {
     pub fn multi_get(&self, lookups: &mut [Lookup<'_>], read_sequence: SequenceNumber) -> Result<()> {
         debug_assert!(lookups.is_sorted_by_key(|lookup| lookup.user_key), "keys are given in order");
         let rank = rank_seen_by(read_sequence);
-        let mut known: Option<KnownPartition> = None;
+        let mut known: Option<KnownPartition<'_>> = None;
         // Where to look for each, by its number; several in a row often need the same block.
         let mut places: Vec<(usize, Handle)> = Vec::new();
         for (number, lookup) in lookups.iter().enumerate() {
@@ -192,7 +196,10 @@ impl Table {
             let Some(partition) = self.partition(lookup.user_key, rank)? else { continue };
             let here = match known.take() {
                 Some(known) if known.partition == partition => known,
-                _ => KnownPartition { partition, filter: self.filter(partition)?, index: None },
+                _ => {
+                    let pinned = self.pinned(partition);
+                    KnownPartition { partition, pinned, filter: self.filter(partition, pinned)?, index: None }
+                }
             };
             let here = known.insert(here);
             if here.filter.as_ref().is_some_and(|filter| !filter::may_contain(filter.bytes(), lookup.hash)) {
@@ -200,7 +207,7 @@ impl Table {
             }
             let index = match &here.index {
                 Some(index) => index,
-                None => here.index.insert(self.block(partition.index, BlockKind::Index)?),
+                None => here.index.insert(self.index(partition, here.pinned)?),
             };
             if let Some(handle) = self.data_handle(index, partition.index, lookup.user_key, rank)? {
                 places.push((number, handle));
@@ -260,9 +267,65 @@ impl Table {
         found.map_err(|error| self.file.locate(error, self.directory.top_index.map_or(0, |top| top.offset)))
     }
 
-    fn filter(&self, partition: Partition) -> Result<Option<Block>> {
+    /// Where the blocks of a partition are pinned, or can be.
+    #[inline]
+    pub(super) fn pinned(&self, partition: Partition) -> Option<&PinnedPartition> {
+        self.pinned.of(&self.top, partition)
+    }
+
+    #[inline]
+    fn filter<'a>(
+        &'a self,
+        partition: Partition,
+        pinned: Option<&'a PinnedPartition>,
+    ) -> Result<Option<Held<'a>>> {
         let Some(handle) = partition.filter() else { return Ok(None) };
-        self.block(handle, BlockKind::Filter).map(Some)
+        self.held(pinned.map(|pinned| &pinned.filter), handle, BlockKind::Filter).map(Some)
+    }
+
+    /// The index block of a partition.
+    #[inline]
+    pub(super) fn index<'a>(
+        &'a self,
+        partition: Partition,
+        pinned: Option<&'a PinnedPartition>,
+    ) -> Result<Held<'a>> {
+        self.held(pinned.map(|pinned| &pinned.index), partition.index, BlockKind::Index)
+    }
+
+    #[inline]
+    fn held<'a>(
+        &'a self,
+        place: Option<&'a OnceLock<Block>>,
+        handle: Handle,
+        kind: BlockKind,
+    ) -> Result<Held<'a>> {
+        match place.and_then(OnceLock::get) {
+            Some(block) => Ok(Held::Pinned(block)),
+            None => self.fetch(place, handle, kind),
+        }
+    }
+
+    /// The block, pinned from now on if there is room.
+    #[cold]
+    fn fetch<'a>(
+        &'a self,
+        place: Option<&'a OnceLock<Block>>,
+        handle: Handle,
+        kind: BlockKind,
+    ) -> Result<Held<'a>> {
+        let known = self.cached(handle);
+        let is_known = known.is_some();
+        let block = known.map_or_else(|| self.file.block(handle, kind), Ok)?;
+        if let Some(place) = place
+            && self.cache.pin(&block)
+        {
+            if place.set(block.clone()).is_err() {
+                self.cache.unpin(&block); // Another thread was faster.
+            }
+            return Ok(place.get().map_or(Held::Own(block), Held::Pinned));
+        }
+        Ok(Held::Own(if is_known { block } else { self.keep(block, handle) }))
     }
 
     #[inline]
@@ -281,17 +344,18 @@ impl Table {
         at: Handle,
         user_key: &[u8],
         read_sequence: SequenceNumber,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Found<'static>>> {
         let found = block.get(user_key, read_sequence).and_then(|entry| {
             let Some(entry) = entry else { return Ok(None) };
             let (sequence, kind) = split_stamp(entry.stamp);
-            Ok(Some((sequence, Kind::from_u8(kind)?, Value::from_block(block, block.range_of(entry.value)))))
+            let value = Lent::block(block.clone(), block.range_of(entry.value));
+            Ok(Some((sequence, Kind::from_u8(kind)?, value)))
         });
         found.map_err(|error| self.file.locate(error, at.offset))
     }
 
-    /// A block, from the cache or into it.
-    pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
+    /// A data block, from the cache or into it.
+    fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
         if let Some(block) = self.cache.get(self.cache_table, handle.offset) {
             return Ok(block);
         }
@@ -321,11 +385,13 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         self.cache.table_bytes().subtract(self.memory_bytes());
+        self.pinned.blocks().for_each(|block| self.cache.unpin(block));
     }
 }
 
-struct KnownPartition {
+struct KnownPartition<'a> {
     partition: Partition,
-    filter: Option<Block>,
-    index: Option<Block>,
+    pinned: Option<&'a PinnedPartition>,
+    filter: Option<Held<'a>>,
+    index: Option<Held<'a>>,
 }

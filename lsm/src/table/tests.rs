@@ -254,6 +254,28 @@ fn another_table_than_the_manifest_names_is_refused() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
+#[test]
+fn index_and_filters_are_pinned_while_there_is_room_and_given_back() {
+    let fs = new_fs();
+    let summary = write(&fs, &small_model(), &[], TableOptions::default());
+    for (cache_bytes, hits) in [(1 << 20, 1), (1200, 0), (0, 0)] {
+        let cache = Arc::new(BlockCache::new(cache_bytes));
+        let table = Table::open(&fs, &path(), expected(&summary), &cache).unwrap();
+        let get = || table.get(b"file", SEQUENCE_MAX).unwrap().map(|found| found.2.to_vec());
+        assert_eq!((get(), get()), (Some(vec![b'x'; 40]), Some(vec![b'x'; 40])));
+        if hits > 0 {
+            let stats = cache.stats();
+            assert_eq!((stats.hits, stats.misses), (1, 3), "of the second time only the data is asked for");
+            assert_eq!(stats.blocks, 1, "and nothing else is in the cache");
+        }
+        let pinned = cache.used_bytes();
+        drop(table);
+        assert!(cache.used_bytes() <= pinned);
+        cache.set_capacity(0);
+        assert_eq!(cache.used_bytes(), 0, "with a cache of {cache_bytes} bytes");
+    }
+}
+
 /// Everything that can be asked of a table.
 fn read_all(table: &Arc<Table>, model: &Model) -> Result<()> {
     let tombstones: Vec<RangeTombstone> =
@@ -314,6 +336,8 @@ fn damaged_is_noticed(original: &[u8], damaged: &[u8], model: &Model, whole: Exp
         Err(error) => {
             named(&error);
             assert!(error.offset().is_some());
+            let again = read_all(&table, model).unwrap_err();
+            assert_eq!(again.offset(), error.offset(), "{what}: what is damaged is so the next time too");
         }
     }
 }

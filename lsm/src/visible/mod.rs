@@ -18,12 +18,15 @@ use crate::key::{Kind, SequenceNumber};
 use crate::levels::{KeyspaceView, OpenTable, OpenTree};
 use crate::range_tombstone::RangeTombstones;
 use crate::table::{AnyTable, Found, Lookup};
-use crate::value::Value;
+use crate::value::Lent;
 
 pub use scan::{Backward, Forward};
 pub use source::Source;
 
-fn live((sequence, kind, value): Found, covered: SequenceNumber) -> Option<Value> {
+/// Keys of a batch that are looked up together: each may keep a block alive until its value is used, which no budget knows of.
+const TOGETHER: usize = 1024;
+
+fn live((sequence, kind, value): Found<'_>, covered: SequenceNumber) -> Option<Lent<'_>> {
     (kind == Kind::Put && sequence > covered).then_some(value)
 }
 
@@ -35,12 +38,19 @@ fn newest_covering(
     tombstones.map_or(0, |tombstones| tombstones.newest_covering(key, read_sequence))
 }
 
-/// The value of `key` that a reader at `read_sequence` sees.
+/// The value of `key` that a reader at `read_sequence` sees, where it lies.
 ///
 /// # Errors
 /// Io or corruption, naming file and offset.
-pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Value>> {
+pub fn get<'a>(
+    view: &'a KeyspaceView,
+    key: &[u8],
+    read_sequence: SequenceNumber,
+) -> Result<Option<Lent<'a>>> {
     for memtable in view.memtables() {
+        if memtable.is_empty() {
+            continue;
+        }
         let covered = memtable.newest_covering(key, read_sequence);
         if let Some(found) = memtable.get(key, read_sequence)? {
             return Ok(live(found, covered));
@@ -65,20 +75,37 @@ pub fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Re
     Ok(None)
 }
 
-/// The values of many keys, in their order. Each table is asked once for all keys that may be in it.
+/// The values of many keys, where they lie: `use_value` is called once for each key, with its index, in the order of the keys' bytes. Each table is asked
+/// once for all keys that may be in it (once for each [`TOGETHER`] of them).
 ///
 /// # Errors
-/// Io or corruption, naming file and offset.
-pub fn multi_get<K: AsRef<[u8]>>(
-    view: &KeyspaceView,
-    keys: &[K],
+/// Io or corruption, naming file and offset; then some calls may have been made.
+pub fn multi_get<'a, K: AsRef<[u8]>>(
+    view: &'a KeyspaceView,
+    keys: &'a [K],
     read_sequence: SequenceNumber,
-) -> Result<Vec<Option<Value>>> {
+    mut use_value: impl FnMut(usize, Option<Lent<'a>>),
+) -> Result<()> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
     order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
-    let mut lookups: Vec<Lookup<'_>> =
-        order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+    for order in order.chunks(TOGETHER) {
+        let mut lookups: Vec<Lookup<'a>> =
+            order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+        look_up(view, &mut lookups, read_sequence)?;
+        for (index, lookup) in order.iter().zip(lookups) {
+            use_value(*index, lookup.found.and_then(|found| live(found, 0)));
+        }
+    }
+    Ok(())
+}
+
+/// Looks up keys in order.
+fn look_up<'a>(
+    view: &'a KeyspaceView,
+    lookups: &mut [Lookup<'a>],
+    read_sequence: SequenceNumber,
+) -> Result<()> {
     let mut missing = lookups.len();
     for memtable in view.memtables() {
         if memtable.is_empty() {
@@ -100,23 +127,17 @@ pub fn multi_get<K: AsRef<[u8]>>(
             if missing == 0 {
                 break;
             }
-            missing -= multi_get_table(open, &mut lookups, read_sequence)?;
+            missing -= multi_get_table(open, lookups, read_sequence)?;
         }
     }
-    let mut values: Vec<Option<Value>> = vec![None; keys.len()];
-    for (index, lookup) in order.into_iter().zip(lookups) {
-        if let (Some(slot), Some(found)) = (values.get_mut(index), lookup.found) {
-            *slot = live(found, 0);
-        }
-    }
-    Ok(values)
+    Ok(())
 }
 
 /// What a source's answer means: a range tombstone over what was found (or over nothing) is a deletion.
-fn settled(found: Option<Found>, covered: SequenceNumber) -> Option<Found> {
+fn settled(found: Option<Found<'_>>, covered: SequenceNumber) -> Option<Found<'_>> {
     match found {
         Some(found) if found.0 > covered => Some(found),
-        _ if covered > 0 => Some((covered, Kind::Delete, Value::new())),
+        _ if covered > 0 => Some((covered, Kind::Delete, Lent::memory(&[]))),
         found => found,
     }
 }

@@ -1,6 +1,5 @@
 //! Scans over what a reader sees, upward and downward.
 
-use super::live;
 use super::skyline::Skyline;
 use super::source::{Source, sources};
 use crate::error::Result;
@@ -9,7 +8,6 @@ use crate::key::{Kind, SequenceNumber, TRAILER_BYTES, parse_trailer, seek_key, s
 use crate::levels::KeyspaceView;
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
-use crate::table::Found;
 use crate::value::Value;
 
 /// Older versions of a key that are stepped over before the cursor seeks past the rest.
@@ -21,6 +19,10 @@ const STEPS_BEFORE_SKIP: usize = 4;
 /// The trailer behind which no entry of a key stands.
 const LAST_TRAILER: [u8; TRAILER_BYTES] = [0xff; TRAILER_BYTES];
 
+/// Values of at most this many bytes are copied by a walk downward, which has to move on before it knows that an entry is the one to show. Larger ones it
+/// takes a share in, where the source has one to give.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
 /// Walks upward over what a reader sees.
 #[derive(Debug)]
 pub struct Forward {
@@ -29,22 +31,41 @@ pub struct Forward {
     range: KeyRange,
     read_sequence: SequenceNumber,
     started: bool,
-    /// The last user key that was answered for, whatever the answer.
-    last: Option<Vec<u8>>,
+    /// The last user key that was answered for, whatever the answer; and whether there was one.
+    last: Vec<u8>,
+    has_last: bool,
 }
 
 impl Forward {
     /// Stands before the first key of `range`.
     pub fn new(view: &KeyspaceView, range: KeyRange, read_sequence: SequenceNumber) -> Self {
         let (merge, skyline) = sources(view, &range, read_sequence);
-        Self { merge, skyline, range, read_sequence, started: false, last: None }
+        Self { merge, skyline, range, read_sequence, started: false, last: Vec::new(), has_last: false }
     }
 
-    /// The next visible key, with its value.
+    /// The key on which it stands after a step that found one.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// The value of that key.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.merge.value()
+    }
+
+    /// The same as a handle that may share the block.
+    pub fn owned_value(&self) -> Value {
+        self.merge.owned_value()
+    }
+
+    /// Moves to the next visible key; whether there is one.
     ///
     /// # Errors
     /// Io or corruption, naming file and offset.
-    pub fn step(&mut self) -> Result<Option<(Value, Value)>> {
+    #[inline]
+    pub fn step(&mut self) -> Result<bool> {
         if self.started {
             self.merge.next()?;
         } else {
@@ -56,9 +77,9 @@ impl Forward {
         while self.merge.valid() {
             let (user, trailer) = split(self.merge.key())?;
             if !self.range.is_before_end(user) {
-                return Ok(None);
+                return Ok(false);
             }
-            let is_older = self.last.as_deref() == Some(user);
+            let is_older = self.has_last && self.last == user;
             let (sequence, kind) = parse_trailer(trailer)?;
             if is_older || sequence > self.read_sequence {
                 steps += 1;
@@ -74,14 +95,14 @@ impl Forward {
                 }
                 continue;
             }
-            let last = self.last.get_or_insert_default();
-            last.clear();
-            last.extend_from_slice(user);
+            self.last.clear();
+            self.last.extend_from_slice(user);
+            self.has_last = true;
             steps = 0;
-            let covered = self.skyline.newest_covering(user);
+            let covered = self.skyline.newest_covering(&self.last);
             if sequence > covered {
                 if kind == Kind::Put {
-                    return Ok(Some((Value::from(user), self.merge.owned_value())));
+                    return Ok(true);
                 }
                 self.merge.next()?;
             } else if hidden_steps < STEPS_BEFORE_SKIP {
@@ -89,11 +110,33 @@ impl Forward {
                 self.merge.next()?;
             } else {
                 hidden_steps = 0;
-                let (skyline, range) = (&mut self.skyline, &self.range);
+                let (last, skyline, range) = (&self.last, &mut self.skyline, &self.range);
                 self.merge.move_current(|source| source.skip_forward(last, covered, skyline, range))?;
             }
         }
-        Ok(None)
+        Ok(false)
+    }
+}
+
+/// The value of the newest visible entry of a key that a walk downward has met so far.
+#[derive(Debug, Default)]
+struct Kept {
+    copied: Vec<u8>,
+    /// In the place of a copy.
+    shared: Option<Value>,
+}
+
+impl Kept {
+    #[inline]
+    fn set(&mut self, merge: &MergingIterator<Source>) {
+        let value = merge.value();
+        self.copied.clear();
+        if value.len() <= COPIED_BYTES_MAX {
+            self.copied.extend_from_slice(value);
+            self.shared = None;
+        } else {
+            self.shared = Some(merge.owned_value());
+        }
     }
 }
 
@@ -106,13 +149,32 @@ pub struct Backward {
     read_sequence: SequenceNumber,
     started: bool,
     user: Vec<u8>,
+    value: Kept,
 }
 
 impl Backward {
     /// Stands behind the last key of `range`.
     pub fn new(view: &KeyspaceView, range: KeyRange, read_sequence: SequenceNumber) -> Self {
         let (merge, skyline) = sources(view, &range, read_sequence);
-        Self { merge, skyline, range, read_sequence, started: false, user: Vec::new() }
+        let (user, value) = (Vec::new(), Kept::default());
+        Self { merge, skyline, range, read_sequence, started: false, user, value }
+    }
+
+    /// The key on which it stands after a step that found one.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.user
+    }
+
+    /// The value of that key.
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        self.value.shared.as_deref().unwrap_or(&self.value.copied)
+    }
+
+    /// The same as a handle.
+    pub fn owned_value(&self) -> Value {
+        self.value.shared.clone().unwrap_or_else(|| Value::from(self.value.copied.as_slice()))
     }
 
     fn start(&mut self) -> Result<()> {
@@ -127,11 +189,12 @@ impl Backward {
         }
     }
 
-    /// The next visible key downward, with its value.
+    /// Moves to the next visible key downward; whether there is one.
     ///
     /// # Errors
     /// Io or corruption, naming file and offset.
-    pub fn step(&mut self) -> Result<Option<(Value, Value)>> {
+    #[inline]
+    pub fn step(&mut self) -> Result<bool> {
         if !self.started {
             self.start()?;
         }
@@ -140,7 +203,7 @@ impl Backward {
         while self.merge.valid() {
             let (user, _) = split(self.merge.key())?;
             if user < self.range.lower.as_slice() {
-                return Ok(None);
+                return Ok(false);
             }
             self.user.clear();
             self.user.extend_from_slice(user);
@@ -154,7 +217,7 @@ impl Backward {
                 self.merge.move_current(|source| source.skip_backward(user, covered, skyline, range))?;
                 continue;
             }
-            let mut newest: Option<Found> = None;
+            let mut newest: Option<(SequenceNumber, Kind)> = None;
             while self.merge.valid() {
                 let (user, trailer) = split(self.merge.key())?;
                 if user != self.user {
@@ -162,18 +225,19 @@ impl Backward {
                 }
                 let (sequence, kind) = parse_trailer(trailer)?;
                 if sequence <= self.read_sequence {
-                    newest = Some((sequence, kind, self.merge.owned_value()));
+                    newest = Some((sequence, kind));
+                    if kind == Kind::Put && sequence > covered {
+                        self.value.set(&self.merge);
+                    }
                 }
                 self.merge.prev()?;
             }
-            let Some(found) = newest else { continue };
-            hidden_steps += usize::from(found.0 <= covered);
-            if found.1 == Kind::Put
-                && let Some(value) = live(found, covered)
-            {
-                return Ok(Some((Value::from(self.user.as_slice()), value)));
+            let Some((sequence, kind)) = newest else { continue };
+            hidden_steps += usize::from(sequence <= covered);
+            if kind == Kind::Put && sequence > covered {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 }

@@ -259,3 +259,28 @@ fn deleted_directories_with_room_between_are_passed_over_one_by_one() {
     db.flush().unwrap();
     finds(&db, &keyspace, &[b"home/100/new"], 200 * 8, "deletions in a table");
 }
+
+#[test]
+fn more_keys_than_are_looked_up_together_are_each_answered_once() {
+    let (db, keyspace) = open(1 << 20, tiny());
+    for number in (0..2000).filter(|number| number % 3 > 0) {
+        keyspace.put(key(number), value(number, 0)).unwrap();
+    }
+    db.flush().unwrap();
+    // In no order, some of them twice.
+    let numbers: Vec<u16> = (0..3000u32).map(|step| u16::try_from(step * 777 % 2000).unwrap()).collect();
+    let keys: Vec<String> = numbers.iter().copied().map(key).collect();
+    let mut answers = vec![0; keys.len()];
+    keyspace
+        .multi_get_with(&keys, |index, found| {
+            answers[index] += 1;
+            let number = numbers[index];
+            assert_eq!(found, (number % 3 > 0).then(|| value(number, 0)).as_deref());
+        })
+        .unwrap();
+    assert!(answers.iter().all(|answers| *answers == 1));
+    let found = keyspace.multi_get(&keys).unwrap();
+    for (number, found) in numbers.iter().zip(found) {
+        assert_eq!(found.as_deref(), (number % 3 > 0).then(|| value(*number, 0)).as_deref());
+    }
+}

@@ -19,7 +19,7 @@ enum Step {
     DropKeyspace(usize),
     Sync,
     GetAll(usize),
-    Scan { keyspace: usize, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, ends: Vec<bool> },
+    Scan { keyspace: usize, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>, ends: Vec<(bool, bool)> },
     Prefix(usize, Vec<u8>),
     TakeSnapshot,
     ReadSnapshots,
@@ -59,7 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
     let durability =
         prop_oneof![Just(Durability::Process), Just(Durability::System), Just(Durability::Synced)];
     let keyspace = 0..KEYSPACES.len();
-    let ends = proptest::collection::vec(any::<bool>(), 0..40);
+    let ends = proptest::collection::vec(any::<(bool, bool)>(), 0..40);
     prop_oneof![
         20 => (proptest::collection::vec(op(), 1..5), durability).prop_map(|(ops, durability)| Step::Commit(ops, durability)),
         1 => Just(Step::MakeKeyspace),
@@ -302,27 +302,31 @@ impl Subject {
         Ok(())
     }
 
-    /// Takes items at either end as `ends` says, then the rest forward.
+    /// Takes items at either end as `ends` says, some of them lent, then the rest forward.
     fn scan(
         &self,
         mut scan: lsm::Iter,
         map: &support::Map,
-        ends: &[bool],
+        ends: &[(bool, bool)],
         wanted: impl Fn(&[u8]) -> bool,
     ) -> Checked {
         let mut expected: std::collections::VecDeque<_> = map.iter().filter(|(key, _)| wanted(key)).collect();
-        for front in ends.iter().copied().chain(std::iter::repeat(true)) {
-            let (found, expected) = match front {
-                true => (scan.next(), expected.pop_front()),
-                false => (scan.next_back(), expected.pop_back()),
-            };
-            let found = fine!(found.transpose());
-            let found = found.as_ref().map(|(key, value)| (&key[..], &value[..]));
-            prop_assert_eq!(found, expected.map(|(key, value)| (&key[..], &value[..])));
-            if found.is_none() {
+        let rest = [(true, true), (true, false)].into_iter().cycle();
+        for (front, lent) in ends.iter().copied().chain(rest) {
+            let expected = if front { expected.pop_front() } else { expected.pop_back() };
+            let expected = expected.map(|(key, value)| (&key[..], &value[..]));
+            if lent {
+                let found = fine!(if front { scan.step() } else { scan.step_back() });
+                prop_assert_eq!(found, expected);
+            } else {
+                let found = fine!((if front { scan.next() } else { scan.next_back() }).transpose());
+                prop_assert_eq!(found.as_ref().map(|(key, value)| (&key[..], &value[..])), expected);
+            }
+            if expected.is_none() {
                 break;
             }
         }
+        prop_assert!(fine!(scan.step()).is_none() && fine!(scan.step_back()).is_none());
         prop_assert!(scan.next().is_none() && scan.next_back().is_none());
         Ok(())
     }

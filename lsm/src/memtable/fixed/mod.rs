@@ -282,13 +282,13 @@ impl FixedMemtable {
     ///
     /// # Errors
     /// Never; the signature is that of all sources.
-    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'_>>> {
         if user_key.len() != self.widths.key() {
             return Ok(None);
         }
         Ok(self
             .find(user_key, hash(user_key), read_sequence)
-            .map(|row| (row.sequence(), row.kind(), self.value_of(row))))
+            .map(|row| (row.sequence(), row.kind(), self.value_of(row).into())))
     }
 
     fn value_of(&self, row: Row<'_>) -> Value {

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::Found;
-use crate::value::Value;
+use crate::value::Lent;
 use tombstones::Tombstones;
 use tree::{Cursor, Tree};
 
@@ -139,12 +139,12 @@ impl SortedMemtable {
     ///
     /// # Errors
     /// Never for what [`Self::apply`] put in; the signature is the tables'.
-    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'_>>> {
         let Some((trailer, value)) = self.entries.get(user_key, !(read_sequence << 8 | 0xff)) else {
             return Ok(None);
         };
         let (sequence, kind) = parse_trailer(trailer.to_be_bytes())?;
-        Ok(Some((sequence, kind, Value::from(value))))
+        Ok(Some((sequence, kind, Lent::memory(value))))
     }
 
     /// A cursor over its entries, which it keeps alive. Entries that are inserted while it moves may or may not be seen: they are
@@ -202,7 +202,7 @@ pub(crate) mod tests {
         assert_eq!(at(5), Some((Kind::Put, b"one".to_vec())));
         assert_eq!(at(6), Some((Kind::Put, b"two".to_vec())));
         assert_eq!(at(7), Some((Kind::Delete, Vec::new())));
-        assert_eq!(memtable.get(b"k\0", 9).unwrap(), None);
+        assert!(memtable.get(b"k\0", 9).unwrap().is_none());
         assert_eq!((memtable.sequence_min(), memtable.sequence_max()), (5, 7));
     }
 

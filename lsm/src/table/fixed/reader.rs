@@ -680,13 +680,13 @@ impl FixedTable {
         key: &[u8],
         hash: u64,
         read_sequence: SequenceNumber,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Found<'static>>> {
         if key.len() != self.layout.widths.key() || !self.may_contain(resident, hash)? {
             return Ok(None);
         }
         self.find(resident, key, read_sequence, |sequence, kind, value| {
             let value = if kind == Kind::Put { Value::from(value) } else { Value::new() };
-            (sequence, kind, value)
+            (sequence, kind, value.into())
         })
     }
 }
