@@ -76,7 +76,7 @@ mod tests {
         assert!(idle.tuning(6, 12 * SECOND).is_none(), "a commit came between");
         assert!(idle.tuning(6, 21 * SECOND).is_none());
         let tuning = idle.tuning(6, 22 * SECOND).unwrap();
-        assert_eq!((tuning.level0_tables, tuning.tier_runs), (2, 4));
+        assert_eq!((tuning.level0_tables, tuning.tier_runs), (2, 6));
     }
 
     #[test]
