@@ -323,7 +323,11 @@ fn finish(mut report: LogReport, known: Known, mode: RecoveryMode) -> Result<Log
     report.verdict = Verdict::CleanEnd;
     report.cut_end = report.end;
     let Some(cut) = known.end else { return Ok(report) };
+    // One that ends before its first batch has no number of its own, and those between the log before it and its beginning may have been given up: by an
+    // opening after a failure, which never gives a number twice.
+    let has_none = report.batches == 0 && report.last_sequence <= cut.last_sequence;
     if (report.end, report.last_sequence) != (cut.offset, cut.last_sequence)
+        && !(has_none && report.end == cut.offset)
         && mode != RecoveryMode::Salvage
         && report.holes.is_empty()
     {

@@ -81,7 +81,10 @@ impl PreparedLog {
 mod tests {
     use super::*;
     use crate::fs::{CrashPolicy, MemFs};
-    use crate::journal::{BatchRecord, find_stray, random_identity};
+    use crate::journal::{
+        Access, BatchRecord, ExpectedLog, Flushed, LogEnd, RecoverOptions, RecoveryMode, find_stray,
+        random_identity, recover,
+    };
     use std::sync::Arc;
 
     #[test]
@@ -112,5 +115,27 @@ mod tests {
         let stray = find_stray(&after, directory, 7, database, 0).unwrap().unwrap();
         assert_eq!((stray.first, stray.last, stray.identity), (5, 6, identity));
         assert_eq!(log.end(6).unwrap().last_sequence, 6);
+    }
+
+    #[test]
+    fn a_log_that_failed_before_its_first_batch_may_begin_behind_numbers_that_were_given_up() {
+        let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+        let directory = Path::new("/db");
+        fs.create_dir_all(directory, sites::CREATE_DIRECTORY).unwrap();
+        let (identity, database) = (random_identity().unwrap(), random_identity().unwrap());
+        let previous = LogEnd { number: 1, identity: database, offset: 200, last_sequence: 10 };
+        let start = Start { number: 2, identity, database, previous: Some(previous), next_sequence: 13 };
+        let path = crate::filename::FileName::Log(2).path(directory);
+        let log = Journal::create(&fs, &path, start, JournalOptions::default()).unwrap();
+        let cut = log.durable_cut();
+        let expected = [ExpectedLog { number: 2, identity: Some(identity), cut: Some(cut) }];
+        let options = RecoverOptions {
+            database,
+            flushed: Flushed { every: 10, any: 10 },
+            mode: RecoveryMode::Tail,
+            access: Access::Write,
+        };
+        let recovery = recover(&fs, directory, &expected, &options, &mut |_| Ok(())).unwrap();
+        assert_eq!((recovery.last_sequence, recovery.next_sequence), (12, 13));
     }
 }
