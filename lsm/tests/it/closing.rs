@@ -179,7 +179,7 @@ fn the_last_handle_closes_and_a_merge_under_way_is_dropped() {
     let a = keyspace(&db, "a");
     for round in 0..2 {
         for number in 0..40 {
-            a.put(format!("k{round}{number:02}"), "v".repeat(60)).unwrap();
+            a.put(format!("k{number:02}{round}"), "v".repeat(60)).unwrap();
         }
         db.flush().unwrap();
     }
