@@ -26,26 +26,31 @@ pub(crate) struct Logs<'a> {
     pub(crate) access: Access,
 }
 
+/// The logs that `levels` name.
+pub(crate) fn expected(levels: &Levels) -> Vec<ExpectedLog> {
+    levels
+        .logs
+        .iter()
+        .map(|(number, log)| ExpectedLog { number: *number, identity: Some(log.identity), cut: log.cut })
+        .collect()
+}
+
+/// How far what `levels` name is in tables.
+pub(crate) fn flushed(levels: &Levels) -> Flushed {
+    let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
+    let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
+    Flushed { every: levels.flushed_every(), any: in_tables.max(levels.flushed_any()) }
+}
+
 impl Logs<'_> {
     /// Replays the logs that `levels` name into the active memtables of `view`.
     pub(crate) fn replay(&self, levels: &Levels, view: &View) -> Result<JournalRecovery> {
         let marks: BTreeMap<KeyspaceId, SequenceNumber> =
             levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
-        let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
-        let in_tables = tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-        let every = levels.flushed_every();
-        let any = in_tables.max(levels.flushed_any());
-        let expected: Vec<ExpectedLog> = levels
-            .logs
-            .iter()
-            .map(|(number, log)| ExpectedLog { number: *number, identity: Some(log.identity), cut: log.cut })
-            .collect();
-        let options = RecoverOptions {
-            database: levels.database,
-            flushed: Flushed { every, any },
-            mode: self.mode,
-            access: self.access,
-        };
+        let expected = expected(levels);
+        let flushed = flushed(levels);
+        let options =
+            RecoverOptions { database: levels.database, flushed, mode: self.mode, access: self.access };
         // What a reader finds of a keyspace that it does not know: the first, where its history ends then, and what it is if it is damage.
         let mut unknown: Option<(KeyspaceId, SequenceNumber, Error)> = None;
         let mut recovery = recover(self.fs, self.directory, &expected, &options, &mut |batch| {
@@ -76,7 +81,7 @@ impl Logs<'_> {
             unknown = later.map(|id| (id, batch.first_sequence - 1, place(no_keyspace(id))));
             Ok(())
         })?;
-        recovery.last_sequence = recovery.last_sequence.max(any);
+        recovery.last_sequence = recovery.last_sequence.max(flushed.any);
         if let Some((id, before, error)) = unknown {
             // A writer may be at work, and have made it after its manifest was read here: then this reader's history ends before it. (What was
             // applied of that batch is above what it sees.)

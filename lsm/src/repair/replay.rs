@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use crate::batch::{KeyspaceId, Operations};
 use crate::error::{Error, ErrorKind, Result};
-use crate::filename::{FileName, FileNumber};
+use crate::filename::FileName;
 use crate::journal::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveryMode, recover, start_of,
 };
 use crate::key::SequenceNumber;
-use crate::levels::{Levels, LogRecord};
 use crate::memtable::Memtable;
 use crate::repair::items::{Items, Owner, Source};
 use crate::repair::keyspaces::origin;
@@ -20,6 +19,7 @@ use crate::repair::rebuild::Rebuild;
 use crate::repair::report::{Loss, LossKind};
 use crate::repair::survey::Survey;
 use crate::repair::workshop::Workshop;
+use crate::replay::{expected, flushed};
 use crate::row::KeyspaceKind;
 use crate::write::check_row;
 
@@ -37,11 +37,7 @@ impl Rebuild {
     /// Why the logs that a trusted manifest names cannot stay as they are.
     pub(super) fn logs_fault(&self) -> Result<Option<Error>> {
         let Some(levels) = self.survey.trusted() else { return Ok(None) };
-        let expected: Vec<ExpectedLog> = levels
-            .logs
-            .iter()
-            .map(|(number, log)| ExpectedLog { number: *number, identity: Some(log.identity), cut: log.cut })
-            .collect();
+        let expected = expected(levels);
         let options = RecoverOptions {
             database: levels.database,
             flushed: flushed(levels),
@@ -101,7 +97,7 @@ impl Rebuild {
     /// Everything up to here is in tables of every keyspace.
     pub(super) fn flushed_in_every(&self, marks: &BTreeMap<KeyspaceId, SequenceNumber>) -> SequenceNumber {
         match self.survey.trusted() {
-            Some(levels) => flushed(levels).every,
+            Some(levels) => levels.flushed_every(),
             // A keyspace that nobody tells of has nothing in tables, as far as anybody knows.
             None if self.items.items.iter().any(|item| matches!(item.owner, Owner::Unknown(_))) => 0,
             None => marks.values().copied().min().unwrap_or(0),
@@ -113,14 +109,7 @@ impl Rebuild {
         let marks = self.marks();
         let every = self.flushed_in_every(&marks);
         let (expected, flushed) = match survey.trusted() {
-            Some(levels) => {
-                let named = |(number, log): (&FileNumber, &LogRecord)| ExpectedLog {
-                    number: *number,
-                    identity: Some(log.identity),
-                    cut: log.cut,
-                };
-                (levels.logs.iter().map(named).collect(), flushed(levels))
-            }
+            Some(levels) => (expected(levels), flushed(levels)),
             None => {
                 let in_tables = self.items.items.iter().filter_map(|item| match &item.source {
                     Source::Sound(table) => Some(table.summary().sequence_max),
@@ -252,15 +241,5 @@ impl Replayed {
             }
         }
         Ok(())
-    }
-}
-
-/// How far the tables have come, by a manifest that is trusted.
-fn flushed(levels: &Levels) -> Flushed {
-    let in_tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
-    let in_tables = in_tables.map(|(_, table)| table.sequence_max).max().unwrap_or(0);
-    Flushed {
-        every: levels.keyspaces.values().map(|keyspace| keyspace.flushed).min().unwrap_or(0),
-        any: in_tables.max(levels.flushed_any()),
     }
 }
