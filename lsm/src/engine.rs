@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::sync::{Condvar, Mutex, RwLock};
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::batch::KeyspaceId;
 use crate::budget::Budget;
@@ -415,10 +415,15 @@ impl Engine {
         let mut progress = self.progress.lock();
         while !is_done() {
             match deadline {
-                None => self.happened.wait(&mut progress),
+                None => progress = self.happened.wait(progress),
                 Some(deadline) => {
                     let left = deadline.saturating_sub(self.clock.now());
-                    if left.is_zero() || self.happened.wait_for(&mut progress, left).timed_out() {
+                    if left.is_zero() {
+                        return is_done();
+                    }
+                    let (again, is_over) = self.happened.wait_for(progress, left);
+                    progress = again;
+                    if is_over {
                         return is_done();
                     }
                 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::filename::FileNumber;
@@ -289,7 +289,7 @@ impl Events {
                     queue = self.queue.lock();
                 }
                 None if queue.has_ended => return,
-                None => self.came.wait(&mut queue),
+                None => queue = self.came.wait(queue),
             }
         }
     }

@@ -92,6 +92,7 @@ pub mod filter;
 mod flush;
 mod forgotten;
 pub mod fs;
+#[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod fuzz;
 mod heal;
@@ -123,6 +124,7 @@ mod replay;
 pub mod row;
 mod snapshot;
 pub mod stats;
+mod sync;
 pub mod table;
 mod transaction;
 pub mod value;

@@ -7,12 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "testing")]
 mod fault;
+#[cfg(feature = "testing")]
 mod mem;
 mod os;
 mod site;
 
+#[cfg(feature = "testing")]
 pub use fault::{Fault, FaultCall, FaultEffect, FaultFs};
+#[cfg(feature = "testing")]
 pub use mem::{Call, CrashPolicy, MemFs, Snapshot};
 pub use os::OsFs;
 pub use site::SyncSite;

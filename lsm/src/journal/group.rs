@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::logfile::{LogEnd, LogKind, Start, encode_end};
 use super::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, RecordKind, encode_record};
@@ -252,7 +252,7 @@ impl Journal {
     pub fn settle(&self) -> Cut {
         let mut state = self.state.lock();
         while state.calls > 0 {
-            self.progress.wait(&mut state);
+            state = self.progress.wait(state);
         }
         if state.sync_failed || state.durable >= state.written {
             return Self::cut_of(&state);
@@ -459,7 +459,7 @@ impl Journal {
                 return Err(Error::failed(first));
             }
             if state.writing {
-                self.progress.wait(&mut state);
+                state = self.progress.wait(state);
                 continue;
             }
             state = self.write_buffer(state, 0)?;
@@ -520,7 +520,7 @@ impl Journal {
             }
             // The right to write is taken before the sync begins, so that all that was appended by then is covered.
             if state.syncing || state.writing {
-                self.progress.wait(&mut state);
+                state = self.progress.wait(state);
                 continue;
             }
             state.syncing = true;

@@ -28,6 +28,7 @@ mod dump;
 mod file;
 pub mod fixed;
 mod footer;
+#[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 #[cfg(test)]
 pub(crate) mod golden;

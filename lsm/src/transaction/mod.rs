@@ -18,7 +18,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use self::conflict::{Footprint, check};
 use self::reads::Reads;

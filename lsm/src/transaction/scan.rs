@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::Bound;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::reads::Reads;
 use super::writes::{Writes, Written, WrittenRange};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules that may use those of their own line, and of the lines above, never those below.
 const LAYERS: &[&[&str]] = &[
-    &["error"],
+    &["error", "sync"],
     &["codec", "layout", "charge", "memory"],
     &["checksum", "key", "range", "row"],
     &["clock", "fs", "filename"],

@@ -69,7 +69,7 @@ fn commits_that_come_together_share_a_sync() {
     let mem = MemFs::new();
     let journal = create(&mem, JournalOptions::default());
     mem.set_sync_hook(|_, _| std::thread::sleep(Duration::from_millis(2)));
-    let next = parking_lot::Mutex::new(1);
+    let next = crate::sync::Mutex::new(1);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

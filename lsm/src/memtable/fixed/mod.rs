@@ -15,7 +15,7 @@ pub(crate) mod sort;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::batch::Operation;
 use crate::charge::Charge;

@@ -15,7 +15,7 @@ use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::tree::{Cursor, Tree};
 use crate::block::rank_seen_by;

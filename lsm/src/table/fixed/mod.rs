@@ -13,6 +13,7 @@
 
 mod check;
 mod cursor;
+#[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod index;
 mod layout;

@@ -25,8 +25,7 @@ use crate::table::file::TableFile;
 use crate::table::header::TableKind;
 use crate::table::index::Handle;
 use crate::table::opening::Opening;
-use crate::table::{ExpectedTable, Found, TableOrigin, TableSummary};
-use crate::value::Value;
+use crate::table::{ExpectedTable, TableOrigin, TableSummary};
 
 /// Read at once when the index, the filter or all rows are loaded, in blocks.
 const LOAD_BLOCKS: u64 = 64;
@@ -674,18 +673,20 @@ impl FixedTable {
     ///
     /// # Errors
     /// Io or corruption, naming file and offset.
+    #[cfg(feature = "testing")]
     pub(crate) fn get(
         &self,
         resident: &Resident,
         key: &[u8],
         hash: u64,
         read_sequence: SequenceNumber,
-    ) -> Result<Option<Found<'static>>> {
+    ) -> Result<Option<crate::table::Found<'static>>> {
         if key.len() != self.layout.widths.key() || !self.may_contain(resident, hash)? {
             return Ok(None);
         }
         self.find(resident, key, read_sequence, |sequence, kind, value| {
-            let value = if kind == Kind::Put { Value::from(value) } else { Value::new() };
+            let value =
+                if kind == Kind::Put { crate::value::Value::from(value) } else { crate::value::Value::new() };
             (sequence, kind, value.into())
         })
     }

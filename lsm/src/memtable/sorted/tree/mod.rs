@@ -26,7 +26,7 @@ use std::cmp::Ordering as KeyOrder;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::charge::Charge;
 use crate::key::TRAILER_BYTES;

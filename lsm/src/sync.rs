@@ -1,0 +1,143 @@
+//! The standard library's locks, that a panic does not poison.
+//!
+//! A thread that panicked while it held a lock is a defect of the engine, which then goes on by what the state says, as it would with locks that know no
+//! poison: what is written to disk is proven by checksums and counts, not by who held what. Whoever waits is woken by the guard that falls.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+pub(crate) use std::sync::MutexGuard;
+
+/// [`std::sync::Mutex`], without poison.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if nobody holds it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// What it guards, of which nobody else knows.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it guarded.
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// [`std::sync::RwLock`], without poison.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(std::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::sync::RwLock::new(value))
+    }
+
+    /// Waits until nobody writes.
+    #[inline]
+    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody reads or writes.
+    #[inline]
+    pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// [`std::sync::Condvar`], for a [`Mutex`] of this module.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(std::sync::Condvar);
+
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(std::sync::Condvar::new())
+    }
+
+    /// Lets go of the lock, and takes it again when woken, or for no reason.
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::wait`], and whether it was `limit` that ended it.
+    pub(crate) fn wait_for<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        limit: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let (guard, end) = self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+        (guard, end.timed_out())
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_poisons_nothing() {
+        let (mutex, lock) = (Mutex::new(1), RwLock::new(2));
+        let panicked = std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let (_first, _second) = (mutex.lock(), lock.write());
+                    panic!("on purpose");
+                })
+                .join()
+        });
+        assert!(panicked.is_err());
+        assert_eq!(*mutex.lock(), 1);
+        assert_eq!(mutex.try_lock().map(|value| *value), Some(1));
+        let read = *lock.read();
+        assert_eq!((read, *lock.write()), (2, 2));
+        assert_eq!(mutex.into_inner(), 1);
+    }
+
+    #[test]
+    fn who_waits_is_woken_or_told_that_time_is_up() {
+        let (mutex, condvar) = (Mutex::new(false), Condvar::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                *mutex.lock() = true;
+                condvar.notify_all();
+            });
+            let mut is_done = mutex.lock();
+            while !*is_done {
+                is_done = condvar.wait(is_done);
+            }
+        });
+        let (mut guard, mut is_over) = condvar.wait_for(mutex.lock(), Duration::from_millis(1));
+        while !is_over {
+            (guard, is_over) = condvar.wait_for(guard, Duration::from_millis(1));
+        }
+        assert!(*guard);
+    }
+}
