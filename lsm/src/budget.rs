@@ -82,14 +82,15 @@ impl Budget {
         &self.loads
     }
 
-    /// How many bytes are left, and leave the cache its part.
+    /// How many bytes are left, and leave the cache its part: twice what tables have pinned at least, which nobody can take from them.
     pub(crate) fn room(&self) -> usize {
+        let cache = (self.memory_bytes / CACHE_PART_MIN).max(self.cache.pinned_bytes().saturating_mul(2));
         let taken = [
             self.write_bytes_max.load(Ordering::Relaxed),
             self.table_bytes(),
             self.resident.bytes(),
             self.loads.bytes(),
-            self.memory_bytes / CACHE_PART_MIN,
+            cache,
         ];
         self.memory_bytes.saturating_sub(taken.into_iter().fold(0, usize::saturating_add))
     }
@@ -163,6 +164,21 @@ mod tests {
         assert!(budget.has_room(275) && !budget.has_room(276));
         budget.loads().add(1000);
         assert_eq!((capacity(200, 0), budget.room()), (125, 0));
+    }
+
+    #[test]
+    fn what_tables_have_pinned_is_nobody_elses() {
+        let budget = Budget::new(1 << 20, 1 << 18);
+        let block = crate::block::Block::opaque(vec![0; 1 << 17]);
+        let before = budget.room();
+        assert_eq!(before, (1 << 20) - (1 << 18) - (1 << 17));
+        assert!(budget.cache.pin(&block));
+        let pinned = budget.cache.pinned_bytes();
+        assert_eq!(budget.room(), before + (1 << 17) - 2 * pinned);
+        budget.loads().add(budget.room());
+        budget.settle(0, 0);
+        assert!(budget.cache.capacity_bytes() >= 2 * pinned, "so that what is pinned and what is cached fit");
+        budget.cache.unpin(&block);
     }
 
     #[test]

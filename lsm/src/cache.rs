@@ -12,11 +12,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::sync::RwLock;
 
-use crate::block::Block;
+use crate::block::{Block, Buffers};
 use crate::charge::Charge;
 
 const SHARDS: usize = 16;
@@ -33,6 +34,9 @@ const COUNT_MAX: u8 = 3;
 
 /// The part of the capacity that tables may pin: one in so many. Beyond it, index and filters are cached as all else is.
 const PINNED_PART: usize = 4;
+
+/// The part of the capacity that is kept of blocks that went, for those that come: one in so many.
+const LEFT_PART: usize = 32;
 
 /// Bytes that a block costs beside its own: its places in map and queue, its counts, the allocator's share.
 const OVERHEAD_BYTES: usize = 96;
@@ -97,7 +101,7 @@ impl Shard {
         self.small_bytes + self.main_bytes
     }
 
-    fn insert(&mut self, key: Key, block: Block, bytes: usize, capacity: usize) {
+    fn insert(&mut self, key: Key, block: Block, bytes: usize, capacity: usize, left: &Buffers) {
         let in_main = self.ghost_counts.contains_key(&key.hash());
         if in_main {
             self.main.push_back(key);
@@ -107,15 +111,16 @@ impl Shard {
             self.small_bytes += bytes;
         }
         self.slots.insert(key, Slot { block, bytes, count: AtomicU8::new(0), in_main });
-        self.shrink(capacity);
+        self.shrink(capacity, left);
     }
 
-    fn shrink(&mut self, capacity: usize) {
+    /// The memory of what goes is `left` to those that come.
+    fn shrink(&mut self, capacity: usize, left: &Buffers) {
         while self.bytes() > capacity {
             let moved = if self.small_bytes > capacity / SMALL_PART || self.main.is_empty() {
-                self.take_from_small()
+                self.take_from_small(left)
             } else {
-                self.take_from_main()
+                self.take_from_main(left)
             };
             if !moved {
                 break;
@@ -127,7 +132,7 @@ impl Shard {
     }
 
     /// The oldest of the small queue: on to the main queue if it was asked for again, else out.
-    fn take_from_small(&mut self) -> bool {
+    fn take_from_small(&mut self, left: &Buffers) -> bool {
         let Some(key) = self.small.pop_front() else { return false };
         let Some(slot) = self.slots.get_mut(&key) else { return true };
         self.small_bytes -= slot.bytes;
@@ -137,7 +142,7 @@ impl Shard {
             self.main_bytes += slot.bytes;
             self.main.push_back(key);
         } else {
-            self.slots.remove(&key);
+            self.remove(key, left);
             self.ghosts.push_back(key.hash());
             *self.ghost_counts.entry(key.hash()).or_default() += 1;
         }
@@ -145,7 +150,7 @@ impl Shard {
     }
 
     /// The oldest of the main queue: round again if it was asked for, else out.
-    fn take_from_main(&mut self) -> bool {
+    fn take_from_main(&mut self, left: &Buffers) -> bool {
         let Some(key) = self.main.pop_front() else { return false };
         let Some(slot) = self.slots.get_mut(&key) else { return true };
         let count = slot.count.get_mut();
@@ -154,9 +159,15 @@ impl Shard {
             self.main.push_back(key);
         } else {
             self.main_bytes -= slot.bytes;
-            self.slots.remove(&key);
+            self.remove(key, left);
         }
         true
+    }
+
+    fn remove(&mut self, key: Key, left: &Buffers) {
+        if let Some(slot) = self.slots.remove(&key) {
+            left.give(slot.block.into_memory());
+        }
     }
 
     fn forget_ghost(&mut self) {
@@ -177,7 +188,7 @@ pub struct CacheStats {
     pub hits: u64,
     /// Blocks asked for that had to be read.
     pub misses: u64,
-    /// Bytes held now, pinned ones included.
+    /// Bytes held now: pinned ones too, and memory that waits for blocks.
     pub used_bytes: usize,
     /// Blocks held now, pinned ones not included.
     pub blocks: usize,
@@ -205,6 +216,8 @@ pub struct BlockCache {
     table_bytes: Charge,
     /// Bytes that tables keep of the capacity.
     pinned: AtomicUsize,
+    /// What blocks left that went.
+    left: Arc<Buffers>,
 }
 
 impl BlockCache {
@@ -217,6 +230,7 @@ impl BlockCache {
             tables: AtomicU64::new(1),
             table_bytes: Charge::default(),
             pinned: AtomicUsize::new(0),
+            left: Arc::default(),
         };
         cache.set_capacity(capacity_bytes);
         cache
@@ -234,10 +248,11 @@ impl BlockCache {
         }
         self.capacity.store(capacity_bytes, Ordering::Relaxed);
         self.in_use.store(in_use, Ordering::Relaxed);
+        self.left.limit(capacity_bytes / LEFT_PART);
         for padded in &self.shards {
             let mut shard = padded.shard.write();
             if in_use == before {
-                shard.shrink(self.shard_bytes());
+                shard.shrink(self.shard_bytes(), &self.left);
             } else {
                 // Most blocks would be looked for elsewhere now, and never be found to be evicted. This is rare.
                 *shard = Shard::default();
@@ -250,10 +265,11 @@ impl BlockCache {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// What one shard may hold: its part of what tables have not pinned, but half of its part at least, should the capacity have shrunk below what is.
+    /// What one shard may hold: its part of what tables have not pinned and what is not kept for blocks to come, but half of its part at least, should the capacity have shrunk below what is.
     fn shard_bytes(&self) -> usize {
         let capacity = self.capacity.load(Ordering::Relaxed);
-        let free = capacity.saturating_sub(self.pinned.load(Ordering::Relaxed)).max(capacity / 2);
+        let capacity = capacity - capacity / LEFT_PART;
+        let free = capacity.saturating_sub(self.pinned_bytes()).max(capacity / 2);
         free / self.in_use.load(Ordering::Relaxed)
     }
 
@@ -267,13 +283,23 @@ impl BlockCache {
         }
         // This happens once for a block of a table: it may look at every shard.
         let shard_bytes = self.shard_bytes();
-        self.shards.iter().for_each(|padded| padded.shard.write().shrink(shard_bytes));
+        self.shards.iter().for_each(|padded| padded.shard.write().shrink(shard_bytes, &self.left));
         true
     }
 
     /// Gives back what [`Self::pin`] took for this block.
     pub(crate) fn unpin(&self, block: &Block) {
         self.pinned.fetch_sub(Self::bytes_of(block), Ordering::Relaxed);
+    }
+
+    /// Memory for blocks that will be put in: what others left.
+    pub(crate) fn buffers(&self) -> Arc<Buffers> {
+        Arc::clone(&self.left)
+    }
+
+    /// Bytes that tables have pinned.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.pinned.load(Ordering::Relaxed)
     }
 
     fn bytes_of(block: &Block) -> usize {
@@ -288,7 +314,7 @@ impl BlockCache {
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
         let cached: usize = self.shards.iter().map(|padded| padded.shard.read().bytes()).sum();
-        cached + self.pinned.load(Ordering::Relaxed)
+        cached + self.pinned_bytes() + self.left.bytes()
     }
 
     /// What it did so far.
@@ -302,7 +328,7 @@ impl BlockCache {
             stats.used_bytes += shard.bytes();
             stats.blocks += shard.slots.len();
         }
-        stats.used_bytes += self.pinned.load(Ordering::Relaxed);
+        stats.used_bytes += self.pinned_bytes() + self.left.bytes();
         stats
     }
 
@@ -348,15 +374,13 @@ impl BlockCache {
         if let Some(slot) = shard.slots.get(&key) {
             return slot.block.clone();
         }
-        shard.insert(key, block.clone(), bytes, capacity);
+        shard.insert(key, block.clone(), bytes, capacity, &self.left);
         block
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn block(bytes: usize) -> Block {

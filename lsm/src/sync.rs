@@ -4,6 +4,7 @@
 //! poison: what is written to disk is proven by checksums and counts, not by who held what. Whoever waits is woken by the guard that falls.
 
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) use std::sync::MutexGuard;
@@ -65,18 +66,26 @@ impl<T> RwLock<T> {
     }
 }
 
-/// [`std::sync::Condvar`], for a [`Mutex`] of this module.
+/// [`std::sync::Condvar`], for a [`Mutex`] of this module. Waking costs no system call where nobody waits.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(std::sync::Condvar);
+pub(crate) struct Condvar {
+    condvar: std::sync::Condvar,
+    /// Who waits. It is counted under the lock: whoever changes under that lock what somebody waits for, and wakes them afterwards, sees them here; or they see
+    /// what was changed.
+    waiting: AtomicUsize,
+}
 
 impl Condvar {
     pub(crate) const fn new() -> Self {
-        Self(std::sync::Condvar::new())
+        Self { condvar: std::sync::Condvar::new(), waiting: AtomicUsize::new(0) }
     }
 
     /// Lets go of the lock, and takes it again when woken, or for no reason.
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = self.condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard
     }
 
     /// As [`Self::wait`], and whether it was `limit` that ended it.
@@ -85,16 +94,26 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         limit: Duration,
     ) -> (MutexGuard<'a, T>, bool) {
-        let (guard, end) = self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let (guard, end) = self.condvar.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         (guard, end.timed_out())
     }
 
+    /// Wakes one who waits. The caller has changed what they wait for under the lock.
+    #[inline]
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.condvar.notify_one();
+        }
     }
 
+    /// Wakes all who wait. The caller has changed what they wait for under the lock.
+    #[inline]
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            self.condvar.notify_all();
+        }
     }
 }
 

@@ -22,11 +22,13 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
 
+mod buffers;
 mod builder;
 mod compress;
 mod iter;
 mod trailer;
 
+pub(crate) use buffers::Buffers;
 pub use builder::BlockBuilder;
 pub(crate) use compress::Compressor;
 pub use compress::{Codec, Compression};
@@ -117,6 +119,8 @@ pub struct Block {
     restarts: u32,
     /// How many bytes the keys of all restarts begin with alike.
     restart_skip: u32,
+    /// Bytes at the end that mean nothing.
+    spare: u16,
     /// The smallest number of a kind that may stand in it.
     kind_min: u8,
 }
@@ -145,6 +149,15 @@ impl Block {
     /// # Errors
     /// Corruption if the restarts are not such as [`BlockBuilder`] writes, or there is no entry.
     pub fn sorted(payload: &[u8], kind: BlockKind) -> Result<Self> {
+        Self::sorted_in(payload, kind, |bytes| std::iter::repeat_n(0, bytes).collect())
+    }
+
+    /// As [`Self::sorted`], in memory that `memory` gives, for so many bytes or a few more.
+    pub(crate) fn sorted_in(
+        payload: &[u8],
+        kind: BlockKind,
+        memory: impl FnOnce(usize) -> Arc<[u8]>,
+    ) -> Result<Self> {
         let Some((rest, count)) = payload.split_last_chunk::<PLACE_BYTES>() else {
             return Err(Error::corruption(format!("a block of {} bytes is too short", payload.len())));
         };
@@ -166,6 +179,7 @@ impl Block {
             start,
             restarts: count,
             restart_skip: 0,
+            spare: 0,
             kind_min: if kind == BlockKind::Data { 1 } else { 0 },
         };
         let mut before = None;
@@ -186,8 +200,10 @@ impl Block {
         };
         let skip = common_prefix(first, last);
         // Made at its final place: a copy less, and no second allocation of this size.
-        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, front_bytes + entries.len()).collect();
+        let (mut bytes, needed) = fitting(memory, front_bytes + entries.len());
+        block.spare = u16::try_from(bytes.len() - needed).unwrap_or(0);
         if let Some(bytes) = Arc::get_mut(&mut bytes)
+            && let Some(bytes) = bytes.get_mut(..needed)
             && let (front, to_entries) = bytes.split_at_mut(front_bytes)
             && let (prefixes, to_places) = front.split_at_mut(keys.len() * PREFIX_BYTES)
         {
@@ -205,13 +221,36 @@ impl Block {
 
     /// A block that is not sorted: no entries, only bytes.
     pub fn opaque(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self { bytes: bytes.into(), start: 0, restarts: 0, restart_skip: 0, kind_min: 0 }
+        Self { bytes: bytes.into(), start: 0, restarts: 0, restart_skip: 0, spare: 0, kind_min: 0 }
+    }
+
+    /// As [`Self::opaque`], in memory that `memory` gives, for so many bytes or a few more.
+    pub(crate) fn opaque_in(payload: &[u8], memory: impl FnOnce(usize) -> Arc<[u8]>) -> Self {
+        let (mut bytes, needed) = fitting(memory, payload.len());
+        let spare = u16::try_from(bytes.len() - needed).unwrap_or(0);
+        if let Some(bytes) = Arc::get_mut(&mut bytes)
+            && let Some(bytes) = bytes.get_mut(..needed)
+        {
+            bytes.copy_from_slice(payload);
+        }
+        Self { spare, ..Self::opaque(bytes) }
+    }
+
+    /// Its memory, for [`Buffers::give`].
+    pub(crate) fn into_memory(self) -> Arc<[u8]> {
+        self.bytes
     }
 
     /// The whole payload of a block that is not sorted, or what [`Value::from_block`](crate::Value::from_block) counts from in one that is.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..self.end()).unwrap_or_default()
+    }
+
+    /// Where what means something ends.
+    #[inline]
+    fn end(&self) -> usize {
+        self.bytes.len().saturating_sub(usize::from(self.spare))
     }
 
     /// The memory of the block, kept alive by the caller.
@@ -227,7 +266,11 @@ impl Block {
     /// The entries, one behind the other.
     #[inline]
     fn entries(&self) -> &[u8] {
-        if self.restarts == 0 { &[] } else { self.bytes.get(self.start as usize..).unwrap_or_default() }
+        if self.restarts == 0 {
+            &[]
+        } else {
+            self.bytes.get(self.start as usize..self.end()).unwrap_or_default()
+        }
     }
 
     /// Where the entries end.
@@ -418,6 +461,16 @@ impl Block {
         let found = self.lower_bound(user, rank_seen_by(sequence), |_, _, _| Ok(()))?;
         Ok(found.and_then(|(entry, same)| same.then_some(entry)))
     }
+}
+
+/// Memory for `needed` bytes from `memory`, which nobody else has; and `needed`, within it.
+fn fitting(memory: impl FnOnce(usize) -> Arc<[u8]>, needed: usize) -> (Arc<[u8]>, usize) {
+    let mut bytes = memory(needed);
+    let spare = bytes.len().checked_sub(needed);
+    if spare.is_none_or(|spare| spare > usize::from(u16::MAX)) || Arc::get_mut(&mut bytes).is_none() {
+        bytes = std::iter::repeat_n(0, needed).collect();
+    }
+    (bytes, needed)
 }
 
 #[cold]

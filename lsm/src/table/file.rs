@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, TRAILER_BYTES, open};
+use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
@@ -28,6 +28,8 @@ pub(super) struct TableFile {
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
     pub(super) file_bytes: u64,
+    /// Memory for blocks that the cache may come to hold.
+    pub(super) buffers: Arc<Buffers>,
 }
 
 impl TableFile {
@@ -72,15 +74,31 @@ impl TableFile {
         Ok(self.open(&bytes, handle, kind)?.into_owned())
     }
 
-    /// The block that `bytes`, read at `handle`, hold.
+    /// The block that `bytes`, read at `handle`, hold: one that the cache may come to hold.
     pub(super) fn block_of(&self, bytes: &[u8], handle: Handle, kind: BlockKind) -> Result<Block> {
+        self.block_in(bytes, handle, kind, |bytes| self.buffers.take(bytes))
+    }
+
+    /// The block that `bytes`, read at `handle`, hold, in memory that `memory` gives.
+    fn block_in(
+        &self,
+        bytes: &[u8],
+        handle: Handle,
+        kind: BlockKind,
+        memory: impl FnOnce(usize) -> Arc<[u8]>,
+    ) -> Result<Block> {
         let payload = self.open(bytes, handle, kind)?;
         let block = match kind {
-            BlockKind::Filter => filter::check(&payload).map(|()| Block::opaque(&*payload)),
-            BlockKind::Rows | BlockKind::Fences => Ok(Block::opaque(&*payload)),
-            _ => Block::sorted(&payload, kind),
+            BlockKind::Filter => filter::check(&payload).map(|()| Block::opaque_in(&payload, memory)),
+            BlockKind::Rows | BlockKind::Fences => Ok(Block::opaque_in(&payload, memory)),
+            _ => Block::sorted_in(&payload, kind, memory),
         };
         block.map_err(|error| self.locate(error, handle.offset))
+    }
+
+    /// As [`Self::block_of`]: one that the cache will not hold.
+    fn lone_block_of(&self, bytes: &[u8], handle: Handle, kind: BlockKind) -> Result<Block> {
+        self.block_in(bytes, handle, kind, |bytes| std::iter::repeat_n(0, bytes).collect())
     }
 
     /// A block.
@@ -138,7 +156,7 @@ impl ReadAhead {
         file.check_handle(handle)?;
         let last = self.last.replace(handle);
         if let Some(bytes) = self.buffered(handle) {
-            return file.block_of(bytes, handle, BlockKind::Data);
+            return self.block_of(file, bytes, handle);
         }
         let near = |gap: Option<u64>| gap.is_some_and(|gap| gap <= GAP_BYTES_MAX);
         let forwards = last.is_some_and(|last| near(handle.offset.checked_sub(last.end())));
@@ -167,7 +185,14 @@ impl ReadAhead {
             self.window_bytes = 0;
             return file.block(handle, BlockKind::Data);
         }
-        file.block_of(self.buffered(handle).unwrap_or_default(), handle, BlockKind::Data)
+        self.block_of(file, self.buffered(handle).unwrap_or_default(), handle)
+    }
+
+    fn block_of(&self, file: &TableFile, bytes: &[u8], handle: Handle) -> Result<Block> {
+        match self.mode {
+            ReadMode::Cached => file.block_of(bytes, handle, BlockKind::Data),
+            ReadMode::Bypass => file.lone_block_of(bytes, handle, BlockKind::Data),
+        }
     }
 
     fn buffered(&self, handle: Handle) -> Option<&[u8]> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::block::BlockKind;
+use crate::cache::BlockCache;
 use crate::error::{Error, IoContext, Result};
 use crate::fs::FileSystem;
 use crate::table::file::TableFile;
@@ -56,6 +57,7 @@ impl Opening {
         path: &Path,
         expected: Option<ExpectedTable>,
         kind: TableKind,
+        cache: &BlockCache,
     ) -> Result<Self> {
         let file = fs.open_read(path).context("open a table", path)?;
         let file_bytes = file.len().context("ask a table for its length", path)?;
@@ -90,7 +92,13 @@ impl Opening {
             ))
             .at(path));
         }
-        let file = TableFile { file, path: path.to_owned(), identity: header.identity, file_bytes };
+        let file = TableFile {
+            file,
+            path: path.to_owned(),
+            identity: header.identity,
+            file_bytes,
+            buffers: cache.buffers(),
+        };
         let tail = Tail::read(&file)?;
         let footer = tail.footer(&file)?;
         let payload = tail.payload(&file, footer.directory, BlockKind::Directory)?;

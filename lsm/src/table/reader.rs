@@ -73,7 +73,7 @@ impl Table {
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
         let Opening { file, tail, directory, directory_handle, header, summary, origin } =
-            Opening::read(fs, path, expected, TableKind::Sorted)?;
+            Opening::read(fs, path, expected, TableKind::Sorted, cache)?;
         let top = match directory.top_index {
             Some(handle) => file.block_of(&tail.bytes(&file, handle)?, handle, BlockKind::TopIndex)?,
             None => Block::opaque(Vec::new()),

@@ -127,7 +127,7 @@ impl FixedTable {
         expected: Option<ExpectedTable>,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let opening = Opening::read(fs, path, expected, TableKind::Fixed)?;
+        let opening = Opening::read(fs, path, expected, TableKind::Fixed, cache)?;
         let Opening { file, tail, directory, directory_handle, header, summary, origin } = opening;
         let Some(handle) = directory.rows else {
             let error = Error::corruption("a table of rows without the section that says where they are");
