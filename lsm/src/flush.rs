@@ -146,6 +146,8 @@ impl Engine {
         let stepped = current.step(self).map_err(|error| self.fail(error))?;
         if stepped == Progress::Idle {
             *job = None;
+            // The View that came without the generation was installed while the job still kept it.
+            self.share_memory();
         }
         Ok(Progress::Working)
     }

@@ -49,6 +49,27 @@ fn what_a_snapshot_keeps_in_memory_is_charged() {
 }
 
 #[test]
+fn the_cache_has_all_that_is_left_when_the_last_memtable_was_flushed() {
+    let db = Db::builder("/db")
+        .file_system(Arc::new(MemFs::new()))
+        .background(Background::Manual)
+        .memory_bytes(4 << 20)
+        .open()
+        .unwrap();
+    let a = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
+    let cache_and_tables = || db.stats().cache_capacity_bytes + db.stats().open_table_bytes;
+    let before = cache_and_tables();
+    // Two memtables wait, and are flushed one right after the other.
+    for number in 0..1200 {
+        a.put(format!("k{number}"), [b'v'; 1000]).unwrap();
+    }
+    db.flush().unwrap();
+    let stats = db.stats();
+    assert!(stats.flushes >= 2, "{stats:?}");
+    assert_eq!((stats.memtable_bytes, cache_and_tables()), (0, before), "{stats:?}");
+}
+
+#[test]
 fn filters_come_before_rows_and_back_when_what_was_merged_is_gone() {
     let fs = FaultFs::new(Arc::new(MemFs::new()));
     let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
