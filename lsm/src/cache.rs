@@ -32,6 +32,9 @@ const SMALL_PART: usize = 10;
 /// Times that a block can go round the main queue without being asked for.
 const COUNT_MAX: u8 = 3;
 
+/// Of the blocks that a long scan reads, the part that a full cache takes in: one in so many.
+const PASSING_PART: u32 = 4;
+
 /// The part of the capacity that tables may pin: one in so many. Beyond it, index and filters are cached as all else is.
 const PINNED_PART: usize = 4;
 
@@ -94,6 +97,8 @@ struct Shard {
     ghost_counts: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
     small_bytes: usize,
     main_bytes: usize,
+    /// Blocks of long scans that came when there was no room.
+    passed: u32,
 }
 
 impl Shard {
@@ -364,6 +369,27 @@ impl BlockCache {
 
     /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
     pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) -> Block {
+        self.insert_where(table, offset, block, |_| true)
+    }
+
+    /// As [`Self::insert`], for a scan that will read much more: where there is room, and else only one block in [`PASSING_PART`]. Were all of them put in, then of
+    /// what is a little larger than the cache each scan would push out just what the next one reads first. So most of it stays; and if it is of no use any more,
+    /// it is replaced bit by bit.
+    pub(crate) fn insert_passing(&self, table: u64, offset: u64, block: Block) -> Block {
+        self.insert_where(table, offset, block, |shard| {
+            shard.passed = shard.passed.wrapping_add(1);
+            shard.passed.is_multiple_of(PASSING_PART)
+        })
+    }
+
+    /// Puts a block in if there is room or room `may_be_made`.
+    fn insert_where(
+        &self,
+        table: u64,
+        offset: u64,
+        block: Block,
+        may_be_made: impl FnOnce(&mut Shard) -> bool,
+    ) -> Block {
         let key = Key { table, offset };
         let bytes = Self::bytes_of(&block);
         let capacity = self.shard_bytes();
@@ -374,7 +400,9 @@ impl BlockCache {
         if let Some(slot) = shard.slots.get(&key) {
             return slot.block.clone();
         }
-        shard.insert(key, block.clone(), bytes, capacity, &self.left);
+        if shard.bytes() + bytes <= capacity || may_be_made(&mut shard) {
+            shard.insert(key, block.clone(), bytes, capacity, &self.left);
+        }
         block
     }
 }
@@ -450,6 +478,38 @@ mod tests {
         }
         let kept: u64 = (0..hot).map(|offset| u64::from(cache.get(1, offset).is_some())).sum();
         assert!(kept * 10 >= hot * 9, "{kept} of {hot}");
+    }
+
+    /// Long scans of `count` blocks of a table, forwards and backwards in turns; how many blocks the last one found.
+    fn found_by_scans(cache: &BlockCache, table: u64, count: u64, scans: usize) -> u64 {
+        let mut found = 0;
+        for scan in 0..scans {
+            found = 0;
+            for place in 0..count {
+                let offset = if scan % 2 == 0 { place } else { count - 1 - place };
+                match cache.get(table, offset) {
+                    Some(_) => found += 1,
+                    None => drop(cache.insert_passing(table, offset, block(1000))),
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn of_what_is_larger_than_the_cache_scans_find_most() {
+        let cache = BlockCache::new(1 << 20);
+        let fits = (0..).take_while(|offset| {
+            cache.insert_passing(1, *offset, block(1000));
+            cache.stats().blocks as u64 > *offset
+        });
+        let fits = fits.count() as u64;
+        let cache = BlockCache::new(1 << 20);
+        let found = found_by_scans(&cache, 1, fits + fits / 5, 20);
+        assert!(found > fits * 3 / 4, "{found} where {fits} fit");
+        // And what nobody asks for any more does not stay.
+        let found = found_by_scans(&cache, 2, fits * 4 / 5, 20);
+        assert!(found > fits * 3 / 5, "{found} where {fits} fit");
     }
 
     #[test]

@@ -151,6 +151,11 @@ impl ReadAhead {
         self.last = Some(handle);
     }
 
+    /// Whether so much was read in order that the scan will not soon end.
+    pub(super) fn is_long(&self) -> bool {
+        self.window_bytes == WINDOW_BYTES_MAX
+    }
+
     /// A data block.
     pub(super) fn read(&mut self, file: &TableFile, handle: Handle) -> Result<Block> {
         file.check_handle(handle)?;

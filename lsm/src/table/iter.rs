@@ -114,7 +114,11 @@ impl TableIter {
                     }
                     None => {
                         let block = self.ahead.read(&self.table.file, handle)?;
-                        self.table.keep(block, handle)
+                        if self.ahead.is_long() {
+                            self.table.keep_passing(block, handle)
+                        } else {
+                            self.table.keep(block, handle)
+                        }
                     }
                 },
                 ReadMode::Bypass => self.ahead.read(&self.table.file, handle)?,
@@ -213,7 +217,10 @@ impl TableIter {
 
     #[inline]
     fn clip_lower(&mut self) {
-        if self.beyond_lower && self.data.valid() && self.data.user_key() < self.bounds.lower.as_slice() {
+        if self.beyond_lower
+            && self.data.valid()
+            && self.data.user_key() < self.bounds.lower.as_slice()
+        {
             self.data.invalidate();
         }
     }

@@ -371,6 +371,11 @@ impl Table {
         self.cache.insert(self.cache_table, handle.offset, block)
     }
 
+    /// As [`Self::keep`], of a scan that goes on and on.
+    pub(super) fn keep_passing(&self, block: Block, handle: Handle) -> Block {
+        self.cache.insert_passing(self.cache_table, handle.offset, block)
+    }
+
     /// An iterator over all entries.
     pub fn iter(self: &Arc<Self>, mode: ReadMode) -> TableIter {
         self.iter_within(mode, KeyRange::all())
