@@ -116,6 +116,10 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     fn replay(&mut self) {
         let mut winner = self.winner();
+        if let [only] = self.sources.as_slice() {
+            self.valid = only.valid();
+            return;
+        }
         self.refresh(winner);
         let mut node = (self.sources.len() + winner) / 2;
         while node > 0 {
@@ -174,6 +178,18 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
         self.direction = direction;
         Ok(())
+    }
+
+    /// Leaves out the sources in which `is_needed` sees nothing to come. For a caller who goes on in this direction and never turns: what is left out
+    /// is not there any more.
+    pub fn retain(&mut self, is_needed: impl Fn(&I) -> bool) {
+        let before = self.sources.len();
+        self.sources.retain(is_needed);
+        if self.sources.len() < before && self.failed.is_none() {
+            self.prefixes.truncate(self.sources.len());
+            self.tree.truncate(self.sources.len().max(1));
+            self.rebuild();
+        }
     }
 
     /// Moves the current source alone, in the direction in which the merge goes, past entries that the caller has no use for.

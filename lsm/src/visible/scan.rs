@@ -1,10 +1,12 @@
 //! Scans over what a reader sees, upward and downward.
 
+use std::ops::Bound;
+
 use super::skyline::Skyline;
 use super::source::{Source, sources};
 use crate::error::Result;
 use crate::iter::InternalIterator;
-use crate::key::{Kind, SequenceNumber, TRAILER_BYTES, parse_trailer, seek_key, split};
+use crate::key::{self, Kind, SequenceNumber, TRAILER_BYTES, parse_trailer, seek_key, split};
 use crate::levels::KeyspaceView;
 use crate::merge::MergingIterator;
 use crate::range::KeyRange;
@@ -22,6 +24,12 @@ const LAST_TRAILER: [u8; TRAILER_BYTES] = [0xff; TRAILER_BYTES];
 /// Values of at most this many bytes are copied by a walk downward, which has to move on before it knows that an entry is the one to show. Larger ones it
 /// takes a share in, where the source has one to give.
 const COPIED_BYTES_MAX: usize = 4 << 10;
+
+/// The user key on which a source stands.
+fn user_of(source: &Source) -> &[u8] {
+    let key = source.key();
+    key.get(..key.len().saturating_sub(TRAILER_BYTES)).unwrap_or_default()
+}
 
 /// Walks upward over what a reader sees.
 #[derive(Debug)]
@@ -60,6 +68,16 @@ impl Forward {
         self.merge.owned_value()
     }
 
+    #[cold]
+    fn start(&mut self) -> Result<()> {
+        self.merge.seek(&seek_key(&self.range.lower, key::SEQUENCE_MAX))?;
+        self.started = true;
+        // Memtables know no bounds, and tables may have nothing in these. Mostly one source is left, and nothing to merge.
+        let range = &self.range;
+        self.merge.retain(|source| source.valid() && range.is_before_end(user_of(source)));
+        Ok(())
+    }
+
     /// Moves to the next visible key; whether there is one.
     ///
     /// # Errors
@@ -69,8 +87,7 @@ impl Forward {
         if self.started {
             self.merge.next()?;
         } else {
-            self.merge.seek(&seek_key(&self.range.lower, crate::key::SEQUENCE_MAX))?;
-            self.started = true;
+            self.start()?;
         }
         let mut steps = 0;
         let mut hidden_steps = 0;
@@ -79,7 +96,7 @@ impl Forward {
             if !self.range.is_before_end(user) {
                 return Ok(false);
             }
-            let is_older = self.has_last && self.last == user;
+            let is_older = self.has_last && key::is_same(&self.last, user);
             let (sequence, kind) = parse_trailer(trailer)?;
             if is_older || sequence > self.read_sequence {
                 steps += 1;
@@ -177,16 +194,18 @@ impl Backward {
         self.value.shared.clone().unwrap_or_else(|| Value::from(self.value.copied.as_slice()))
     }
 
+    #[cold]
     fn start(&mut self) -> Result<()> {
         self.started = true;
         match &self.range.upper {
-            std::ops::Bound::Unbounded => self.merge.seek_to_last(),
-            std::ops::Bound::Included(key) => self.merge.seek_for_prev(&[key, &LAST_TRAILER[..]].concat()),
+            Bound::Unbounded => self.merge.seek_to_last(),
+            Bound::Included(upper) => self.merge.seek_for_prev(&[upper, &LAST_TRAILER[..]].concat()),
             // Nothing stands at this internal key itself: no entry has its kind.
-            std::ops::Bound::Excluded(key) => {
-                self.merge.seek_for_prev(&seek_key(key, crate::key::SEQUENCE_MAX))
-            }
-        }
+            Bound::Excluded(upper) => self.merge.seek_for_prev(&seek_key(upper, key::SEQUENCE_MAX)),
+        }?;
+        let lower = &self.range.lower;
+        self.merge.retain(|source| source.valid() && key::order(user_of(source), lower).is_ge());
+        Ok(())
     }
 
     /// Moves to the next visible key downward; whether there is one.
@@ -202,7 +221,7 @@ impl Backward {
         // The merge stands on the oldest entry of a key that was not answered for.
         while self.merge.valid() {
             let (user, _) = split(self.merge.key())?;
-            if user < self.range.lower.as_slice() {
+            if key::order(user, &self.range.lower).is_lt() {
                 return Ok(false);
             }
             self.user.clear();
@@ -220,7 +239,7 @@ impl Backward {
             let mut newest: Option<(SequenceNumber, Kind)> = None;
             while self.merge.valid() {
                 let (user, trailer) = split(self.merge.key())?;
-                if user != self.user {
+                if !key::is_same(user, &self.user) {
                     break;
                 }
                 let (sequence, kind) = parse_trailer(trailer)?;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::key::SequenceNumber;
+use crate::key::{self, SequenceNumber};
 use crate::memtable::FragmentCursor;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstones, TombstoneCursor};
@@ -84,7 +84,8 @@ impl Skyline {
 
     #[inline]
     fn holds(&self, key: &[u8]) -> bool {
-        self.from.as_slice() <= key && self.until.as_deref().is_none_or(|until| key < until)
+        key::order(&self.from, key).is_le()
+            && self.until.as_deref().is_none_or(|until| key::order(key, until).is_lt())
     }
 
     fn place(&mut self, key: &[u8]) -> SequenceNumber {
