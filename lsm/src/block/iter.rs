@@ -8,6 +8,9 @@ use crate::iter::InternalIterator;
 use crate::key;
 use crate::value::Value;
 
+/// Room for most keys: they are put together from several pieces.
+const KEY_CAPACITY: usize = 96;
+
 /// A cursor over the entries of a block. It can be set on another block and keeps its buffers, so that a scan allocates nothing.
 #[derive(Debug)]
 pub struct BlockIter {
@@ -36,7 +39,7 @@ impl BlockIter {
     pub fn new(block: Block) -> Self {
         Self {
             block,
-            key: Vec::new(),
+            key: Vec::with_capacity(KEY_CAPACITY),
             value: 0..0,
             offset: 0,
             next: 0,

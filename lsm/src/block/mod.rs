@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
+use crate::memory;
 
 mod buffers;
 mod builder;
@@ -102,6 +103,10 @@ pub(crate) fn prefix_number(bytes: &[u8]) -> u64 {
     }
     u64::from_be_bytes(number)
 }
+
+/// A line of the processor's cache, in bytes, and how many of them a prefetch asks for: a block of the usual size, and no more than a part of the first cache.
+const LINE_BYTES: usize = 64;
+const PREFETCHED_LINES_MAX: usize = 128;
 
 /// Bytes of memory for each restart, before the entries: [`prefix_number`] and place.
 const PREFIX_BYTES: usize = 8;
@@ -261,6 +266,13 @@ impl Block {
     /// Bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + 2 * size_of::<usize>() + self.bytes.len()
+    }
+
+    /// Has the processor fetch it, all at once.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let lines = self.bytes.chunks(LINE_BYTES).take(PREFETCHED_LINES_MAX);
+        lines.filter_map(<[u8]>::first).for_each(memory::prefetch);
     }
 
     /// The entries, one behind the other.

@@ -99,8 +99,8 @@ impl TableIter {
         Ok(())
     }
 
-    /// Enters the data block on which the index stands.
-    fn load_data(&mut self) -> Result<()> {
+    /// Enters the data block on which the index stands, to go on in this direction.
+    fn load_data(&mut self, direction: Direction) -> Result<()> {
         let handle = Handle::from_value(self.index.value());
         let handle = handle.map_err(|error| self.table.file.locate(error, self.index_at.offset))?;
         // The separator is at or above every key of the block.
@@ -110,6 +110,10 @@ impl TableIter {
                 ReadMode::Cached => match self.table.cached(handle) {
                     Some(block) => {
                         self.ahead.skip(handle);
+                        // Downward each entry lies before the one at hand, and the processor foresees nothing.
+                        if direction == Direction::Backward {
+                            block.prefetch();
+                        }
                         block
                     }
                     None => {
@@ -127,7 +131,7 @@ impl TableIter {
             self.data_at = handle;
         }
         self.beyond_lower = !self.bounds.lower.is_empty()
-            && self.data.block().first_user_key() < self.bounds.lower.as_slice();
+            && key::order(self.data.block().first_user_key(), &self.bounds.lower).is_lt();
         Ok(())
     }
 
@@ -156,7 +160,7 @@ impl TableIter {
                 };
                 self.in_index(entered)?;
             }
-            self.load_data()?;
+            self.load_data(direction)?;
             match direction {
                 Direction::Forward => self.data.seek_to_first()?,
                 Direction::Backward => self.data.seek_to_last()?,
@@ -179,7 +183,7 @@ impl TableIter {
             self.index.seek_to_last()?; // The separators of both levels differ: damage. What follows is in the next partition.
             return self.step_block(Direction::Forward);
         }
-        self.load_data()?;
+        self.load_data(Direction::Forward)?;
         self.data.seek(internal)?;
         if self.data.valid() { Ok(()) } else { self.step_block(Direction::Forward) }
     }
@@ -192,7 +196,7 @@ impl TableIter {
         }
         self.load_index()?;
         self.index.seek_to_last()?;
-        self.load_data()?;
+        self.load_data(Direction::Backward)?;
         self.data.seek_to_last()
     }
 
@@ -219,7 +223,7 @@ impl TableIter {
     fn clip_lower(&mut self) {
         if self.beyond_lower
             && self.data.valid()
-            && self.data.user_key() < self.bounds.lower.as_slice()
+            && key::order(self.data.user_key(), &self.bounds.lower).is_lt()
         {
             self.data.invalidate();
         }
