@@ -313,6 +313,23 @@ mod tests {
         }
 
         #[test]
+        fn what_has_nothing_to_come_may_be_left_out(model in some_entries(1..60), sources in 1usize..9, from in 0usize..60) {
+            let from = from % model.entries().len();
+            let parts = model.entries().chunks(model.entries().len().div_ceil(sources));
+            let mut merged = MergingIterator::new(parts.map(source).collect());
+            let (key, _) = &model.entries()[from];
+            merged.seek(key).unwrap();
+            merged.retain(|source| source.valid());
+            for (key, value) in &model.entries()[from..] {
+                prop_assert_eq!((merged.key(), merged.value()), (&key[..], &value[..]));
+                merged.next().unwrap();
+            }
+            prop_assert!(!merged.valid());
+            merged.seek(key).unwrap();
+            prop_assert_eq!((merged.key(), merged.sources.is_empty()), (&key[..], false));
+        }
+
+        #[test]
         fn equal_keys_come_from_the_earlier_source_first(model in some_entries(1..20), walk in some_walk()) {
             // The same keys in three sources, told apart by their values: the merge is a list in which each stands three times.
             let parts: Vec<Vec<(Vec<u8>, Vec<u8>)>> = (0..3u8)
