@@ -47,19 +47,17 @@ pub fn get<'a>(
     key: &[u8],
     read_sequence: SequenceNumber,
 ) -> Result<Option<Lent<'a>>> {
+    let hash = crate::filter::hash(key);
+    view.memtables().for_each(|memtable| memtable.prefetch(hash));
     for memtable in view.memtables() {
-        if memtable.is_empty() {
-            continue;
-        }
         let covered = memtable.newest_covering(key, read_sequence);
-        if let Some(found) = memtable.get(key, read_sequence)? {
+        if let Some(found) = memtable.get_hashed(key, hash, read_sequence)? {
             return Ok(live(found, covered));
         }
         if covered > 0 {
             return Ok(None);
         }
     }
-    let hash = crate::filter::hash(key);
     let [newest, runs @ ..] = view.tables.levels();
     let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
     for open in newest.chain(runs.iter().filter_map(|level| OpenTree::find(level, key))) {
@@ -90,8 +88,11 @@ pub fn multi_get<'a, K: AsRef<[u8]>>(
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
     order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
     for order in order.chunks(TOGETHER) {
-        let mut lookups: Vec<Lookup<'a>> =
-            order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+        let lookup = |index: &usize| {
+            let user_key = key_at(*index);
+            Lookup { user_key, hash: crate::filter::hash(user_key), found: None }
+        };
+        let mut lookups: Vec<Lookup<'a>> = order.iter().map(lookup).collect();
         look_up(view, &mut lookups, read_sequence)?;
         for (index, lookup) in order.iter().zip(lookups) {
             use_value(*index, lookup.found.and_then(|found| live(found, 0)));
@@ -111,24 +112,20 @@ fn look_up<'a>(
         if memtable.is_empty() {
             continue;
         }
+        lookups.iter().for_each(|lookup| memtable.prefetch(lookup.hash));
         for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
             let covered = memtable.newest_covering(lookup.user_key, read_sequence);
-            let found = memtable.get(lookup.user_key, read_sequence)?;
+            let found = memtable.get_hashed(lookup.user_key, lookup.hash, read_sequence)?;
             lookup.found = settled(found, covered);
             missing -= usize::from(lookup.found.is_some());
         }
     }
     let [newest, runs @ ..] = view.tables.levels();
-    if missing > 0 && view.tables.tables().next().is_some() {
-        for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
-            lookup.hash = crate::filter::hash(lookup.user_key);
+    for open in newest.iter().chain(runs.iter().flat_map(|level| level.iter())) {
+        if missing == 0 {
+            break;
         }
-        for open in newest.iter().chain(runs.iter().flat_map(|level| level.iter())) {
-            if missing == 0 {
-                break;
-            }
-            missing -= multi_get_table(open, lookups, read_sequence)?;
-        }
+        missing -= multi_get_table(open, lookups, read_sequence)?;
     }
     Ok(())
 }
