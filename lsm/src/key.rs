@@ -77,12 +77,62 @@ pub fn split(internal: &[u8]) -> Result<(&[u8], [u8; TRAILER_BYTES])> {
     }
 }
 
+/// Bytes that [`order`] compares by itself.
+const OWN_BYTES: usize = 64;
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word))
+}
+
+/// The order of two user keys: that of their bytes, as [`Ord`] has it.
+///
+/// Eight bytes at a time. The system's `memcmp`, which a comparison of slices calls, reads short keys in one piece and masks what is beyond: with a key that was
+/// put together just before, as a lookup's mostly is, the processor must wait until it has been written. Measured (AMD Zen 4, glibc 2.36): half of the time of a
+/// lookup that finds nothing.
+#[inline]
+pub fn order(a: &[u8], b: &[u8]) -> Ordering {
+    let least = a.len().min(b.len());
+    let mut at = 0;
+    while at < least.min(OWN_BYTES) {
+        match (word(a, at), word(b, at)) {
+            (Some(word_a), Some(word_b)) if word_a == word_b => at += size_of::<u64>(),
+            (Some(word_a), Some(word_b)) => return word_a.cmp(&word_b),
+            _ => return tail_order(a, b, at),
+        }
+    }
+    match least > at {
+        true => a.get(at..).cmp(&b.get(at..)),
+        false => a.len().cmp(&b.len()),
+    }
+}
+
+/// Of two keys that begin with `at` equal bytes, and of which one has less than eight more.
+#[inline]
+fn tail_order(a: &[u8], b: &[u8], at: usize) -> Ordering {
+    // The last eight bytes of the shorter one, most of which are known to be equal.
+    let least = a.len().min(b.len());
+    if let Some(start) = least.checked_sub(size_of::<u64>())
+        && let (Some(word_a), Some(word_b)) = (word(a, start), word(b, start))
+    {
+        return word_a.cmp(&word_b).then_with(|| a.len().cmp(&b.len()));
+    }
+    let tail = |bytes| <[u8]>::get(bytes, at..).unwrap_or_default();
+    let differing = tail(a).iter().zip(tail(b)).find(|(a, b)| a != b);
+    differing.map_or_else(|| a.len().cmp(&b.len()), |(a, b)| a.cmp(b))
+}
+
+/// Whether two user keys are the same; see [`order`].
+#[inline]
+pub fn is_same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && order(a, b) == Ordering::Equal
+}
+
 /// The order of internal keys. A key shorter than a trailer (damage that a checksum let pass) sorts by its bytes.
 #[inline]
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     match (a.split_last_chunk::<TRAILER_BYTES>(), b.split_last_chunk::<TRAILER_BYTES>()) {
         (Some((user_a, trailer_a)), Some((user_b, trailer_b))) => {
-            user_a.cmp(user_b).then_with(|| trailer_a.cmp(trailer_b))
+            order(user_a, user_b).then_with(|| trailer_a.cmp(trailer_b))
         }
         _ => a.cmp(b),
     }
@@ -99,9 +149,25 @@ pub fn seek_key(user: &[u8], sequence: SequenceNumber) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn internal(user: &[u8], sequence: SequenceNumber, kind: Kind) -> Vec<u8> {
         [user, &trailer(sequence, kind)].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_ordered_as_their_bytes(
+            front in proptest::collection::vec(any::<u8>(), 0..80),
+            a in proptest::collection::vec(0u8..3, 0..20),
+            b in proptest::collection::vec(0u8..3, 0..20),
+        ) {
+            let (a, b) = ([&front[..], &a].concat(), [&front[..], &b].concat());
+            prop_assert_eq!(order(&a, &b), a.cmp(&b));
+            prop_assert_eq!(is_same(&a, &b), a == b);
+            prop_assert_eq!(order(&a, &a), Ordering::Equal);
+            prop_assert_eq!(order(&a, &[&a[..], &b].concat()), a.cmp(&[&a[..], &b].concat()));
+        }
     }
 
     #[test]

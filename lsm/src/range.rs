@@ -7,6 +7,8 @@
 use std::cmp::Ordering;
 use std::ops::{Bound, RangeBounds};
 
+use crate::key;
+
 /// The key right after `key`: nothing sorts between the two.
 pub fn successor(key: &[u8]) -> Vec<u8> {
     let mut next = Vec::with_capacity(key.len() + 1);
@@ -91,8 +93,8 @@ impl KeyRange {
     #[inline]
     pub fn is_before_end(&self, key: &[u8]) -> bool {
         match &self.upper {
-            Bound::Included(upper) => key <= upper.as_slice(),
-            Bound::Excluded(upper) => key < upper.as_slice(),
+            Bound::Included(upper) => key::order(key, upper).is_le(),
+            Bound::Excluded(upper) => key::order(key, upper).is_lt(),
             Bound::Unbounded => true,
         }
     }
@@ -100,7 +102,7 @@ impl KeyRange {
     /// Whether `key` lies in it.
     #[inline]
     pub fn contains(&self, key: &[u8]) -> bool {
-        key >= self.lower.as_slice() && self.is_before_end(key)
+        key::order(key, &self.lower).is_ge() && self.is_before_end(key)
     }
 
     /// Whether no key can lie in it.

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::Mutex;
 
 use crate::charge::Charge;
-use crate::key::TRAILER_BYTES;
+use crate::key::{self, TRAILER_BYTES};
 use arena::{Arena, Entry, Link, Slot};
 use node::{Child, INNER_CHILDREN, Inner, LEAF_ENTRIES, Leaf, Node, Order, Prefixed, Target, skip_between};
 
@@ -349,7 +349,7 @@ impl Tree {
             let (leaf, order, rank) = self.lower_bound(Target { user, trailer })?;
             leaf.entry(order, rank)
         })?;
-        (found.user() == user).then(|| (found.trailer(), found.value()))
+        key::is_same(found.user(), user).then(|| (found.trailer(), found.value()))
     }
 }
 

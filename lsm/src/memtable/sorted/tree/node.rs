@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::arena::{Entry, Link, Slot};
 use crate::block::{common_prefix, prefix_number};
+use crate::key;
 use crate::memory;
 
 /// Entries of a leaf: their order fits one word, the leaf four cache lines.
@@ -41,7 +42,7 @@ impl<'a> Target<'a> {
 
     #[inline]
     pub(super) fn compare(self, entry: Entry<'_>) -> KeyOrder {
-        self.user.cmp(entry.user()).then_with(|| self.trailer.cmp(&entry.trailer()))
+        key::order(self.user, entry.user()).then_with(|| self.trailer.cmp(&entry.trailer()))
     }
 }
 
