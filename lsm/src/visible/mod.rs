@@ -14,8 +14,8 @@ mod tests;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::key::{Kind, SequenceNumber};
-use crate::levels::{KeyspaceView, OpenTable, OpenTree};
+use crate::key::{self, Kind, SequenceNumber};
+use crate::levels::{KeyspaceView, OpenTable};
 use crate::range_tombstone::RangeTombstones;
 use crate::table::{AnyTable, Found, Lookup};
 use crate::value::Lent;
@@ -25,6 +25,9 @@ pub use source::Source;
 
 /// Keys of a batch that are looked up together: each may keep a block alive until its value is used, which no budget knows of.
 const TOGETHER: usize = 1024;
+
+/// Tables whose filters are fetched together for one key: as many as there are mostly; what is fetched in vain, because a newer table has the key, costs little.
+const TABLES_TOGETHER: usize = 8;
 
 fn live((sequence, kind, value): Found<'_>, covered: SequenceNumber) -> Option<Lent<'_>> {
     (kind == Kind::Put && sequence > covered).then_some(value)
@@ -58,16 +61,24 @@ pub fn get<'a>(
             return Ok(None);
         }
     }
-    let [newest, runs @ ..] = view.tables.levels();
-    let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
-    for open in newest.chain(runs.iter().filter_map(|level| OpenTree::find(level, key))) {
-        let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
-        let AnyTable::Sorted(table) = &open.table else { continue };
-        if let Some(found) = table.get_hashed(key, hash, read_sequence)? {
-            return Ok(live(found, covered));
+    let mut tables = view.tables.holding(key).peekable();
+    while tables.peek().is_some() {
+        // The waits for what all of them need first overlap.
+        let mut places = [None; TABLES_TOGETHER];
+        for (to, open) in places.iter_mut().zip(&mut tables) {
+            let AnyTable::Sorted(table) = &open.table else { continue };
+            *to = Some((open, table, table.place(key, hash, read_sequence)?));
         }
-        if covered > 0 {
-            return Ok(None);
+        for (open, table, place) in places.into_iter().flatten() {
+            let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
+            if let Some(place) = place
+                && let Some(found) = table.get_at(place, key, hash, read_sequence)?
+            {
+                return Ok(live(found, covered));
+            }
+            if covered > 0 {
+                return Ok(None);
+            }
         }
     }
     Ok(None)
@@ -86,7 +97,7 @@ pub fn multi_get<'a, K: AsRef<[u8]>>(
 ) -> Result<()> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
-    order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
+    order.sort_unstable_by(|a, b| key::order(key_at(*a), key_at(*b)));
     for order in order.chunks(TOGETHER) {
         let lookup = |index: &usize| {
             let user_key = key_at(*index);
