@@ -172,13 +172,13 @@ mod tests {
         let block = crate::block::Block::opaque(vec![0; 1 << 17]);
         let before = budget.room();
         assert_eq!(before, (1 << 20) - (1 << 18) - (1 << 17));
-        assert!(budget.cache.pin(&block));
+        assert!(budget.cache.pin(BlockCache::bytes_of(&block)));
         let pinned = budget.cache.pinned_bytes();
         assert_eq!(budget.room(), before + (1 << 17) - 2 * pinned);
         budget.loads().add(budget.room());
         budget.settle(0, 0);
         assert!(budget.cache.capacity_bytes() >= 2 * pinned, "so that what is pinned and what is cached fit");
-        budget.cache.unpin(&block);
+        budget.cache.unpin(BlockCache::bytes_of(&block));
     }
 
     #[test]

@@ -278,10 +278,10 @@ impl BlockCache {
         free / self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Takes what a block needs off the capacity for a table that keeps it for itself; whether there was enough left. The table gives it back
-    /// ([`Self::unpin`]).
-    pub(crate) fn pin(&self, block: &Block) -> bool {
-        let (bytes, limit) = (Self::bytes_of(block), self.capacity.load(Ordering::Relaxed) / PINNED_PART);
+    /// Takes bytes off the capacity for a table that keeps a block, or what it made of one, for itself; whether there was enough left. The table gives them
+    /// back ([`Self::unpin`]).
+    pub(crate) fn pin(&self, bytes: usize) -> bool {
+        let limit = self.capacity.load(Ordering::Relaxed) / PINNED_PART;
         let more = |pinned: usize| pinned.checked_add(bytes).filter(|pinned| *pinned <= limit);
         if self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return false;
@@ -292,9 +292,9 @@ impl BlockCache {
         true
     }
 
-    /// Gives back what [`Self::pin`] took for this block.
-    pub(crate) fn unpin(&self, block: &Block) {
-        self.pinned.fetch_sub(Self::bytes_of(block), Ordering::Relaxed);
+    /// Gives back what [`Self::pin`] took.
+    pub(crate) fn unpin(&self, bytes: usize) {
+        self.pinned.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Memory for blocks that will be put in: what others left.
@@ -307,7 +307,8 @@ impl BlockCache {
         self.pinned.load(Ordering::Relaxed)
     }
 
-    fn bytes_of(block: &Block) -> usize {
+    /// What a block takes of the capacity.
+    pub(crate) fn bytes_of(block: &Block) -> usize {
         block.memory_bytes() + OVERHEAD_BYTES
     }
 
@@ -516,8 +517,10 @@ mod tests {
     fn what_is_pinned_is_taken_off_the_capacity_and_bounded() {
         let cache = BlockCache::new(1 << 20);
         (0..2000).for_each(|offset| drop(cache.insert(1, offset, block(1000))));
-        let pinned: Vec<Block> =
-            (0..1000).map(|_| block(1000)).take_while(|block| cache.pin(block)).collect();
+        let pinned: Vec<Block> = (0..1000)
+            .map(|_| block(1000))
+            .take_while(|block| cache.pin(BlockCache::bytes_of(block)))
+            .collect();
         assert!(cache.used_bytes() <= 1 << 20, "what was cached makes room");
         assert!((200..=(1 << 18) / 1000).contains(&pinned.len()), "{} blocks: a quarter", pinned.len());
         for offset in 0..2000 {
@@ -528,8 +531,8 @@ mod tests {
         cache.set_capacity(1 << 18);
         (0..2000).for_each(|offset| drop(cache.insert(1, offset, block(1000))));
         assert!(cache.stats().blocks > 50, "half of it is left to the others");
-        assert!(!cache.pin(&block(1000)));
-        pinned.iter().for_each(|block| cache.unpin(block));
+        assert!(!cache.pin(1000));
+        pinned.iter().for_each(|block| cache.unpin(BlockCache::bytes_of(block)));
         cache.set_capacity(0);
         assert_eq!(cache.used_bytes(), 0);
     }

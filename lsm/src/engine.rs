@@ -268,8 +268,8 @@ impl Engine {
 
     /// A memtable, charged; `before` is the one whose place it takes: what came into that may come into this.
     pub(crate) fn new_memtable(&self, kind: KeyspaceKind, before: Option<&Memtable>) -> Memtable {
-        let rows_expected = before.map_or(0, |before| before.entry_count() / 4 * 5);
-        Memtable::charged(kind, rows_expected, self.budget.memtables(), self.budget.pool())
+        let entries_expected = before.map_or(0, |before| before.entry_count() / 4 * 5);
+        Memtable::charged(kind, entries_expected, self.budget.memtables(), self.budget.pool())
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.

@@ -38,13 +38,25 @@ pub fn hash(user_key: &[u8]) -> u64 {
 /// The bit of a line for each probe: nine bits of a number that is multiplied on and on. The line came from the upper half of the hash, so
 /// the lower half begins on top.
 #[inline]
-fn probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u8)> {
+fn bits(hash: u64, count: u8) -> impl Iterator<Item = u64> {
     let mut number = hash.rotate_left(32).wrapping_mul(SPREAD);
     (0..count).map(move |_| {
         let bit = number >> 55;
         number = number.wrapping_mul(SPREAD);
-        ((bit >> 3) as usize, 1 << (bit & 7))
+        bit
     })
+}
+
+/// Those bits, of a line of bytes.
+#[inline]
+fn probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u8)> {
+    bits(hash, count).map(|bit| ((bit >> 3) as usize, 1 << (bit & 7)))
+}
+
+/// Those bits, of a line of eight words.
+#[inline]
+pub(crate) fn word_probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u64)> {
+    bits(hash, count).map(|bit| ((bit >> 6) as usize, 1 << (bit & 63)))
 }
 
 #[inline]

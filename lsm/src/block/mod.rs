@@ -20,12 +20,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber};
+use crate::key::{self, Kind, SEQUENCE_MAX, SequenceNumber};
 use crate::memory;
 
 mod buffers;
 mod builder;
 mod compress;
+mod fences;
 mod iter;
 mod trailer;
 
@@ -33,6 +34,7 @@ pub(crate) use buffers::Buffers;
 pub use builder::BlockBuilder;
 pub(crate) use compress::Compressor;
 pub use compress::{Codec, Compression};
+pub(crate) use fences::Fences;
 pub use iter::BlockIter;
 pub use trailer::{BlockKind, TRAILER_BYTES, open, seal};
 
@@ -81,9 +83,10 @@ pub(crate) fn stamp_of_rank(rank: Rank) -> u64 {
 #[inline]
 pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let mut length = 0;
-    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
-        if a != b {
-            break;
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return length + differing.trailing_zeros() as usize / 8;
         }
         length += 8;
     }
@@ -392,7 +395,7 @@ impl Block {
         let skip = self.restart_skip as usize;
         let shared = self.restart_key(0)?.get(..skip).unwrap_or_default();
         let (head, tail) = user.split_at(user.len().min(skip));
-        match head.cmp(shared) {
+        match key::order(head, shared) {
             Ordering::Less => return Ok(0),
             Ordering::Greater => return Ok(last),
             Ordering::Equal => {}
@@ -414,7 +417,7 @@ impl Block {
         while low < high {
             let middle = low + (high - low) / 2;
             let entry = self.entry(self.restart_offset(middle))?;
-            let below = match self.slice(entry.suffix).cmp(user) {
+            let below = match key::order(self.slice(entry.suffix), user) {
                 Ordering::Equal => rank_of_stamp(entry.stamp) < rank,
                 order => order == Ordering::Less,
             };

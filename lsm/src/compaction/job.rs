@@ -607,8 +607,7 @@ impl Output {
 
 /// Whether a level below `level` may hold something of a user key.
 fn may_be_deeper(tables: &OpenTree, level: usize, user: &[u8]) -> bool {
-    let deeper = tables.levels().iter().take(LEVEL_COUNT).skip(level + 1);
-    deeper.into_iter().any(|level| OpenTree::find(level, user).is_some())
+    ((level + 1)..LEVEL_COUNT).any(|level| tables.find(level, user).is_some())
 }
 
 /// Whether a level below `level` may hold something in a range.

@@ -12,11 +12,12 @@ use std::sync::Arc;
 use super::fixed_run::FixedRun;
 use super::tree::{LEVEL_COUNT, TableReference, Tree};
 use crate::batch::KeyspaceId;
+use crate::block::Fences;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::filename::FileNumber;
 use crate::iter::InternalIterator;
-use crate::key::SequenceNumber;
+use crate::key::{self, SequenceNumber};
 use crate::memtable::Memtable;
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
@@ -118,6 +119,8 @@ pub struct OpenTree {
     /// The tree.
     pub tree: Arc<Tree>,
     levels: [Arc<[OpenTable]>; LEVEL_COUNT],
+    /// The lower bounds of each level's tables.
+    lowers: [Fences; LEVEL_COUNT],
     /// Those of a keyspace with fixed widths, as a lookup asks them.
     runs: Vec<FixedRun>,
 }
@@ -138,8 +141,8 @@ impl OpenTree {
                 .map(|reference| Ok(OpenTable::new(Arc::clone(reference), open(reference)?)))
                 .collect::<Result<_>>()?;
         }
-        let runs = FixedRun::all(&levels);
-        Ok(Self { tree, levels, runs })
+        let (lowers, runs) = (levels.each_ref().map(|level| lowers(level)), FixedRun::all(&levels));
+        Ok(Self { tree, levels, lowers, runs })
     }
 
     /// The same tables; what was resident of them `before` is so again, and what the budget has room for besides: indexes and filters first, each of which saves
@@ -188,8 +191,12 @@ impl OpenTree {
         if !self.may_gain(budget) {
             return None;
         }
-        let same =
-            Self { tree: Arc::clone(&self.tree), levels: self.levels.clone(), runs: self.runs.clone() };
+        let same = Self {
+            tree: Arc::clone(&self.tree),
+            levels: self.levels.clone(),
+            lowers: self.lowers.clone(),
+            runs: self.runs.clone(),
+        };
         let settled = same.settled(self, budget);
         let has_gained = |(open, before): &(&OpenTable, &OpenTable)| {
             let (now, then) = (&open.resident, &before.resident);
@@ -229,11 +236,28 @@ impl OpenTree {
     }
 
     /// The one table of a level below 0 whose bounds hold `key`.
-    pub fn find<'a>(level: &'a [OpenTable], key: &[u8]) -> Option<&'a OpenTable> {
-        let after = level.partition_point(|open| open.reference.bounds.lower.as_slice() <= key);
-        let open = level.get(after.checked_sub(1)?)?;
+    #[inline]
+    pub fn find(&self, level: usize, key: &[u8]) -> Option<&OpenTable> {
+        let tables = self.levels.get(level)?;
+        let around = self.lowers.get(level)?.around(key);
+        let alike = tables.get(around.clone()).unwrap_or_default();
+        let after = around.start
+            + alike.partition_point(|open| key::order(&open.reference.bounds.lower, key).is_le());
+        let open = tables.get(after.checked_sub(1)?)?;
         open.reference.bounds.is_before_end(key).then_some(open)
     }
+
+    /// The tables that may hold `key`, from the newest to the oldest.
+    #[inline]
+    pub fn holding<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a OpenTable> {
+        let newest = self.levels.first().map_or(&[][..], |newest| newest);
+        let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
+        newest.chain((1..LEVEL_COUNT).filter_map(|level| self.find(level, key)))
+    }
+}
+
+fn lowers(tables: &[OpenTable]) -> Fences {
+    Fences::new(tables.iter().map(|open| open.reference.bounds.lower.as_slice()))
 }
 
 /// One keyspace, as of one moment.

@@ -39,19 +39,21 @@ macro_rules! delegate {
 }
 
 impl Memtable {
-    /// An empty one for a keyspace of this kind, whose bytes are charged for as long as somebody keeps it. `rows_expected` is how many entries may come:
+    /// An empty one for a keyspace of this kind, whose bytes are charged for as long as somebody keeps it. `entries_expected` is how many may come:
     /// a guess that makes it faster.
     pub(crate) fn charged(
         kind: KeyspaceKind,
-        rows_expected: usize,
+        entries_expected: usize,
         charge: &Arc<Charge>,
         pool: &Arc<Pool>,
     ) -> Self {
         match kind {
-            KeyspaceKind::Sorted => Self::Sorted(Arc::new(SortedMemtable::charged(Arc::clone(charge)))),
+            KeyspaceKind::Sorted => {
+                Self::Sorted(Arc::new(SortedMemtable::charged(entries_expected, Arc::clone(charge))))
+            }
             KeyspaceKind::Fixed(widths) => {
                 let memtable =
-                    FixedMemtable::charged(widths, rows_expected, Arc::clone(charge), Arc::clone(pool));
+                    FixedMemtable::charged(widths, entries_expected, Arc::clone(charge), Arc::clone(pool));
                 Self::Fixed(Arc::new(memtable))
             }
         }
@@ -110,6 +112,32 @@ impl Memtable {
         match self {
             Self::Sorted(memtable) => memtable.range_tombstones(),
             Self::Fixed(_) => None,
+        }
+    }
+
+    /// Asks for the memory that [`Self::get_hashed`] looks at first, where it is worth it.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Self::Sorted(memtable) = self {
+            memtable.prefetch(hash);
+        }
+    }
+
+    /// As [`Self::get`], for a caller who asks several sources and has computed [`crate::filter::hash`] already.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    #[inline]
+    pub fn get_hashed(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found<'_>>> {
+        match self {
+            Self::Sorted(memtable) => memtable.get_hashed(user_key, hash, read_sequence),
+            // It hashes in a way of its own.
+            Self::Fixed(memtable) => memtable.get(user_key, read_sequence),
         }
     }
 

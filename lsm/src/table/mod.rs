@@ -54,7 +54,7 @@ pub use footer::FOOTER_BYTES;
 pub use header::HEADER_BYTES;
 pub use iter::TableIter;
 pub use origin::TableOrigin;
-pub use reader::Table;
+pub use reader::{Place, Table};
 pub use salvage::{LostKeys, TableScan, scan};
 pub use writer::TableWriter;
 

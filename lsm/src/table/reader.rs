@@ -1,7 +1,7 @@
 //! An open table: verified when it is opened, read block by block.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::block::{Block, BlockKind, Rank, rank_seen_by, split_stamp};
 use crate::cache::BlockCache;
@@ -17,7 +17,7 @@ use crate::table::footer::Directory;
 use crate::table::header::TableKind;
 use crate::table::index::{Handle, Partition};
 use crate::table::opening::Opening;
-use crate::table::pinned::{Held, PinnedBlocks, PinnedPartition};
+use crate::table::pinned::{Held, PinnedBlocks, PinnedFilter, PinnedPartition, Route};
 use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableOrigin, TableSummary};
 use crate::value::Lent;
 
@@ -162,15 +162,64 @@ impl Table {
         hash: u64,
         read_sequence: SequenceNumber,
     ) -> Result<Option<Found<'static>>> {
-        let rank = rank_seen_by(read_sequence);
-        let Some(partition) = self.partition(user_key, rank)? else { return Ok(None) };
-        let pinned = self.pinned(partition);
-        if let Some(filter) = self.filter(partition, pinned)?
-            && !filter::may_contain(filter.bytes(), hash)
-        {
-            return Ok(None);
+        match self.place(user_key, hash, read_sequence)? {
+            Some(place) => self.get_at(place, user_key, hash, read_sequence),
+            None => Ok(None),
         }
+    }
+
+    /// Where in the table the key is if it is here. What tells whether it is, is on its way then: a caller who asks several tables asks all of them for this
+    /// first.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    #[inline]
+    pub fn place(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Place<'_>>> {
+        let place = match self.pinned.route(&self.top, user_key) {
+            Route::To(pinned) => Place { partition: pinned.partition, pinned: Some(pinned) },
+            Route::Nowhere => return Ok(None),
+            Route::Unknown => match self.partition(user_key, rank_seen_by(read_sequence))? {
+                Some(partition) => Place { partition, pinned: self.pinned(partition) },
+                None => return Ok(None),
+            },
+        };
+        if let Some(filter) = place.filter() {
+            filter.prefetch(hash);
+        }
+        Ok(Some(place))
+    }
+
+    /// What [`Self::get_hashed`] finds there.
+    ///
+    /// # Errors
+    /// Io or corruption, naming file and offset.
+    #[inline]
+    pub fn get_at(
+        &self,
+        place: Place<'_>,
+        user_key: &[u8],
+        hash: u64,
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found<'static>>> {
+        match self.may_contain(place, hash)? {
+            true => self.search(place, user_key, read_sequence),
+            false => Ok(None),
+        }
+    }
+
+    fn search(
+        &self,
+        Place { partition, pinned }: Place<'_>,
+        user_key: &[u8],
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found<'static>>> {
         let index = self.index(partition, pinned)?;
+        let rank = rank_seen_by(read_sequence);
         let Some(handle) = self.data_handle(&index, partition.index, user_key, rank)? else {
             return Ok(None);
         };
@@ -186,29 +235,26 @@ impl Table {
     pub fn multi_get(&self, lookups: &mut [Lookup<'_>], read_sequence: SequenceNumber) -> Result<()> {
         debug_assert!(lookups.is_sorted_by_key(|lookup| lookup.user_key), "keys are given in order");
         let rank = rank_seen_by(read_sequence);
-        let mut known: Option<KnownPartition<'_>> = None;
+        // What is asked for from memory first is there by the time it is needed.
+        let mut asked: Vec<(usize, Place<'_>)> = Vec::new();
+        for (number, lookup) in lookups.iter().enumerate().filter(|(_, lookup)| lookup.found.is_none()) {
+            asked.extend(
+                self.place(lookup.user_key, lookup.hash, read_sequence)?.map(|place| (number, place)),
+            );
+        }
+        let mut known: Option<(Partition, Held<'_>)> = None;
         // Where to look for each, by its number; several in a row often need the same block.
         let mut places: Vec<(usize, Handle)> = Vec::new();
-        for (number, lookup) in lookups.iter().enumerate() {
-            if lookup.found.is_some() {
+        for (number, place) in asked {
+            let Some(lookup) = lookups.get(number) else { continue };
+            if !self.may_contain(place, lookup.hash)? {
                 continue;
             }
-            let Some(partition) = self.partition(lookup.user_key, rank)? else { continue };
             let here = match known.take() {
-                Some(known) if known.partition == partition => known,
-                _ => {
-                    let pinned = self.pinned(partition);
-                    KnownPartition { partition, pinned, filter: self.filter(partition, pinned)?, index: None }
-                }
+                Some(known) if known.0 == place.partition => known,
+                _ => (place.partition, self.index(place.partition, place.pinned)?),
             };
-            let here = known.insert(here);
-            if here.filter.as_ref().is_some_and(|filter| !filter::may_contain(filter.bytes(), lookup.hash)) {
-                continue;
-            }
-            let index = match &here.index {
-                Some(index) => index,
-                None => here.index.insert(self.index(partition, here.pinned)?),
-            };
+            let (partition, index) = known.insert(here);
             if let Some(handle) = self.data_handle(index, partition.index, lookup.user_key, rank)? {
                 places.push((number, handle));
             }
@@ -273,14 +319,34 @@ impl Table {
         self.pinned.of(&self.top, partition)
     }
 
+    /// Whether the filter of a partition says that the key may be in it.
     #[inline]
-    fn filter<'a>(
-        &'a self,
-        partition: Partition,
-        pinned: Option<&'a PinnedPartition>,
-    ) -> Result<Option<Held<'a>>> {
-        let Some(handle) = partition.filter() else { return Ok(None) };
-        self.held(pinned.map(|pinned| &pinned.filter), handle, BlockKind::Filter).map(Some)
+    fn may_contain(&self, place: Place<'_>, hash: u64) -> Result<bool> {
+        match place.filter() {
+            Some(filter) => Ok(filter.may_contain(hash)),
+            None => self.may_contain_fetched(place, hash),
+        }
+    }
+
+    /// Likewise; the filter is pinned from now on if there is room.
+    #[cold]
+    fn may_contain_fetched(&self, place: Place<'_>, hash: u64) -> Result<bool> {
+        let Some(handle) = place.partition.filter() else { return Ok(true) };
+        let known = self.cached(handle);
+        let is_known = known.is_some();
+        let block = known.map_or_else(|| self.file.block(handle, BlockKind::Filter), Ok)?;
+        let bytes = BlockCache::bytes_of(&block);
+        let block = match place.pinned {
+            Some(pinned) if self.cache.pin(bytes) => {
+                if pinned.filter.set(PinnedFilter::new(&block, bytes)).is_err() {
+                    self.cache.unpin(bytes); // Another thread was faster.
+                }
+                block
+            }
+            _ if is_known => block,
+            _ => self.keep(block, handle),
+        };
+        Ok(filter::may_contain(block.bytes(), hash))
     }
 
     /// The index block of a partition.
@@ -290,40 +356,26 @@ impl Table {
         partition: Partition,
         pinned: Option<&'a PinnedPartition>,
     ) -> Result<Held<'a>> {
-        self.held(pinned.map(|pinned| &pinned.index), partition.index, BlockKind::Index)
-    }
-
-    #[inline]
-    fn held<'a>(
-        &'a self,
-        place: Option<&'a OnceLock<Block>>,
-        handle: Handle,
-        kind: BlockKind,
-    ) -> Result<Held<'a>> {
-        match place.and_then(OnceLock::get) {
+        match pinned.and_then(|pinned| pinned.index.get()) {
             Some(block) => Ok(Held::Pinned(block)),
-            None => self.fetch(place, handle, kind),
+            None => self.fetch_index(partition.index, pinned),
         }
     }
 
-    /// The block, pinned from now on if there is room.
+    /// Likewise, pinned from now on if there is room.
     #[cold]
-    fn fetch<'a>(
-        &'a self,
-        place: Option<&'a OnceLock<Block>>,
-        handle: Handle,
-        kind: BlockKind,
-    ) -> Result<Held<'a>> {
+    fn fetch_index<'a>(&'a self, handle: Handle, pinned: Option<&'a PinnedPartition>) -> Result<Held<'a>> {
         let known = self.cached(handle);
         let is_known = known.is_some();
-        let block = known.map_or_else(|| self.file.block(handle, kind), Ok)?;
-        if let Some(place) = place
-            && self.cache.pin(&block)
+        let block = known.map_or_else(|| self.file.block(handle, BlockKind::Index), Ok)?;
+        let bytes = BlockCache::bytes_of(&block);
+        if let Some(pinned) = pinned
+            && self.cache.pin(bytes)
         {
-            if place.set(block.clone()).is_err() {
-                self.cache.unpin(&block); // Another thread was faster.
+            if pinned.index.set(block.clone()).is_err() {
+                self.cache.unpin(bytes); // Another thread was faster.
             }
-            return Ok(place.get().map_or(Held::Own(block), Held::Pinned));
+            return Ok(pinned.index.get().map_or(Held::Own(block), Held::Pinned));
         }
         Ok(Held::Own(if is_known { block } else { self.keep(block, handle) }))
     }
@@ -390,13 +442,20 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         self.cache.table_bytes().subtract(self.memory_bytes());
-        self.pinned.blocks().for_each(|block| self.cache.unpin(block));
+        self.cache.unpin(self.pinned.bytes());
     }
 }
 
-struct KnownPartition<'a> {
+/// Where in a table a key is if it is in the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
     partition: Partition,
     pinned: Option<&'a PinnedPartition>,
-    filter: Option<Held<'a>>,
-    index: Option<Held<'a>>,
+}
+
+impl<'a> Place<'a> {
+    #[inline]
+    fn filter(self) -> Option<&'a PinnedFilter> {
+        self.pinned?.filter.get()
+    }
 }

@@ -14,8 +14,8 @@ mod tests;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::key::{Kind, SequenceNumber};
-use crate::levels::{KeyspaceView, OpenTable, OpenTree};
+use crate::key::{self, Kind, SequenceNumber};
+use crate::levels::{KeyspaceView, OpenTable};
 use crate::range_tombstone::RangeTombstones;
 use crate::table::{AnyTable, Found, Lookup};
 use crate::value::Lent;
@@ -25,6 +25,9 @@ pub use source::Source;
 
 /// Keys of a batch that are looked up together: each may keep a block alive until its value is used, which no budget knows of.
 const TOGETHER: usize = 1024;
+
+/// Tables whose filters are fetched together for one key: as many as there are mostly; what is fetched in vain, because a newer table has the key, costs little.
+const TABLES_TOGETHER: usize = 8;
 
 fn live((sequence, kind, value): Found<'_>, covered: SequenceNumber) -> Option<Lent<'_>> {
     (kind == Kind::Put && sequence > covered).then_some(value)
@@ -47,29 +50,35 @@ pub fn get<'a>(
     key: &[u8],
     read_sequence: SequenceNumber,
 ) -> Result<Option<Lent<'a>>> {
+    let hash = crate::filter::hash(key);
+    view.memtables().for_each(|memtable| memtable.prefetch(hash));
     for memtable in view.memtables() {
-        if memtable.is_empty() {
-            continue;
-        }
         let covered = memtable.newest_covering(key, read_sequence);
-        if let Some(found) = memtable.get(key, read_sequence)? {
+        if let Some(found) = memtable.get_hashed(key, hash, read_sequence)? {
             return Ok(live(found, covered));
         }
         if covered > 0 {
             return Ok(None);
         }
     }
-    let hash = crate::filter::hash(key);
-    let [newest, runs @ ..] = view.tables.levels();
-    let newest = newest.iter().filter(|open| open.reference.bounds.contains(key));
-    for open in newest.chain(runs.iter().filter_map(|level| OpenTree::find(level, key))) {
-        let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
-        let AnyTable::Sorted(table) = &open.table else { continue };
-        if let Some(found) = table.get_hashed(key, hash, read_sequence)? {
-            return Ok(live(found, covered));
+    let mut tables = view.tables.holding(key).peekable();
+    while tables.peek().is_some() {
+        // The waits for what all of them need first overlap.
+        let mut places = [None; TABLES_TOGETHER];
+        for (to, open) in places.iter_mut().zip(&mut tables) {
+            let AnyTable::Sorted(table) = &open.table else { continue };
+            *to = Some((open, table, table.place(key, hash, read_sequence)?));
         }
-        if covered > 0 {
-            return Ok(None);
+        for (open, table, place) in places.into_iter().flatten() {
+            let covered = newest_covering(open.tombstones.as_ref(), key, read_sequence);
+            if let Some(place) = place
+                && let Some(found) = table.get_at(place, key, hash, read_sequence)?
+            {
+                return Ok(live(found, covered));
+            }
+            if covered > 0 {
+                return Ok(None);
+            }
         }
     }
     Ok(None)
@@ -88,10 +97,13 @@ pub fn multi_get<'a, K: AsRef<[u8]>>(
 ) -> Result<()> {
     let mut order: Vec<usize> = (0..keys.len()).collect();
     let key_at = |index: usize| keys.get(index).map_or(&[][..], AsRef::as_ref);
-    order.sort_unstable_by(|a, b| key_at(*a).cmp(key_at(*b)));
+    order.sort_unstable_by(|a, b| key::order(key_at(*a), key_at(*b)));
     for order in order.chunks(TOGETHER) {
-        let mut lookups: Vec<Lookup<'a>> =
-            order.iter().map(|index| Lookup { user_key: key_at(*index), hash: 0, found: None }).collect();
+        let lookup = |index: &usize| {
+            let user_key = key_at(*index);
+            Lookup { user_key, hash: crate::filter::hash(user_key), found: None }
+        };
+        let mut lookups: Vec<Lookup<'a>> = order.iter().map(lookup).collect();
         look_up(view, &mut lookups, read_sequence)?;
         for (index, lookup) in order.iter().zip(lookups) {
             use_value(*index, lookup.found.and_then(|found| live(found, 0)));
@@ -111,24 +123,20 @@ fn look_up<'a>(
         if memtable.is_empty() {
             continue;
         }
+        lookups.iter().for_each(|lookup| memtable.prefetch(lookup.hash));
         for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
             let covered = memtable.newest_covering(lookup.user_key, read_sequence);
-            let found = memtable.get(lookup.user_key, read_sequence)?;
+            let found = memtable.get_hashed(lookup.user_key, lookup.hash, read_sequence)?;
             lookup.found = settled(found, covered);
             missing -= usize::from(lookup.found.is_some());
         }
     }
     let [newest, runs @ ..] = view.tables.levels();
-    if missing > 0 && view.tables.tables().next().is_some() {
-        for lookup in lookups.iter_mut().filter(|lookup| lookup.found.is_none()) {
-            lookup.hash = crate::filter::hash(lookup.user_key);
+    for open in newest.iter().chain(runs.iter().flat_map(|level| level.iter())) {
+        if missing == 0 {
+            break;
         }
-        for open in newest.iter().chain(runs.iter().flat_map(|level| level.iter())) {
-            if missing == 0 {
-                break;
-            }
-            missing -= multi_get_table(open, lookups, read_sequence)?;
-        }
+        missing -= multi_get_table(open, lookups, read_sequence)?;
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 //!
 //! Entries lie in a [`tree`] of its own memory, ordered as internal keys; keys and values are copied there, so that a batch need not be kept.
 //!
-//! Range tombstones stand beside them, searched where they are added ([`tombstones`]).
+//! Range tombstones stand beside them, searched where they are added ([`tombstones`]); and a filter, which spares most lookups of other keys the search ([`filter`]).
 //!
 //! One writer at a time (the commit lock) inserts; readers run beside it without locks. They see entries that are not yet
 //! visible; the sequence number that they read at decides.
 
+mod filter;
 mod iter;
 mod tombstones;
 mod tree;
@@ -22,6 +23,7 @@ use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::Found;
 use crate::value::Lent;
+use filter::Filter;
 use tombstones::Tombstones;
 use tree::{Cursor, Tree};
 
@@ -33,26 +35,36 @@ pub struct SortedMemtable {
     /// The entries, which scans keep alive.
     entries: Arc<Tree>,
     tombstones: Tombstones,
-    sequence_min: AtomicU64,
-    sequence_max: AtomicU64,
+    filter: Filter,
+    sequences: Sequences,
+}
+
+/// Sequence numbers of what was written: on a line of the processor's cache that no lookup reads, since each write changes it.
+#[repr(align(128))]
+struct Sequences {
+    min: AtomicU64,
+    max: AtomicU64,
     /// Of the entries alone.
-    entry_sequence_max: AtomicU64,
+    entry_max: AtomicU64,
 }
 
 impl SortedMemtable {
     /// An empty one, alone.
     pub fn new() -> Self {
-        Self::charged(Arc::default())
+        Self::charged(0, Arc::default())
     }
 
-    /// An empty one whose bytes are charged for as long as somebody keeps it.
-    pub(crate) fn charged(charge: Arc<Charge>) -> Self {
+    /// An empty one whose bytes are charged for as long as somebody keeps it. `entries_expected` is how many may come: a guess, for its filter.
+    pub(crate) fn charged(entries_expected: usize, charge: Arc<Charge>) -> Self {
         Self {
             entries: Arc::new(Tree::new(Arc::clone(&charge))),
+            filter: Filter::new(entries_expected, Arc::clone(&charge)),
             tombstones: Tombstones::new(charge),
-            sequence_min: AtomicU64::new(SEQUENCE_MAX),
-            sequence_max: AtomicU64::new(0),
-            entry_sequence_max: AtomicU64::new(0),
+            sequences: Sequences {
+                min: AtomicU64::new(SEQUENCE_MAX),
+                max: AtomicU64::new(0),
+                entry_max: AtomicU64::new(0),
+            },
         }
     }
 
@@ -68,17 +80,17 @@ impl SortedMemtable {
 
     /// About how many bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
-        self.entries.memory_bytes() + self.tombstones.memory_bytes()
+        self.entries.memory_bytes() + self.tombstones.memory_bytes() + self.filter.memory_bytes()
     }
 
     /// The largest sequence number in it; 0 where it is empty.
     pub fn sequence_max(&self) -> SequenceNumber {
-        self.sequence_max.load(Ordering::Acquire)
+        self.sequences.max.load(Ordering::Acquire)
     }
 
     /// The smallest sequence number in it; [`SEQUENCE_MAX`] where it is empty.
     pub fn sequence_min(&self) -> SequenceNumber {
-        self.sequence_min.load(Ordering::Acquire)
+        self.sequences.min.load(Ordering::Acquire)
     }
 
     /// Adds one operation of `batch`. One caller at a time; readers may run beside it.
@@ -87,9 +99,11 @@ impl SortedMemtable {
         let is_entry = !matches!(operation, Operation::DeleteRange { .. });
         match operation {
             Operation::Put { key, value } => {
+                self.filter.insert(crate::filter::hash(part(key.clone())));
                 self.entries.insert(part(key), trailer(sequence, Kind::Put), part(value));
             }
             Operation::Delete { key } => {
+                self.filter.insert(crate::filter::hash(part(key.clone())));
                 self.entries.insert(part(key), trailer(sequence, Kind::Delete), &[]);
             }
             Operation::DeleteRange { start, end } => self.tombstones.insert(RangeTombstone {
@@ -100,19 +114,19 @@ impl SortedMemtable {
         }
         // One writer: nobody changes them between. They are looked at when a flush begins and at recovery.
         if sequence < self.sequence_min() {
-            self.sequence_min.store(sequence, Ordering::Release);
+            self.sequences.min.store(sequence, Ordering::Release);
         }
         if sequence > self.sequence_max() {
-            self.sequence_max.store(sequence, Ordering::Release);
+            self.sequences.max.store(sequence, Ordering::Release);
         }
         if is_entry && sequence > self.entry_sequence_max() {
-            self.entry_sequence_max.store(sequence, Ordering::Release);
+            self.sequences.entry_max.store(sequence, Ordering::Release);
         }
     }
 
     /// The largest sequence number of an entry; 0 where there is none.
     pub fn entry_sequence_max(&self) -> SequenceNumber {
-        self.entry_sequence_max.load(Ordering::Acquire)
+        self.sequences.entry_max.load(Ordering::Acquire)
     }
 
     /// The range tombstones as one set, made anew, for whoever writes them elsewhere; `None` where there are none.
@@ -140,6 +154,33 @@ impl SortedMemtable {
     /// # Errors
     /// Never for what [`Self::apply`] put in; the signature is the tables'.
     pub fn get(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'_>>> {
+        self.get_hashed(user_key, crate::filter::hash(user_key), read_sequence)
+    }
+
+    /// As [`Self::get`], for a caller who has computed [`crate::filter::hash`] already.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    #[inline]
+    pub fn get_hashed(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        read_sequence: SequenceNumber,
+    ) -> Result<Option<Found<'_>>> {
+        match self.filter.may_contain(hash) {
+            true => self.search(user_key, read_sequence),
+            false => Ok(None),
+        }
+    }
+
+    /// Asks for the memory that [`Self::get_hashed`] looks at first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.filter.prefetch(hash);
+    }
+
+    fn search(&self, user_key: &[u8], read_sequence: SequenceNumber) -> Result<Option<Found<'_>>> {
         let Some((trailer, value)) = self.entries.get(user_key, !(read_sequence << 8 | 0xff)) else {
             return Ok(None);
         };
@@ -233,6 +274,34 @@ pub(crate) mod tests {
         assert_eq!((memtable.newest_covering(b"ab", 9), memtable.newest_covering(b"ab", 1)), (2, 1));
         assert_eq!(memtable.range_tombstones().unwrap().len(), 2);
         assert_eq!((memtable.sequence_max(), memtable.entry_sequence_max()), (2, 0));
+    }
+
+    #[test]
+    fn readers_beside_the_writer_find_whatever_was_published() {
+        const ENTRIES: u64 = 20_000;
+        let key = |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8).to_be_bytes();
+        let (memtable, published) = (SortedMemtable::new(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut through = 0;
+                    while through < ENTRIES {
+                        through = published.load(Ordering::Acquire);
+                        for number in (1..=through).rev().take(30).chain((1..=through).step_by(701)) {
+                            let found = memtable.get(&key(number), through).unwrap().unwrap();
+                            assert_eq!((found.0, &*found.2), (number, &key(number)[..]));
+                        }
+                        assert!(memtable.get(b"another", through).unwrap().is_none());
+                    }
+                });
+            }
+            for number in 1..=ENTRIES {
+                fill(&memtable, number, |batch, keyspace| {
+                    batch.put(keyspace, &key(number), &key(number));
+                });
+                published.store(number, Ordering::Release);
+            }
+        });
     }
 
     #[derive(Clone, Debug)]

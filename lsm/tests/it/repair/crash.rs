@@ -60,7 +60,7 @@ fn a_repair_that_is_cut_off_can_be_repeated() {
 /// The negative control: without the sync of a site, a power loss behind a repair that returned loses something.
 #[test]
 fn without_the_sync_of_a_site_a_repair_is_not_durable() {
-    let written = write(2, 60, &many_levels(), true);
+    let written = write(3, 60, &many_levels(), true);
     let whole = settled(&written.fs);
     let table = files(&whole, ".table").pop().unwrap();
     let mut bytes = bytes_of(&whole, &table);
