@@ -130,6 +130,8 @@ impl Engine {
 
     /// As [`Self::flush_step`], for whoever holds the lock.
     pub(crate) fn step_flush(&self, job: &mut Option<FlushJob>) -> Result<Progress> {
+        // No edit shows what the journal might lose.
+        self.settle_turn()?;
         let current = match job {
             Some(current) => current,
             None => match self.view().frozen.first() {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::forgotten::remember;
 use crate::fs::FileSystem;
-use crate::journal::{RecoveryMode, random_identity, start_of};
+use crate::journal::{Access, RecoveryMode, random_identity, start_of};
 use crate::levels::Levels;
 use crate::manifest::{Told, salvage};
 use crate::recover::list;
@@ -188,7 +188,9 @@ impl Survey {
         if self.tolerant.unread_bytes(&manifest) > 0 {
             return Ok(Some(format!("{}: bytes cannot be read", manifest.display())));
         }
-        if remember(&self.fs, &self.directory, &self.names, whole, RecoveryMode::Salvage)?.is_lossy {
+        let (mode, access) = (RecoveryMode::Salvage, Access::ReadOnly);
+        let remembered = remember(&self.fs, &self.directory, &self.names, whole, mode, access)?;
+        if remembered.is_lossy || remembered.has_unnamed {
             return Ok(Some(
                 "a log holds what the manifest should know of: it is older than the log".to_owned(),
             ));
