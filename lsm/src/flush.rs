@@ -130,8 +130,6 @@ impl Engine {
 
     /// As [`Self::flush_step`], for whoever holds the lock.
     pub(crate) fn step_flush(&self, job: &mut Option<FlushJob>) -> Result<Progress> {
-        // No edit shows what the journal might lose.
-        self.settle_turn()?;
         let current = match job {
             Some(current) => current,
             None => match self.view().frozen.first() {
@@ -145,6 +143,8 @@ impl Engine {
                 None => return Ok(Progress::Idle),
             },
         };
+        // No edit shows what the journal might lose: the turn that froze this generation is settled, whenever it was.
+        self.settle_turn()?;
         let stepped = current.step(self).map_err(|error| self.fail(error))?;
         if stepped == Progress::Idle {
             *job = None;

@@ -38,6 +38,8 @@ pub(crate) struct Turn {
     has_name: bool,
     /// In use, and not named.
     pub(crate) to: Arc<Journal>,
+    /// Whether it could not be settled.
+    has_failed: bool,
 }
 
 impl Turn {
@@ -80,6 +82,7 @@ impl Engine {
             through: state.next_sequence - 1,
             has_name,
             to: Arc::clone(&to),
+            has_failed: false,
         });
         self.is_turning.store(true, Ordering::Release);
         Ok(Some(to))
@@ -104,12 +107,12 @@ impl Engine {
             return Ok(());
         }
         let mut turning = self.turning.lock();
-        let Some(turn) = &*turning else { return Ok(()) };
+        let Some(turn) = &mut *turning else { return Ok(()) };
         self.check_healthy()?;
-        self.settle(turn).map_err(|error| match error.kind() {
-            ErrorKind::Closed => error,
-            _ => self.fail(error),
-        })?;
+        if let Err(error) = self.settle(turn) {
+            turn.has_failed = true;
+            return Err(if error.kind() == ErrorKind::Closed { error } else { self.fail(error) });
+        }
         *turning = None;
         self.is_turning.store(false, Ordering::Release);
         Ok(())
@@ -119,6 +122,23 @@ impl Engine {
         let number = self.manifest.lock().next_file()?;
         let path = FileName::Log(number).path(&self.directory);
         PreparedLog::create(self.fs.as_ref(), &path, number, random_identity()?)
+    }
+
+    /// As [`Self::settle_turn`], for the end of a session in which something else failed: what can be made durable still is. Whether the log that is in use has a name: one
+    /// that has none must not be ended, since its last record would say that it is durable; it is sealed, as the next opening wants it.
+    pub(crate) fn end_turn(&self) -> bool {
+        let mut turning = self.turning.lock();
+        let Some(turn) = &mut *turning else { return true };
+        // What failed to become durable once is not tried again: that it then seems to work proves nothing.
+        if !turn.has_failed && self.settle(turn).is_ok() {
+            *turning = None;
+            self.is_turning.store(false, Ordering::Release);
+            return true;
+        }
+        turn.has_failed = true;
+        let _ = turn.to.seal();
+        let _ = turn.to.settle();
+        false
     }
 
     fn settle(&self, turn: &Turn) -> std::result::Result<(), Error> {
@@ -150,6 +170,8 @@ impl Engine {
         let turning = self.turning.lock();
         let Some(turn) = &*turning else { return Ok(None) };
         self.sync_name(turn)?;
+        // What was appended is written, and no more is: whoever is still to hand theirs to the system finds that it was, and counts.
+        let _ = turn.to.seal();
         let (from, to) = (turn.from.settle(), turn.to.settle());
         let mut changes = turn.changes();
         let is_whole = from.offset == turn.end.offset;

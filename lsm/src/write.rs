@@ -441,7 +441,9 @@ impl Engine {
         if let Some(first) = self.failure() {
             // What failed may have been a flush or a merge. The log then still holds all that was acknowledged, some of it not yet
             // written: it ends in order, if it can.
-            let _ = self.end_log(state);
+            if self.end_turn() {
+                let _ = self.end_log(state);
+            }
             return Err(Error::failed(&first));
         }
         let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);

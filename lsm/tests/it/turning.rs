@@ -295,3 +295,79 @@ fn a_log_that_was_named_is_not_taken_for_one_that_was_not_yet() {
         }
     }
 }
+
+/// What is left of commits that were not even handed to the system when something fails that has nothing to do with the log: `before` is told how to go on.
+fn after_another_failure(is_turned: bool, go_on: impl FnOnce(Db, &MemFs, usize, Keyspace)) {
+    let mem = MemFs::new();
+    let fs = FaultFs::new(Arc::new(mem.clone()));
+    let (db, keyspace) = open(Arc::new(fs.clone())).unwrap();
+    let mut count = if is_turned { turn(&db, &keyspace, &mem, true) } else { 0 };
+    for _ in 0..5 {
+        put(&db, &keyspace, count, Durability::Process).unwrap();
+        count += 1;
+    }
+    fs.inject(Fault::once(FaultCall::Sync, 1, FaultEffect::Error));
+    db.keyspace("other", KeyspaceOptions::sorted()).unwrap_err();
+    go_on(db, &mem, count, keyspace);
+}
+
+#[test]
+fn what_waits_to_be_written_in_a_turn_survives_another_failure_and_reopening() {
+    for is_turned in [false, true] {
+        after_another_failure(is_turned, |db, _, count, keyspace| {
+            let report = db.reopen().unwrap();
+            assert!(!report.is_lossy);
+            assert_eq!(prefix(&keyspace), count, "turned: {is_turned}");
+            put(&db, &keyspace, count, Durability::Synced).unwrap();
+            assert!(db.check().unwrap().is_clean());
+        });
+    }
+}
+
+#[test]
+fn closing_in_a_turn_makes_durable_what_it_can_after_another_failure() {
+    for is_turned in [false, true] {
+        after_another_failure(is_turned, |db, mem, count, keyspace| {
+            assert_eq!(db.close().unwrap_err().kind(), ErrorKind::Failed);
+            drop(keyspace);
+            let cut = mem.crash(CrashPolicy::SyncedOnly, 1);
+            for fs in [mem, &cut] {
+                let (db, keyspace) = open_mem(fs);
+                assert_eq!(prefix(&keyspace), count, "turned: {is_turned}");
+                assert!(!db.recovery_report().is_lossy);
+            }
+        });
+    }
+}
+
+#[test]
+fn repair_leaves_alone_a_database_whose_writer_was_killed_in_a_turn() {
+    for is_turned in [false, true] {
+        let mem = MemFs::new();
+        let (db, keyspace) = open_mem(&mem);
+        // Its tables are nobody's yet.
+        let mut ingest = db.keyspace("bulk", KeyspaceOptions::sorted()).unwrap().ingest().unwrap();
+        for number in 0..2000u32 {
+            ingest.put(number.to_be_bytes(), [b'x'; 200]).unwrap();
+        }
+        let count = if is_turned {
+            turn(&db, &keyspace, &mem, true)
+        } else {
+            put(&db, &keyspace, 0, Durability::System).unwrap();
+            1
+        };
+        // And if the power goes, too.
+        for (policy, seed) in
+            CrashPolicy::ALL.into_iter().flat_map(|policy| (0..4).map(move |seed| (policy, seed)))
+        {
+            let left = mem.crash(policy, seed);
+            let fs: Arc<dyn FileSystem> = Arc::new(left.clone());
+            let report =
+                lsm::repair(Path::new("/db"), &lsm::RepairOptions::default().file_system(fs)).unwrap();
+            assert!(report.was_sound, "turned: {is_turned}, {policy:?} {seed}: {report:?}");
+            let (_db, keyspace) = open_mem(&left);
+            let there = prefix(&keyspace);
+            assert!(there == count || policy != CrashPolicy::Everything, "{there} of {count}");
+        }
+    }
+}
