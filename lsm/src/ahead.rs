@@ -1,4 +1,4 @@
-//! What is done for the log before a writer would have to wait for it: having the system write out what it was handed, so that the sync at the log's end is
+//! What is done for the log before a writer would have to wait for it: having the system write out what it was handed, so that the next sync of it is
 //! short; and making the next log's file when the memtables are half full. Both are done by the thread that flushes, between the steps of a flush; nothing
 //! depends on their being done.
 
@@ -10,8 +10,8 @@ use crate::filename::FileName;
 use crate::journal::{PreparedLog, random_identity};
 use crate::write::active_bytes;
 
-/// After so many bytes of a log it is looked after.
-const TENDED_BYTES: u64 = 1 << 20;
+/// After so many bytes of a log it is looked after: seldom enough that writers are not held up by being asked, and waking somebody, for it.
+const TENDED_BYTES: u64 = 4 << 20;
 
 impl Engine {
     /// How many bytes of a log are written before it is looked after again. Small memtables are full before that.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::filename::FileName;
+use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, SequenceNumber, parse_trailer, split};
 use crate::levels::{KeyspaceView, OpenTable, RunIter};
@@ -63,12 +63,15 @@ pub(crate) fn check(engine: &Engine, level: CheckLevel) -> Result<CheckReport> {
     // Edits wait while the list of files is compared with what they name; the View then holds the tables open.
     let (view, visible, levels, logs_in_use) = {
         let commit = engine.commit.lock();
+        let unnamed = engine.unnamed_log(&commit);
         let next_log = engine.next_log.lock();
         let manifest = engine.manifest.lock();
         let (view, visible) = engine.read()?;
-        let next_log = next_log.as_ref().map(|log| FileName::Log(log.number()));
-        check_files(engine, &manifest, next_log, &mut report)?;
-        (view, visible, Arc::clone(manifest.levels()), commit.logs.clone())
+        // Nobody names them before they begin, and are settled.
+        let logs = next_log.iter().map(|log| log.number()).chain(unnamed);
+        check_files(engine, &manifest, logs, &mut report)?;
+        let logs_in_use = commit.logs.iter().copied().filter(|number| Some(*number) != unnamed);
+        (view, visible, Arc::clone(manifest.levels()), logs_in_use.collect::<Vec<_>>())
     };
     for number in logs_in_use {
         if !engine.read_only && !levels.logs.contains_key(&number) {
@@ -106,7 +109,7 @@ pub(crate) fn check(engine: &Engine, level: CheckLevel) -> Result<CheckReport> {
 fn check_files(
     engine: &Engine,
     manifest: &crate::manifest::Manifest,
-    next_log: Option<FileName>,
+    unnamed_logs: impl Iterator<Item = FileNumber>,
     report: &mut CheckReport,
 ) -> Result<()> {
     let levels = manifest.levels();
@@ -125,8 +128,7 @@ fn check_files(
             report.fault(Error::corruption("the manifest names this file, and it is missing").at(path));
         }
     }
-    // Nobody names it before it begins.
-    named.extend(next_log);
+    named.extend(unnamed_logs.map(FileName::Log));
     let unknown = found.iter().filter(|name| name.number().is_some() && !named.contains(name));
     report.unknown_files = unknown.map(ToString::to_string).collect();
     Ok(())

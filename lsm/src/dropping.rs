@@ -55,6 +55,7 @@ impl Engine {
         let mut state = self.commit.lock();
         self.check_writable()?;
         let dropped_bytes = self.view().keyspace(id, name)?.active.memory_bytes();
+        self.settle_turn()?;
         if let Some(journal) = &mut state.journal {
             journal.sync_through(journal.position()).map_err(|error| self.fail(error))?;
         }

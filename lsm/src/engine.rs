@@ -3,15 +3,16 @@
 //! In this order, a thread that holds one takes only later ones:
 //!
 //! 1. `compaction_job`, `flush_job`: the right to run a step. Held across I/O.
-//! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables, and by a rotation across the end
-//!    of its log. Never across the sync of a commit.
-//! 3. `next_log`: who makes the next log's file ahead of its use, or takes it. Held across its making.
-//! 4. `manifest`: the order of edits. Held across the sync of an edit.
-//! 5. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
+//! 2. `commit`: the order of writes. Held to append to the journal's buffer and to apply to memtables; and across the end of a log, where the next one was not
+//!    made ahead. Never across the sync of a commit.
+//! 3. `turning`: who settles what is left of a turn from one log to the next. Held across its syncs.
+//! 4. `next_log`: who makes the next log's file ahead of its use, or takes it. Held across its making.
+//! 5. `manifest`: the order of edits. Held across the sync of an edit.
+//! 6. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 6. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
+//! 7. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
 //!
-//! Each of the first four is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
+//! Each of the first five is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ use crate::memtable::Memtable;
 use crate::options::{Background, Tuning};
 use crate::row::KeyspaceKind;
 use crate::stats::Counters;
+use crate::turn::Turn;
 use crate::write::CommitState;
 
 /// Each place where the database (and not the journal, a table or the manifest) makes something durable.
@@ -95,6 +97,10 @@ pub(crate) struct Engine {
     pub(crate) commit: Mutex<CommitState>,
     /// The next log, if it was made ahead.
     pub(crate) next_log: Mutex<Option<PreparedLog>>,
+    /// Two logs, while writers are in the second and it is not named yet.
+    pub(crate) turning: Mutex<Option<Turn>>,
+    /// Whether there are; asked without the lock.
+    pub(crate) is_turning: AtomicBool,
     /// Whether the log is to be looked after.
     pub(crate) tend_due: AtomicBool,
     pub(crate) manifest: Mutex<Manifest>,
@@ -174,6 +180,8 @@ impl Engine {
             loads: Mutex::default(),
             commit: Mutex::new(parts.commit),
             next_log: Mutex::default(),
+            turning: Mutex::default(),
+            is_turning: AtomicBool::new(false),
             tend_due: AtomicBool::new(false),
             manifest: Mutex::new(parts.manifest),
             at_ease: AtomicBool::new(false),

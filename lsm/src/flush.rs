@@ -143,6 +143,8 @@ impl Engine {
                 None => return Ok(Progress::Idle),
             },
         };
+        // No edit shows what the journal might lose: the turn that froze this generation is settled, whenever it was.
+        self.settle_turn()?;
         let stepped = current.step(self).map_err(|error| self.fail(error))?;
         if stepped == Progress::Idle {
             *job = None;

@@ -1,6 +1,11 @@
-//! Logs that the manifest has forgotten: the proof that its end is damaged, and not torn by a crash.
+//! Logs that the manifest does not name: one that was not named yet, and those that it has forgotten, which are the proof that its end is damaged, and not torn by
+//! a crash.
 //!
-//! Nothing is appended to a log before the edit that names it is durable, and it is named until everything in it is in tables. So a log that holds a
+//! *Not named yet* is the log that follows the newest one that is named, if no record in it knows anything of it to be durable: a turn from the one to the
+//! other was not settled (`turn.rs`). If the log before it is whole up to where it was sealed, it counts. If not, the power was lost, and the log behind the
+//! loss holds nothing that anybody was promised: it is set aside.
+//!
+//! Of any other log nothing is acknowledged before the edit that names it is durable, and it is named until everything in it is in tables. So one that holds a
 //! batch above every mark, and is not named, was named by an edit that is gone. Without it a damaged last edit could not be told from one
 //! that was being written when the power went, and acknowledged commits would be lost in silence.
 //!
@@ -9,10 +14,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::fs::FileSystem;
-use crate::journal::{RecoveryMode, StrayLog, find_stray};
+use crate::journal::{Access, Cut, RecoveryMode, StrayLog, find_stray, is_whole, set_aside_whole};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, Levels};
 use crate::manifest::{self, ManifestReport};
@@ -26,6 +32,8 @@ pub(crate) struct Remembered {
     pub(crate) changes: Vec<Change>,
     /// Whether any log had been forgotten.
     pub(crate) is_lossy: bool,
+    /// Whether there is a log that was not named yet.
+    pub(crate) has_unnamed: bool,
     /// The largest sequence number in one of them, taken in or not.
     pub(crate) last_sequence: SequenceNumber,
 }
@@ -40,9 +48,10 @@ pub(crate) fn remember(
     names: &[FileName],
     found: &ManifestReport,
     mode: RecoveryMode,
+    access: Access,
 ) -> Result<Remembered> {
     let may_lose = matches!(mode, RecoveryMode::Salvage | RecoveryMode::PointInTime);
-    let Found { logs: forgotten, unread } = find(fs, directory, names, found, may_lose)?;
+    let Found { unnamed, logs: forgotten, unread } = find(fs, directory, names, found, may_lose)?;
     if let Some(log) = forgotten.first()
         && !may_lose
     {
@@ -52,8 +61,27 @@ pub(crate) fn remember(
         levels: found.levels.clone(),
         changes: Vec::new(),
         is_lossy: !forgotten.is_empty() || !unread.is_empty(),
-        last_sequence: forgotten.iter().map(|log| log.last).max().unwrap_or(0),
+        has_unnamed: !unnamed.is_empty(),
+        last_sequence: forgotten.iter().chain(&unnamed).map(|log| log.last).max().unwrap_or(0),
     };
+    let mut is_lost = false;
+    for log in unnamed {
+        let Some(before) = log.previous else { continue };
+        take_in(&mut remembered, log)?;
+        is_lost = is_lost || !is_whole(fs.as_ref(), directory, &before, access)?;
+        let cut = if !is_lost {
+            Change::LogCut { number: before.number, cut: before.cut() }
+        } else if mode == RecoveryMode::Salvage {
+            // Whatever is whole.
+            continue;
+        } else {
+            if access == Access::Write {
+                set_aside_whole(fs.as_ref(), directory, log.number)?;
+            }
+            Change::LogCut { number: log.number, cut: Cut { offset: 0, last_sequence: log.last } }
+        };
+        remembered.add(vec![cut])?;
+    }
     if mode == RecoveryMode::Salvage {
         for log in forgotten {
             take_in(&mut remembered, log)?;
@@ -62,9 +90,19 @@ pub(crate) fn remember(
     Ok(remembered)
 }
 
-/// Logs that no edit names any more that could be their last one, in the order of their numbers.
+impl Remembered {
+    fn add(&mut self, changes: Vec<Change>) -> Result<()> {
+        self.levels = self.levels.apply(&Edit { changes: changes.clone() })?;
+        self.changes.extend(changes);
+        Ok(())
+    }
+}
+
+/// Logs that no edit names, or none any more, that could be their last one, in the order of their numbers.
 #[derive(Debug, Default)]
 struct Found {
+    /// Those that follow the newest that is named, and were not named yet: each follows the one before it. A reader beside a writer may find more than one.
+    unnamed: Vec<StrayLog>,
     /// Those that had been forgotten.
     logs: Vec<StrayLog>,
     /// Those that cannot be read.
@@ -89,23 +127,40 @@ fn find(
         .filter(|number| is_above(levels, *number))
         .collect();
     numbers.sort_unstable();
-    let mut strays = Found::default();
+    let (mut strays, mut unread) = (Vec::new(), Vec::new());
     for number in numbers {
         match find_stray(fs.as_ref(), directory, number, levels.database, levels.flushed_any()) {
-            Err(error) if may_lose && error.kind() == ErrorKind::Io => strays.unread.push(number),
-            looked => strays.logs.extend(looked?),
+            Err(error) if may_lose && error.kind() == ErrorKind::Io => unread.push(number),
+            looked => strays.extend(looked?),
         }
     }
-    if !(strays.logs.is_empty() && strays.unread.is_empty())
+    let found = sort_out(&strays, unread.clone(), levels, levels);
+    if !(found.logs.is_empty() && found.unread.is_empty())
         && let Some(now) = manifest::read(fs, directory)?
     {
-        // A writer may be at work, and have named (or flushed) a log after its manifest was read. What is in a log now it
+        // A writer may be at work, and have named (or flushed) a log after its manifest was read. What is in a log now as durable it
         // had named before.
-        let through = now.levels.flushed_any();
-        strays.logs.retain(|log| is_above(&now.levels, log.number) && log.first > through);
-        strays.unread.retain(|number| is_above(&now.levels, *number));
+        return Ok(sort_out(&strays, unread, levels, &now.levels));
     }
-    Ok(strays)
+    Ok(found)
+}
+
+/// What logs that `levels` do not name are, if `now` is the newest that the manifest says.
+fn sort_out(strays: &[StrayLog], unread: Vec<FileNumber>, levels: &Levels, now: &Levels) -> Found {
+    let mut found = Found::default();
+    let mut newest_here = newest(levels);
+    let newest_now = newest(now);
+    for log in strays {
+        let was_known = !is_above(now, log.number) || log.first <= now.flushed_any();
+        if comes_behind(log, newest_here) && (was_known || !log.was_named) {
+            newest_here = Some((log.number, log.identity));
+            found.unnamed.push(*log);
+        } else if !was_known && (log.was_named || !comes_behind(log, newest_now)) {
+            found.logs.push(*log);
+        }
+    }
+    found.unread = unread.into_iter().filter(|number| is_above(now, *number)).collect();
+    found
 }
 
 /// Whether a log lies above all that are named.
@@ -113,7 +168,19 @@ fn is_above(levels: &Levels, number: FileNumber) -> bool {
     levels.logs.last_key_value().is_none_or(|(last, _)| *last < number)
 }
 
-/// Names it again: it lies above all that are named.
+/// The newest log that is named, if nobody says yet where it ends.
+fn newest(levels: &Levels) -> Option<(FileNumber, Identity)> {
+    let (number, log) = levels.logs.last_key_value()?;
+    log.cut.is_none().then_some((*number, log.identity))
+}
+
+/// Whether a log says that it follows another.
+fn comes_behind(log: &StrayLog, before: Option<(FileNumber, Identity)>) -> bool {
+    let told = log.previous.map(|end| (end.number, end.identity));
+    told.is_some() && told == before
+}
+
+/// Names it: it lies above all that are named.
 fn take_in(remembered: &mut Remembered, log: StrayLog) -> Result<()> {
     let levels = &remembered.levels;
     let mut changes = Vec::new();
@@ -124,9 +191,7 @@ fn take_in(remembered: &mut Remembered, log: StrayLog) -> Result<()> {
         ));
     }
     changes.push(Change::LogAdded { number: log.number, identity: log.identity });
-    remembered.levels = levels.apply(&Edit { changes: changes.clone() })?;
-    remembered.changes.extend(changes);
-    Ok(())
+    remembered.add(changes)
 }
 
 fn refused(directory: &Path, found: &ManifestReport, log: StrayLog) -> Error {
@@ -169,7 +234,7 @@ mod tests {
                 names.iter().filter_map(|name| FileName::parse(Path::new(name.file_name()?))).collect();
             let logs = names.iter().filter(|name| matches!(name, FileName::Log(_))).count();
             assert_eq!(logs, expected);
-            remember(&fs, directory, &names, &before, RecoveryMode::Tail)
+            remember(&fs, directory, &names, &before, RecoveryMode::Tail, Access::ReadOnly)
         };
         keyspace.put("a", "1").unwrap();
         assert!(!look(&mem, 1).unwrap().is_lossy, "named");

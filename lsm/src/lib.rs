@@ -127,6 +127,7 @@ pub mod stats;
 mod sync;
 pub mod table;
 mod transaction;
+mod turn;
 pub mod value;
 pub mod visible;
 mod worker;

@@ -23,7 +23,7 @@ pub(crate) struct OutputPlan {
     sequences: (SequenceNumber, SequenceNumber),
     /// Whose the table is, and the epoch that it will have: what it says of itself.
     place: Option<(KeyspaceId, u64)>,
-    has_filter: bool,
+    is_temporary: bool,
 }
 
 impl OutputPlan {
@@ -38,7 +38,7 @@ impl OutputPlan {
         // Rows say their numbers only if a reader stands between: to all others they look the same.
         let has_readers = retention.stripe(sequences.0) != retention.stripe(sequences.1);
         let columns = Columns { sequences: has_readers, kinds: has_deletions };
-        Self { kind, level, sequences, columns, place: None, has_filter: true }
+        Self { kind, level, sequences, columns, place: None, is_temporary: false }
     }
 
     /// Has the table say for which keyspace it was written, and its epoch: for repair.
@@ -46,9 +46,9 @@ impl OutputPlan {
         Self { place: Some((keyspace, epoch)), ..self }
     }
 
-    /// Without a filter: for rows that nobody looks up.
-    pub(crate) fn without_filter(self) -> Self {
-        Self { has_filter: false, ..self }
+    /// To be read once and removed: nobody looks up its rows, and nothing rests on its being durable.
+    pub(crate) fn temporary(self) -> Self {
+        Self { is_temporary: true, ..self }
     }
 
     fn origin(&self, levels: &Levels) -> Option<TableOrigin> {
@@ -81,7 +81,7 @@ impl OutputPlan {
                 )?)
             }
             KeyspaceKind::Fixed(widths) => {
-                let filter_bits = if self.has_filter { tuning.fixed_filter_bits(self.level) } else { 0 };
+                let filter_bits = if self.is_temporary { 0 } else { tuning.fixed_filter_bits(self.level) };
                 let mut writer = FixedWriter::create(
                     &engine.fs,
                     &path,
@@ -92,6 +92,9 @@ impl OutputPlan {
                     filter_bits,
                 )?;
                 writer.set_origin(origin);
+                if self.is_temporary {
+                    writer.set_temporary();
+                }
                 AnyTableWriter::Fixed(writer)
             }
         };

@@ -121,7 +121,7 @@ fn open_to_write(directory: &Path, options: &Options, tuning: Tuning) -> Result<
     };
     let names = list(fs, directory)?;
     let next_file = next_file(&names, found.levels.next_file);
-    let remembered = remember(fs, directory, &names, &found, options.recovery)?;
+    let remembered = remember(fs, directory, &names, &found, options.recovery, Access::Write)?;
     let (replayed, budget) = replay(directory, options, &tuning, &remembered, Access::Write)?;
     let Replayed { view, recovery } = replayed;
     let mut manifest =
@@ -192,7 +192,10 @@ fn open_read_only(directory: &Path, options: &Options, tuning: Tuning) -> Result
     let Some(found) = read_manifest(options, directory)? else {
         return Err(Error::new(ErrorKind::NotFound, "there is no database here").at(directory));
     };
-    let remembered = remember(fs, directory, &list(fs, directory)?, &found, options.recovery)?;
+    let remembered = {
+        let names = list(fs, directory)?;
+        remember(fs, directory, &names, &found, options.recovery, Access::ReadOnly)?
+    };
     let (replayed, budget) = replay(directory, options, &tuning, &remembered, Access::ReadOnly)?;
     let Replayed { view, recovery } = replayed;
     let report = RecoveryReport {

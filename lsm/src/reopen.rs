@@ -4,7 +4,8 @@
 //! failed sync takes its pages for clean, and they may never reach the medium. So the state is built anew, from what is known to be durable:
 //!
 //! 1. The log that was open is ended, if that is still possible; else it is cut where it is known to be durable. (If no sync has failed yet, but
-//!    a write, what had been written is synced once more: then everything that was handed to the system counts.)
+//!    a write, what had been written is synced once more: then everything that was handed to the system counts.) Where one was sealed, and the next one not named
+//!    yet, both are cut so; and if anything is lost of the first, nothing of the second counts.
 //! 2. A fresh manifest says what was so before the edit that failed, if one did, and where the log is cut.
 //! 3. The logs are replayed into new memtables, nothing at or above the cut. Frozen memtables go too: their logs are replayed with the others.
 //! 4. What a flush or merge left that was under way is removed.
@@ -56,7 +57,8 @@ impl Engine {
     }
 
     fn rebuild(&self, state: &mut CommitState) -> Result<RecoveryReport> {
-        let cut = self.end_or_cut(state);
+        let turned = self.give_up_turn(state)?;
+        let cut = if turned.is_none() { self.end_or_cut(state) } else { None };
         // Held until what the directory has too many is known: no log is made meanwhile that would be taken for one of those.
         let mut next_log = self.next_log.lock();
         *next_log = None;
@@ -64,6 +66,7 @@ impl Engine {
             let mut manifest = self.manifest.lock();
             manifest.renew();
             let mut changes = vec![Change::NextSequence(state.next_sequence)];
+            changes.extend(turned.into_iter().flatten());
             if let Some((number, cut)) = cut
                 && manifest.levels().logs.get(&number).is_some_and(|log| log.cut.is_none())
             {
@@ -71,6 +74,7 @@ impl Engine {
             }
             manifest.commit(Edit { changes })?
         };
+        self.forget_turn(state);
         let view = self.fresh_view(&levels)?;
         let logs =
             Logs { fs: &self.fs, directory: &self.directory, mode: self.recovery, access: Access::Write };

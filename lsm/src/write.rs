@@ -8,11 +8,11 @@
 //!
 //! When the memtables are full they are frozen together, for all keyspaces, with the log that holds the same: a *generation*. So a log is needed
 //! exactly as long as its generation, a flush edit moves all marks at once, and a batch over two keyspaces is never flushed by half.
-//! The log is ended, and durable, before anything of its generation is flushed.
+//! The log is durable, and where it ends is recorded, before anything of its generation is flushed.
 //!
-//! The first commit of a session, and the first after a rotation, creates the log: its number is set aside in the manifest, it is created
-//! durably, and the manifest names it, before anything in it is acknowledged. Most of that was done ahead (`ahead.rs`), so that those who wait for
-//! the rotation do not wait for it.
+//! The first commit of a session creates the log: its number is set aside in the manifest, it is created durably, and the manifest names it, before
+//! anything in it is acknowledged. When memtables are full the next log's file is there already (`ahead.rs`), and who writes goes on in it at once; what is to be
+//! durable for that becomes so behind the writers, and before anything in it is acknowledged as durable (`turn.rs`).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -155,6 +155,7 @@ impl Engine {
             Durability::Process => Ok(()),
             Durability::System => journal.write_through(position),
             Durability::Synced => {
+                self.settle_turn()?;
                 let synced = journal.sync_through(position);
                 self.counters.mark_due(self);
                 synced
@@ -173,6 +174,7 @@ impl Engine {
             self.check_writable()?;
             (state.journal.clone(), self.session())
         };
+        self.settle_turn()?;
         // Without an open log everything lies in logs that ended durably, and in tables.
         match journal {
             Some(journal) => {
@@ -188,7 +190,20 @@ impl Engine {
         if bytes < self.tuning.write_buffer_bytes || view.frozen.len() >= self.tuning.frozen_max {
             return Ok(false);
         }
-        self.freeze(state)?;
+        if self.background == Background::Threads
+            && bytes < self.tuning.write_buffer_bytes / 8 * 9
+            && self.next_log.try_lock().is_none_or(|next_log| next_log.is_none())
+        {
+            // Whoever makes the next log is late: a little more goes into the memtables, and nobody waits for that.
+            return Ok(false);
+        }
+        match self.turn(state)? {
+            Some(next) => {
+                self.freeze_memtables(state);
+                self.begin_log(state, &next);
+            }
+            None => self.freeze(state)?,
+        }
         Ok(true)
     }
 
@@ -203,8 +218,14 @@ impl Engine {
 
     /// As [`Self::rotate`], even where nothing was written: the flush then lets the logs go.
     pub(crate) fn freeze(&self, state: &mut CommitState) -> Result<()> {
-        let view = self.view();
         self.end_log(state)?;
+        self.freeze_memtables(state);
+        Ok(())
+    }
+
+    /// As [`Self::freeze`], when what goes into the log from now on is not of these memtables.
+    fn freeze_memtables(&self, state: &mut CommitState) {
+        let view = self.view();
         state.dropped_bytes = 0;
         let last_sequence = state.next_sequence - 1;
         let memtables = view
@@ -233,12 +254,12 @@ impl Engine {
             view.frozen.push(generation);
         });
         self.notify();
-        Ok(())
     }
 
     /// Ends the open log, if there is one: all of it is durable then, and the manifest may build on it.
     pub(crate) fn end_log(&self, state: &mut CommitState) -> Result<()> {
         let last_sequence = state.next_sequence - 1;
+        self.settle_turn()?;
         if let Some(journal) = &state.journal {
             let end = journal.end(last_sequence).map_err(|error| self.fail(error))?;
             state.previous = Some(end);
@@ -255,10 +276,14 @@ impl Engine {
         }
         let created = self.create_log(state);
         let journal = created.map_err(|error| self.fail(error))?;
+        self.begin_log(state, &journal);
+        Ok(journal)
+    }
+
+    fn begin_log(&self, state: &mut CommitState, journal: &Arc<Journal>) {
         state.logs.push(journal.number());
         state.tended = 0;
-        state.journal = Some(Arc::clone(&journal));
-        Ok(journal)
+        state.journal = Some(Arc::clone(journal));
     }
 
     fn create_log(&self, state: &CommitState) -> Result<Arc<Journal>> {
@@ -416,7 +441,9 @@ impl Engine {
         if let Some(first) = self.failure() {
             // What failed may have been a flush or a merge. The log then still holds all that was acknowledged, some of it not yet
             // written: it ends in order, if it can.
-            let _ = self.end_log(state);
+            if self.end_turn() {
+                let _ = self.end_log(state);
+            }
             return Err(Error::failed(&first));
         }
         let bytes_max = REPLAYED_BYTES_MAX.min(self.tuning.write_buffer_bytes);

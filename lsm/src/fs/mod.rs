@@ -30,6 +30,8 @@ pub enum Advice {
     Random,
     /// They won't be read again: don't keep them.
     DontNeed,
+    /// They will be synced: begin to write them, and wait for nothing. Promises nothing.
+    WriteBack,
 }
 
 /// Which lock of a lock file is asked for.

@@ -156,12 +156,15 @@ impl File for OsFile {
     }
 
     fn advise(&self, advice: Advice, offset: u64, length: u64) {
+        if advice == Advice::WriteBack {
+            return write_back(&self.0, offset, length);
+        }
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
         {
             let advice = match advice {
                 Advice::Sequential => rustix::fs::Advice::Sequential,
                 Advice::Random => rustix::fs::Advice::Random,
-                Advice::DontNeed => rustix::fs::Advice::DontNeed,
+                Advice::DontNeed | Advice::WriteBack => rustix::fs::Advice::DontNeed,
             };
             // A hint: whether the file system takes it changes nothing but speed.
             let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), advice);
@@ -170,6 +173,21 @@ impl File for OsFile {
         let _ = (advice, offset, length);
     }
 }
+
+/// Has the system begin to write a range. Not by advice that it is not needed: that makes the system look at every page of it, on all processors, to throw away
+/// those that are written already.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn write_back(file: &fs::File, offset: u64, length: u64) {
+    use std::os::fd::AsRawFd;
+    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes nothing else by reference.
+    #[expect(unsafe_code, reason = "no crate that is here has a safe name for the call")]
+    // A hint: what goes wrong with the pages the next sync says too.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn write_back(_file: &fs::File, _offset: u64, _length: u64) {}
 
 #[cfg(test)]
 mod tests {

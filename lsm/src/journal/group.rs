@@ -15,6 +15,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::logfile::{LogEnd, LogKind, Start, encode_end};
 use super::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, RecordKind, encode_record};
+use super::recover::FIRST_RECORD_END;
 use super::{Cut, RecordWriter, sites};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result, is_out_of_space};
@@ -161,9 +162,10 @@ impl Journal {
         Ok(Self::of(writer, path.to_owned(), start, options))
     }
 
-    /// A log whose first record is durable, and nothing behind it is written.
+    /// A log whose first record is written, and nothing behind it. All logs are taken to be durable so far; [`Self::sync_start`] makes it true.
     pub(super) fn of(writer: RecordWriter, path: PathBuf, start: Start, options: JournalOptions) -> Self {
-        let (file, written, durable) = writer.into_parts();
+        let (file, written) = writer.into_parts();
+        let durable = written;
         let last_sequence = start.next_sequence.saturating_sub(1);
         Self {
             path,
@@ -273,6 +275,20 @@ impl Journal {
         Self::cut_of(&state)
     }
 
+    /// After [`Self::settle`]: nothing more is acknowledged of this log, and unless it `counts`, nothing that is durable already either.
+    pub fn abandon(&self, counts: bool) {
+        let mut state = self.state.lock();
+        if !counts {
+            // And no later sync makes it so.
+            state.durable = state.durable.min(FIRST_RECORD_END);
+            state.sync_failed = true;
+        }
+        let given_up =
+            || Error::new(ErrorKind::Failed, "the log was given up after a failure").at(&self.path);
+        state.failed.get_or_insert_with(given_up);
+        self.progress.notify_all();
+    }
+
     /// The failure after which nothing is acknowledged any more.
     pub fn failure(&self) -> Option<Error> {
         self.state.lock().failed.clone()
@@ -343,8 +359,27 @@ impl Journal {
             (from, to)
         };
         if from < to {
-            self.file.advise(Advice::DontNeed, from, to - from);
+            self.file.advise(Advice::WriteBack, from, to - from);
         }
+    }
+
+    /// Makes the first record durable, and whatever else the system was handed.
+    ///
+    /// # Errors
+    /// That of the sync, or an earlier failure.
+    pub fn sync_start(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if let Some(first) = &state.failed {
+            return Err(Error::failed(first));
+        }
+        state.calls += 1;
+        drop(state);
+        let synced = self.file.sync_data(sites::CREATE).context("sync the journal", &self.path);
+        let mut state = self.state.lock();
+        state.calls -= 1;
+        self.progress.notify_all();
+        state.sync_failed |= synced.is_err();
+        synced.map_err(|error| self.fail(state, error))
     }
 
     /// Returns when everything before `at` is durable.
@@ -370,6 +405,20 @@ impl Journal {
         self.put(&mut state, header, &[])?;
         let at = state.position;
         self.write_until(state, at).map(drop)
+    }
+
+    /// Ends the log where it is, without a last record: all of it is handed to the system, and nothing is appended any more. Where it ends is to be recorded
+    /// elsewhere (in the first record of the next log, and in the manifest) when it is durable up to there, which [`Self::sync_through`] sees to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after [`Journal::end`]; those of [`Journal::write_through`].
+    pub fn seal(&self) -> Result<LogEnd> {
+        let mut state = self.state.lock();
+        Self::check(&state)?;
+        state.ended = true;
+        let (offset, last_sequence) = (state.position, state.last_sequence);
+        drop(self.write_until(state, offset)?);
+        Ok(LogEnd { number: self.number, identity: self.identity, offset, last_sequence })
     }
 
     /// Ends the log in order: its last record, and all before it, are durable when this returns. Nothing is appended any

@@ -4,6 +4,7 @@
 //! is, of which database, and where the one before it ends, stands in the first record: so a missing log is noticed by the
 //! next one, the newest by the manifest, which names each log before anything in it is acknowledged.
 
+use super::Cut;
 use crate::checksum::{Identity, salted_crc32};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileNumber;
@@ -135,6 +136,13 @@ pub struct LogEnd {
     pub offset: u64,
     /// The last sequence number in it, or in those before it if it has none.
     pub last_sequence: SequenceNumber,
+}
+
+impl LogEnd {
+    /// The same, as it is recorded of the log.
+    pub fn cut(&self) -> Cut {
+        Cut { offset: self.offset, last_sequence: self.last_sequence }
+    }
 }
 
 /// The first record of a log.

@@ -43,12 +43,13 @@ pub use record::{
     FLAG_SYNC_ASKED, PAYLOAD_BYTES_MAX, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RECORD_HEADER_LAYOUT,
     RecordHeader, RecordKind,
 };
+pub(crate) use recover::FIRST_RECORD_END;
 pub use recover::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveredBatch, RecoveryMode, recover,
 };
 pub(crate) use salvage::start_of;
 pub use salvage::{BadBytes, salvage_records};
-pub use stray::{StrayLog, find_stray};
+pub use stray::{StrayLog, find_stray, is_whole};
 pub use typed::{Payload, TypedJournal};
 pub use writer::RecordWriter;
 

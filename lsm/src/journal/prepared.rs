@@ -38,7 +38,7 @@ impl PreparedLog {
     /// # Errors
     /// That of the sync: it is unknown then which names in the directory are durable.
     pub fn sync_name(&self, fs: &dyn FileSystem) -> Result<()> {
-        self.writer.file().advise(Advice::DontNeed, 0, 0);
+        self.writer.file().advise(Advice::WriteBack, 0, 0);
         let directory = self.path().parent().unwrap_or(Path::new(""));
         fs.sync_dir(directory, sites::CREATE_DIRECTORY).context("sync the directory", directory)
     }
@@ -62,7 +62,17 @@ impl PreparedLog {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if `start` is that of another log, or for options that cannot be; those of writing and syncing.
-    pub fn begin(mut self, start: Start, options: JournalOptions) -> Result<Journal> {
+    pub fn begin(self, start: Start, options: JournalOptions) -> Result<Journal> {
+        let journal = self.begin_unsynced(start, options)?;
+        journal.sync_start()?;
+        Ok(journal)
+    }
+
+    /// As [`Self::begin`], but its first record is merely handed to the system. Nothing in the log may count as durable before [`Journal::sync_start`].
+    ///
+    /// # Errors
+    /// As [`Self::begin`], those of syncing not among them.
+    pub fn begin_unsynced(mut self, start: Start, options: JournalOptions) -> Result<Journal> {
         if (start.number, start.identity) != (self.number, self.identity) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -71,7 +81,7 @@ impl PreparedLog {
         }
         options.check()?;
         self.writer.append(RecordKind::Start, false, start.next_sequence, 0, &start.encode())?;
-        self.writer.sync(sites::CREATE)?;
+        self.writer.write()?;
         let path: PathBuf = self.path().to_owned();
         Ok(Journal::of(self.writer, path, start, options))
     }

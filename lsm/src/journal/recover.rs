@@ -25,7 +25,7 @@ use crate::fs::{Advice, FileSystem};
 use crate::key::SequenceNumber;
 
 /// Where the first record of every log ends. It is durable before anybody is told of the log.
-pub(super) const FIRST_RECORD_END: u64 =
+pub(crate) const FIRST_RECORD_END: u64 =
     (LOG_HEADER_BYTES + RECORD_HEADER_BYTES + START_PAYLOAD_BYTES) as u64;
 
 /// What to do about damage to what was acknowledged. A torn tail is no damage: a crash leaves it.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use super::logfile::{LOG_HEADER_BYTES, LogKind, Start};
+use super::logfile::{LOG_HEADER_BYTES, LogEnd, LogKind, Start};
 use super::reader::{RecordReader, Step};
 use super::record::RecordKind;
-use super::recover::FIRST_RECORD_END;
+use super::recover::{Access, FIRST_RECORD_END};
+use super::sites;
 use crate::checksum::Identity;
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
-use crate::fs::FileSystem;
+use crate::fs::{Advice, FileSystem};
 use crate::key::SequenceNumber;
 
 /// A log that holds batches, and was merely found in the directory.
@@ -23,6 +24,37 @@ pub struct StrayLog {
     pub first: SequenceNumber,
     /// The last one.
     pub last: SequenceNumber,
+    /// Where the log before it ends, as it says.
+    pub previous: Option<LogEnd>,
+    /// Whether a record in it knows that it is durable beyond its beginning: that is said of a log only when it is named.
+    pub was_named: bool,
+}
+
+/// Whether a log holds nothing but whole records up to where it is told to end: then it is whole, last record or not.
+///
+/// Where files may be touched it is made durable first, and read from the medium: what is found is there to stay.
+///
+/// # Errors
+/// Those of reading and syncing; [`ErrorKind::NewerFormat`].
+pub fn is_whole(fs: &dyn FileSystem, directory: &Path, end: &LogEnd, access: Access) -> Result<bool> {
+    let path = FileName::Log(end.number).path(directory);
+    let file = match fs.open_read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.context("open", &path)?,
+    };
+    if access == Access::Write {
+        file.sync_data(sites::RECOVER).context("sync", &path)?;
+        file.advise(Advice::DontNeed, 0, 0);
+    }
+    let mut reader = RecordReader::with_identity(file, &path, end.identity)?;
+    let mut at = LOG_HEADER_BYTES as u64;
+    while at < end.offset {
+        match reader.step(at, end.offset)? {
+            Step::Record(record) => at = record.end,
+            Step::Nothing | Step::Bad { .. } => return Ok(false),
+        }
+    }
+    Ok(at == end.offset)
 }
 
 /// Looks at a log in a directory: is it one of this database, under its own name, whose first batch lies above `above`? One that is not whole up to its
@@ -47,16 +79,15 @@ pub fn find_stray(
         opened => opened?,
     };
     let identity = reader.identity();
-    let is_ours = match reader.step(LOG_HEADER_BYTES as u64, u64::MAX)? {
+    let start = match reader.step(LOG_HEADER_BYTES as u64, u64::MAX)? {
         Step::Record(record) if record.header.kind == RecordKind::Start => {
-            Start::decode(record.payload, identity, record.header.first_sequence)
-                .is_ok_and(|start| start.number == number && start.database == database)
+            Start::decode(record.payload, identity, record.header.first_sequence).ok()
         }
-        _ => false,
+        _ => None,
     };
-    if !is_ours {
+    let Some(start) = start.filter(|start| start.number == number && start.database == database) else {
         return Ok(None);
-    }
+    };
     // Numbers rise in a log, so that its first batch tells of all.
     let mut at = FIRST_RECORD_END;
     let first = loop {
@@ -69,6 +100,7 @@ pub fn find_stray(
     if first <= above {
         return Ok(None);
     }
-    let last = reader.survey(FIRST_RECORD_END, u64::MAX)?.last_sequence;
-    Ok(Some(StrayLog { number, identity, first, last }))
+    let rest = reader.survey(FIRST_RECORD_END, u64::MAX)?;
+    let (last, was_named) = (rest.last_sequence, rest.durable > FIRST_RECORD_END);
+    Ok(Some(StrayLog { number, identity, first, last, previous: start.previous, was_named }))
 }

@@ -136,9 +136,9 @@ impl RecordWriter {
         result.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
-    /// The file, and how far it is written and durable. Nothing may be left in the buffer.
-    pub(super) fn into_parts(self) -> (Arc<dyn File>, u64, u64) {
+    /// The file, and how far it is written. Nothing may be left in the buffer.
+    pub(super) fn into_parts(self) -> (Arc<dyn File>, u64) {
         assert!(self.buffer.is_empty() && self.failed.is_none(), "what was appended is written");
-        (self.file, self.written, self.durable)
+        (self.file, self.written)
     }
 }

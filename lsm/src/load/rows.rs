@@ -96,7 +96,7 @@ impl Rows {
                 (plan, usize::try_from(worth).unwrap_or(usize::MAX).clamp(1, threads * RANGES_EACH))
             }
             // Few files, each of which is open until all are merged.
-            Use::Merged => (plan.without_filter(), threads),
+            Use::Merged => (plan.temporary(), threads),
         };
         let ranges = self.buffer.cut(ranges);
         let begun = Mutex::new(Vec::new());

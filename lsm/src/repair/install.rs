@@ -43,6 +43,18 @@ pub(super) fn install(
     workshop: &Workshop,
     aside: &[FileName],
 ) -> Result<Vec<PathBuf>> {
+    // One of the logs may not have been named before: what it holds, and its name, are durable before it is.
+    let trusted_logs = trusted.into_iter().flat_map(|levels| levels.logs.keys());
+    for number in trusted_logs.chain(levels.logs.keys()) {
+        let path = FileName::Log(*number).path(directory);
+        match fs.open_read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            opened => {
+                opened.context("open", &path)?.sync_data(sites::LOGS).context("sync", &path)?;
+            }
+        }
+    }
+    fs.sync_dir(directory, sites::LOGS).context("sync the directory", directory)?;
     let lost = FileName::Lost.path(directory);
     let mut placed = Vec::new();
     let mut unlinked = Vec::new();

@@ -71,7 +71,7 @@ impl Items {
         if let Some(told) = &survey.told {
             items.keyspaces.clone_from(&told.keyspaces);
             for table in told.tables.values() {
-                let is_unsure = survey.distrust.is_some() && told.is_unsure_behind(table.offset);
+                let is_unsure = survey.distrust().is_some() && told.is_unsure_behind(table.offset);
                 let item = items.named(survey, table, is_unsure)?;
                 if !matches!(item.source, Source::Missing) {
                     taken.insert(item.file);
@@ -79,7 +79,7 @@ impl Items {
                 items.items.push(item);
             }
         }
-        if survey.distrust.is_some() {
+        if survey.distrust().is_some() {
             for (file, condition) in survey.tables.iter().filter(|(file, _)| !taken.contains(file)) {
                 items.unnamed(survey, *file, condition)?;
             }

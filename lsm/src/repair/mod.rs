@@ -53,8 +53,11 @@ pub mod sites {
     /// The names of new tables, before the manifest names them.
     pub const TABLES: SyncSite = SyncSite::new("repair-tables");
 
+    /// Logs and their names, before the manifest names them: one of them may not have been named yet.
+    pub const LOGS: SyncSite = SyncSite::new("repair-logs");
+
     /// All of them.
-    pub const ALL: [SyncSite; 2] = [ASIDE, TABLES];
+    pub const ALL: [SyncSite; 3] = [ASIDE, TABLES, LOGS];
 }
 
 /// How a database is to be repaired.

@@ -49,7 +49,7 @@ impl Rebuild {
         let mut lost = Lost::default();
         let logs_fault = self.logs_fault()?;
         let all_as_told = self.items.items.iter().all(|item| item.as_told);
-        if self.survey.distrust.is_none() && all_as_told && disordered.is_empty() && logs_fault.is_none() {
+        if self.survey.distrust().is_none() && all_as_told && disordered.is_empty() && logs_fault.is_none() {
             self.report.was_sound = true;
             self.report.tables_kept = self.items.items.len() as u64;
             return Ok(self.report);
@@ -57,7 +57,7 @@ impl Rebuild {
         if let Some(fault) = &logs_fault {
             self.survey.fault(fault.clone());
         }
-        let replay = match self.survey.distrust.is_some() || logs_fault.is_some() {
+        let replay = match self.survey.distrust().is_some() || logs_fault.is_some() {
             true => Some(self.replay(&mut lost)?),
             false => None,
         };
@@ -67,7 +67,7 @@ impl Rebuild {
             Logs::judge(&replay.recovery, every, |path| tolerant.unread_bytes(path), &mut lost);
             self.report.logs.clone_from(&replay.recovery.logs);
         }
-        if self.survey.distrust.is_some() {
+        if self.survey.distrust().is_some() {
             self.items.doubts.push(DOUBT_OF_MISSING.to_owned());
             if self.items.items.iter().any(|item| !item.is_named) {
                 self.items.doubts.push(DOUBT_OF_TAKEN_IN.to_owned());
@@ -81,11 +81,11 @@ impl Rebuild {
     }
 
     fn manifest_condition(&self) -> ManifestCondition {
-        match (&self.survey.told, &self.survey.distrust) {
+        match (&self.survey.told, self.survey.distrust()) {
             (None, _) => ManifestCondition::Missing,
             (Some(_), None) => ManifestCondition::Whole,
             (Some(told), Some(reason)) => {
-                ManifestCondition::Damaged { edits: told.edits, reason: reason.clone() }
+                ManifestCondition::Damaged { edits: told.edits, reason: reason.to_owned() }
             }
         }
     }
@@ -149,7 +149,7 @@ impl Rebuild {
         let mut changed: BTreeSet<KeyspaceId> = disordered.clone();
         for item in std::mem::take(&mut self.items.items) {
             let Some(id) = ids.get(&item.owner).copied() else { continue };
-            if !item.as_told || self.survey.distrust.is_some() {
+            if !item.as_told || self.survey.distrust().is_some() {
                 changed.insert(id);
             }
             pieces.entry(id).or_default().extend(self.piece(&item, id, &mut workshop)?);
@@ -260,7 +260,7 @@ impl Rebuild {
             },
             Source::Missing => None,
         };
-        if matches!(item.source, Source::Missing) && self.survey.distrust.is_some() {
+        if matches!(item.source, Source::Missing) && self.survey.distrust().is_some() {
             // It is in the doubts, or in the losses.
             return Ok(None);
         }

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::forgotten::remember;
 use crate::fs::FileSystem;
-use crate::journal::{RecoveryMode, random_identity, start_of};
+use crate::journal::{Access, RecoveryMode, random_identity, start_of};
 use crate::levels::Levels;
 use crate::manifest::{Told, salvage};
 use crate::recover::list;
@@ -43,8 +43,8 @@ pub(super) struct Survey {
     pub(super) database: Identity,
     /// The tables that were looked at: all that are named, and the others if the manifest is not trusted.
     pub(super) tables: BTreeMap<FileNumber, Condition>,
-    /// Why the manifest is not trusted.
-    pub(super) distrust: Option<String>,
+    /// What the manifest says, and the log that it does not name yet if there is one; or why it is not trusted.
+    pub(super) verdict: std::result::Result<Levels, String>,
     /// All faults that were found, the first hundred.
     pub(super) faults: Vec<Error>,
     cache: Arc<BlockCache>,
@@ -81,14 +81,14 @@ impl Survey {
             told,
             database,
             tables: BTreeMap::new(),
-            distrust: None,
+            verdict: Err(String::new()),
             faults: Vec::new(),
             cache: Arc::new(BlockCache::new(0)),
         };
         let named = survey.named_tables();
         survey.look_at(&named)?;
-        survey.distrust = survey.why_distrust(&named)?;
-        if survey.distrust.is_some() {
+        survey.verdict = survey.judge(&named)?;
+        if survey.verdict.is_err() {
             let told = survey.told.as_ref();
             let others = survey.names.iter().filter_map(|name| match name {
                 FileName::Table(number) => Some(*number),
@@ -110,10 +110,12 @@ impl Survey {
 
     /// What the manifest says, where it is trusted.
     pub(super) fn trusted(&self) -> Option<&Levels> {
-        match self.distrust {
-            None => self.told.as_ref()?.whole.as_ref().map(|whole| &whole.levels),
-            Some(_) => None,
-        }
+        self.verdict.as_ref().ok()
+    }
+
+    /// Why it is not.
+    pub(super) fn distrust(&self) -> Option<&str> {
+        self.verdict.as_ref().err().map(String::as_str)
     }
 
     pub(super) fn path(&self, name: FileName) -> PathBuf {
@@ -175,22 +177,25 @@ impl Survey {
         Ok(found.filter(|scan| !(scan.database.1 && scan.database.0 != self.database)))
     }
 
-    fn why_distrust(&self, named: &BTreeSet<FileNumber>) -> Result<Option<String>> {
+    fn judge(&self, named: &BTreeSet<FileNumber>) -> Result<std::result::Result<Levels, String>> {
         let manifest = self.path(FileName::Manifest);
         let Some(told) = &self.told else {
-            return Ok(Some("there is no manifest".to_owned()));
+            return Ok(Err("there is no manifest".to_owned()));
         };
         let whole = match (&told.whole, &told.fault) {
             (Some(whole), _) => whole,
-            (None, Some(fault)) => return Ok(Some(fault.to_string())),
-            (None, None) => return Ok(Some("the manifest went away".to_owned())),
+            (None, Some(fault)) => return Ok(Err(fault.to_string())),
+            (None, None) => return Ok(Err("the manifest went away".to_owned())),
         };
         if self.tolerant.unread_bytes(&manifest) > 0 {
-            return Ok(Some(format!("{}: bytes cannot be read", manifest.display())));
+            return Ok(Err(format!("{}: bytes cannot be read", manifest.display())));
         }
-        if remember(&self.fs, &self.directory, &self.names, whole, RecoveryMode::Salvage)?.is_lossy {
-            return Ok(Some(
-                "a log holds what the manifest should know of: it is older than the log".to_owned(),
+        // A log that was not named yet counts as it does when the database is opened.
+        let (mode, access) = (RecoveryMode::PointInTime, Access::ReadOnly);
+        let remembered = remember(&self.fs, &self.directory, &self.names, whole, mode, access)?;
+        if remembered.is_lossy {
+            return Ok(Err(
+                "a log holds what the manifest should know of: it is older than the log".to_owned()
             ));
         }
         for name in &self.names {
@@ -198,7 +203,7 @@ impl Survey {
                 continue;
             };
             if self.is_ours(*name)? {
-                return Ok(Some(format!(
+                return Ok(Err(format!(
                     "there is {name}, but the manifest has given out numbers below {} only ({number} is above): it is older than the file",
                     whole.levels.next_file
                 )));
@@ -207,7 +212,7 @@ impl Survey {
         if !whole.ends_clean {
             let is_bad = |file: &&FileNumber| !matches!(self.tables.get(file), Some(Condition::Sound(_)));
             if let Some(file) = named.iter().find(is_bad) {
-                return Ok(Some(format!(
+                return Ok(Err(format!(
                     "the manifest ends in bytes that are no edit, and {}, which it names, is damaged or missing: the edit may have removed it",
                     FileName::Table(*file)
                 )));
@@ -215,13 +220,13 @@ impl Survey {
             if let Some(log) =
                 whole.levels.logs.keys().find(|log| !self.names.contains(&FileName::Log(**log)))
             {
-                return Ok(Some(format!(
+                return Ok(Err(format!(
                     "the manifest ends in bytes that are no edit, and {}, which it names, is missing: the edit may have removed it",
                     FileName::Log(*log)
                 )));
             }
         }
-        Ok(None)
+        Ok(Ok(remembered.levels))
     }
 
     /// Whether a file says of itself that it is of this database.

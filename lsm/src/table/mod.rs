@@ -23,6 +23,7 @@ use crate::range::KeyRange;
 use crate::value::Lent;
 
 mod any;
+mod behind;
 mod check;
 mod dump;
 mod file;

@@ -11,6 +11,7 @@ use crate::fs::{File, FileSystem, SyncSite};
 use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
+use crate::table::behind::WriteBehind;
 use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, REQUIRED_ZSTD, TableKind};
 use crate::table::index::{Handle, Partition, separator};
@@ -43,6 +44,7 @@ pub struct TableWriter {
     /// Sealed bytes not yet given to the file, and where they will stand.
     out: Vec<u8>,
     out_offset: u64,
+    behind: WriteBehind,
     compressor: Compressor,
     data: BlockBuilder,
     index: BlockBuilder,
@@ -96,6 +98,7 @@ impl TableWriter {
             identity,
             out,
             out_offset: 0,
+            behind: WriteBehind::default(),
             compressor,
             data: BlockBuilder::new(options.restart_interval),
             index: BlockBuilder::new(INDEX_RESTART_INTERVAL),
@@ -219,6 +222,7 @@ impl TableWriter {
     fn write_out(&mut self) -> Result<()> {
         self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
         self.out_offset += self.out.len() as u64;
+        self.behind.wrote(self.file.as_ref(), self.out_offset);
         self.out.clear();
         Ok(())
     }

@@ -55,3 +55,5 @@ mod tidy;
 mod tool;
 #[cfg(test)]
 mod transactions;
+#[cfg(test)]
+mod turning;

@@ -12,6 +12,7 @@ use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
 use crate::row::{self, Widths};
+use crate::table::behind::WriteBehind;
 use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
@@ -59,6 +60,8 @@ pub struct FixedWriter {
     /// Sealed bytes not yet given to the file, and where they will stand.
     out: Vec<u8>,
     out_offset: u64,
+    /// `None`: it need not be written out.
+    behind: Option<WriteBehind>,
     rows: RowsBuilder,
     /// The first prefix of each block.
     fences: Vec<u64>,
@@ -103,6 +106,7 @@ impl FixedWriter {
             filter_bits_per_key,
             out,
             out_offset: 0,
+            behind: Some(WriteBehind::default()),
             rows: RowsBuilder::new(layout),
             fences: Vec::new(),
             hashes: Hashes::default(),
@@ -119,6 +123,11 @@ impl FixedWriter {
     /// What the table is to say of its place in the database, for repair.
     pub fn set_origin(&mut self, origin: Option<TableOrigin>) {
         self.origin = origin;
+    }
+
+    /// Says that it will be read and removed: see [`Self::finish_temporary`].
+    pub(crate) fn set_temporary(&mut self) {
+        self.behind = None;
     }
 
     /// How many rows were added.
@@ -205,6 +214,9 @@ impl FixedWriter {
     fn write_out(&mut self) -> Result<()> {
         self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
         self.out_offset += self.out.len() as u64;
+        if let Some(behind) = &mut self.behind {
+            behind.wrote(self.file.as_ref(), self.out_offset);
+        }
         self.out.clear();
         Ok(())
     }

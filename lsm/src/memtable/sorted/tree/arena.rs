@@ -98,15 +98,17 @@ impl Arena {
             return place;
         }
         self.used_bytes += layout.size();
-        if layout.size() > self.segment_bytes / 4 {
+        let segment_bytes = self.segment_bytes;
+        // After large entries too: where there are many, they come to lie in huge pages.
+        self.segment_bytes = (segment_bytes * 2).min(SEGMENT_BYTES_MAX);
+        if layout.size() > segment_bytes / 4 {
             // A segment of its own: what is free in the last one is not given up.
             return self.segment(layout.size());
         }
-        let start = self.segment(self.segment_bytes);
+        let start = self.segment(segment_bytes);
         // SAFETY: a quarter of the segment at most: still within it.
         self.free = unsafe { start.add(layout.size()) };
-        self.free_bytes = self.segment_bytes - layout.size();
-        self.segment_bytes = (self.segment_bytes * 2).min(SEGMENT_BYTES_MAX);
+        self.free_bytes = segment_bytes - layout.size();
         start
     }
 
