@@ -32,8 +32,6 @@ pub(crate) struct Remembered {
     pub(crate) changes: Vec<Change>,
     /// Whether any log had been forgotten.
     pub(crate) is_lossy: bool,
-    /// Whether there is a log that was not named yet.
-    pub(crate) has_unnamed: bool,
     /// The largest sequence number in one of them, taken in or not.
     pub(crate) last_sequence: SequenceNumber,
 }
@@ -61,7 +59,6 @@ pub(crate) fn remember(
         levels: found.levels.clone(),
         changes: Vec::new(),
         is_lossy: !forgotten.is_empty() || !unread.is_empty(),
-        has_unnamed: !unnamed.is_empty(),
         last_sequence: forgotten.iter().chain(&unnamed).map(|log| log.last).max().unwrap_or(0),
     };
     let mut is_lost = false;

@@ -246,8 +246,14 @@ fn a_disk_that_fails_in_a_turn_takes_nothing_that_was_promised() {
                         promised = number;
                     }
                 }
+                if put(&db, &keyspace, number, Durability::Synced).is_err() {
+                    // The fault was late.
+                    db.reopen().unwrap();
+                    has_failed = true;
+                    number = prefix(&keyspace);
+                    put(&db, &keyspace, number, Durability::Synced).unwrap();
+                }
                 failures += usize::from(has_failed);
-                put(&db, &keyspace, number, Durability::Synced).unwrap();
                 assert!(db.check().unwrap().is_clean(), "{call:?} {nth}: {:?}", db.check().unwrap());
                 for policy in CrashPolicy::ALL {
                     let (_db, keyspace) = open_mem(&mem.crash(policy, 1));
@@ -369,5 +375,40 @@ fn repair_leaves_alone_a_database_whose_writer_was_killed_in_a_turn() {
             let there = prefix(&keyspace);
             assert!(there == count || policy != CrashPolicy::Everything, "{there} of {count}");
         }
+    }
+}
+
+#[test]
+fn repair_makes_durable_the_log_that_it_names() {
+    for skipped in [None, Some(lsm::repair::sites::LOGS)] {
+        let mem = MemFs::new();
+        let (db, keyspace) = open_mem(&mem);
+        put(&db, &keyspace, 0, Durability::Synced).unwrap();
+        db.flush().unwrap();
+        let count = turn(&db, &keyspace, &mem, true);
+        let killed = mem.snapshot();
+        // Something is to be repaired: the end of a table, whose entries are whole.
+        let tables = killed.read_dir(Path::new("/db")).unwrap();
+        let table = tables.iter().find(|name| name.extension().is_some_and(|kind| kind == "table")).unwrap();
+        let table = &Path::new("/db").join(table.file_name().unwrap());
+        let file = killed.open_read(table).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let footer = bytes.len() - 20;
+        bytes[footer] ^= 1;
+        killed.remove_file(table).unwrap();
+        killed.create_new(table).unwrap().write_all_at(&bytes, 0).unwrap();
+
+        let faulty = FaultFs::new(Arc::new(killed.clone()));
+        skipped.into_iter().for_each(|site| faulty.skip_syncs(site));
+        let options = lsm::RepairOptions::default().file_system(Arc::new(faulty)).verify(false);
+        assert!(!lsm::repair("/db", &options).unwrap().was_sound);
+        let cut = killed.crash(CrashPolicy::SyncedOnly, 1);
+        let found = open(Arc::new(cut)).map(|(_db, keyspace)| prefix(&keyspace));
+        assert_eq!(
+            found.as_ref().is_ok_and(|found| *found == count),
+            skipped.is_none(),
+            "{found:?} of {count}"
+        );
     }
 }
