@@ -79,6 +79,7 @@ impl Engine {
                 && buffered_bytes(&view, &engine.tuning) >= engine.tuning.write_buffer_bytes
         };
         if !must_wait(self) {
+            self.pay_for_backlog(batch_bytes);
             return Ok(());
         }
         let _stall = Stall::new(self, StallCause::Flush);
@@ -95,6 +96,31 @@ impl Engine {
             self.check_writable()?;
         }
         Ok(())
+    }
+
+    /// How full the open memtables are, 1 being full, where all that may wait for a flush do; else 0.
+    pub(crate) fn backlog_full(&self) -> f64 {
+        let view = self.view();
+        // Where only one may wait, none does behind it: the thread that flushes would be kept waiting for the next.
+        if view.frozen.len() < self.tuning.frozen_max.max(2) {
+            return 0.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a ratio: the last bits are no matter")]
+        let full = buffered_bytes(&view, &self.tuning) as f64 / self.tuning.write_buffer_bytes.max(1) as f64;
+        full.min(1.0)
+    }
+
+    /// Waits as long as is due for a batch while memtables wait for their flush (`backlog.rs`). Without threads the writer flushes when it must.
+    fn pay_for_backlog(&self, batch_bytes: usize) {
+        let full = self.backlog_full();
+        if full == 0.0 || self.background == Background::Manual {
+            return;
+        }
+        let wait = self.backlog.pay(batch_bytes, full, self.clock.now());
+        if !wait.is_zero() {
+            self.counters.delayed(wait);
+            self.clock.sleep(wait);
+        }
     }
 
     /// Waits as long as the debt demands for a batch: piece by piece, so that a small batch does not stand behind the whole of a large one.

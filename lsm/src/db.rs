@@ -479,11 +479,12 @@ impl Db {
         self.handle.reopen()
     }
 
-    /// How far merging lags, from 0.0 (not at all) to 1.0: so far that writers wait until something is merged. What is above 0.0 slows them already, at first
-    /// hardly, near 1.0 very much. Whoever has writes that can wait (an import, an index that is built anew) may hold them back while it grows. Costs no more than
+    /// How far merging and flushing lag, from 0.0 (not at all) to 1.0: so far that writers wait until something is merged or flushed. What is above 0.0 slows them
+    /// already, at first hardly, near 1.0 very much. Whoever has writes that can wait (an import, an index that is built anew) may hold them back while it grows. Costs no more than
     /// a look at how many tables there are.
     pub fn write_pressure(&self) -> f64 {
-        self.engine().debt().as_f64()
+        let engine = self.engine();
+        engine.debt().as_f64().max(engine.backlog_full())
     }
 
     /// Figures.

@@ -10,7 +10,7 @@
 //! 5. `manifest`: the order of edits. Held across the sync of an edit.
 //! 6. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 7. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `progress`: moments.
+//! 7. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `backlog`, `progress`: moments.
 //!
 //! Each of the first five is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
@@ -24,6 +24,7 @@ use std::time::Duration;
 use crate::sync::{Condvar, Mutex, RwLock};
 use arc_swap::{ArcSwap, Guard};
 
+use crate::backlog::Backlog;
 use crate::batch::KeyspaceId;
 use crate::budget::Budget;
 use crate::checksum::Identity;
@@ -106,6 +107,8 @@ pub(crate) struct Engine {
     pub(crate) manifest: Mutex<Manifest>,
     /// What writers have paid for merging that lags.
     pub(crate) bucket: Mutex<Bucket>,
+    /// What is paid for memtables that wait.
+    pub(crate) backlog: Backlog,
     /// What merges keep away from.
     pub(crate) avoided: Mutex<Avoided>,
     /// When to merge although nothing is due.
@@ -175,6 +178,7 @@ impl Engine {
             flush_job: Mutex::new(None),
             compaction_job: Mutex::new(None),
             bucket: Mutex::default(),
+            backlog: Backlog::default(),
             avoided: Mutex::default(),
             dropped: Mutex::default(),
             loads: Mutex::default(),

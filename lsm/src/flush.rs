@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::KeyspaceId;
 use crate::budget::Budget;
@@ -43,6 +44,8 @@ pub(crate) struct FlushJob {
     open: Option<Open>,
     done: Vec<(KeyspaceId, FileNumber, TableSummary)>,
     retention: Retention,
+    /// When it began.
+    begun: Duration,
 }
 
 /// Bytes at which a flush of rows starts its next table: a run of one table is asked faster, so a whole write buffer goes into one; a batch may be far larger.
@@ -163,6 +166,7 @@ impl FlushJob {
             open: None,
             done: Vec::new(),
             retention: Retention::new(engine.read_sequences()),
+            begun: engine.clock.now(),
         }
     }
 
@@ -195,6 +199,8 @@ impl FlushJob {
             }
         } else {
             self.install(engine)?;
+            let time = engine.clock.now().saturating_sub(self.begun);
+            engine.backlog.flushed(self.generation.memory_bytes(), time);
             return Ok(Progress::Idle);
         }
         Ok(Progress::Working)

@@ -70,6 +70,7 @@
 
 mod admit;
 mod ahead;
+mod backlog;
 pub mod batch;
 pub mod block;
 mod budget;

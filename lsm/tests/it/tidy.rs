@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "engine",
         "admit",
         "ahead",
+        "backlog",
         "turn",
         "write",
         "flush",
