@@ -92,9 +92,9 @@ pub struct Tuning {
     /// that are not there (10: one in a hundred, 16: one in a thousand), more memory; less: the reverse. Default: 10. 0 where nothing absent is ever looked
     /// up and there are only scans.
     pub filter_bits_per_key: u32,
-    /// The zstd level of levels 2 and below; `None`: not compressed. More: smaller, and slower to merge, hardly slower to read; `None`: the fastest, and the
-    /// largest. Default: 1 where the feature `zstd` is on. `None` for values that are compressed or encrypted already. Keyspaces of fixed widths are never
-    /// compressed.
+    /// The zstd level of levels 2 and below; above them only large values are compressed, as fast as zstd can. `None`: nothing is. More: smaller, and slower to
+    /// merge, hardly slower to read; `None`: the fastest, and the largest. Default: 1 where the feature `zstd` is on. `None` for values that are compressed or
+    /// encrypted already. Keyspaces of fixed widths are never compressed.
     pub compression: Option<i32>,
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
     /// ask (a filter each); less: the reverse. Default: 12. 4 where there is little memory beside the filters, and few entries are absent.
@@ -142,6 +142,11 @@ impl JournalTuning {
         }
     }
 }
+
+/// In levels 0 and 1, from which most is soon merged away, a block is compressed if it is so large (it holds a large value): writing it takes longer than
+/// compressing it, at this level.
+const SHALLOW_COMPRESSED_BYTES: usize = 32 << 10;
+const SHALLOW_ZSTD_LEVEL: i32 = -5;
 
 impl Tuning {
     /// What follows from a memory budget.
@@ -193,8 +198,10 @@ impl Tuning {
             restart_interval: self.restart_interval,
             compression: match self.compression {
                 Some(zstd_level) if deep => Compression::Zstd(zstd_level),
-                _ => Compression::None,
+                Some(_) => Compression::Zstd(SHALLOW_ZSTD_LEVEL),
+                None => Compression::None,
             },
+            compressed_from_bytes: if deep { 0 } else { SHALLOW_COMPRESSED_BYTES },
             filter_bits_per_key: self.filter_bits_per_key,
             ..TableOptions::default()
         }

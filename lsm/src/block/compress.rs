@@ -56,6 +56,9 @@ fn no_zstd() -> Error {
 pub(crate) struct Compressor {
     #[cfg(feature = "zstd")]
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Blocks of fewer bytes are stored as they are.
+    #[cfg(feature = "zstd")]
+    from_bytes: usize,
     #[cfg(feature = "zstd")]
     packed: Vec<u8>,
     #[cfg(feature = "zstd")]
@@ -72,18 +75,18 @@ impl Compressor {
     /// # Errors
     /// InvalidArgument if this build has no such codec.
     #[cfg(feature = "zstd")]
-    pub(crate) fn new(compression: Compression) -> Result<Self> {
+    pub(crate) fn new(compression: Compression, from_bytes: usize) -> Result<Self> {
         let zstd = match compression {
             Compression::None => None,
             Compression::Zstd(level) => {
                 Some(zstd::bulk::Compressor::new(level).map_err(|error| Error::io("set up zstd", error))?)
             }
         };
-        Ok(Self { zstd, packed: Vec::new(), unpacked: Vec::new() })
+        Ok(Self { zstd, from_bytes, packed: Vec::new(), unpacked: Vec::new() })
     }
 
     #[cfg(not(feature = "zstd"))]
-    pub(crate) fn new(compression: Compression) -> Result<Self> {
+    pub(crate) fn new(compression: Compression, _from_bytes: usize) -> Result<Self> {
         match compression {
             Compression::None => Ok(Self {}),
             Compression::Zstd(_) => Err(no_zstd()),
@@ -97,7 +100,9 @@ impl Compressor {
     /// wrong write.
     #[cfg(feature = "zstd")]
     pub(crate) fn pack<'a>(&'a mut self, payload: &'a [u8]) -> Result<(Codec, &'a [u8])> {
-        let Some(compressor) = &mut self.zstd else { return Ok((Codec::None, payload)) };
+        let Some(compressor) = self.zstd.as_mut().filter(|_| payload.len() >= self.from_bytes) else {
+            return Ok((Codec::None, payload));
+        };
         self.packed.clear();
         self.packed.reserve(zstd::zstd_safe::compress_bound(payload.len()));
         compressor
@@ -188,7 +193,7 @@ mod tests {
     #[cfg(not(feature = "zstd"))]
     #[test]
     fn without_zstd_the_error_says_what_to_do() {
-        let error = Compressor::new(Compression::Zstd(3)).unwrap_err();
+        let error = Compressor::new(Compression::Zstd(3), 0).unwrap_err();
         assert!(error.to_string().contains("feature `zstd`"), "{error}");
         assert!(unpack(Codec::Zstd, b"x", 1).unwrap_err().to_string().contains("feature `zstd`"));
     }
@@ -196,7 +201,7 @@ mod tests {
     #[cfg(feature = "zstd")]
     #[test]
     fn what_shrinks_is_compressed_and_comes_back() {
-        let mut compressor = Compressor::new(Compression::Zstd(3)).unwrap();
+        let mut compressor = Compressor::new(Compression::Zstd(3), 0).unwrap();
         for payload in [vec![7u8; 5000], (0..=255).collect(), b"short".to_vec()] {
             let (codec, stored) = compressor.pack(&payload).unwrap();
             assert_eq!(codec == Codec::Zstd, payload.len() == 5000);

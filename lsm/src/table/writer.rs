@@ -85,7 +85,7 @@ impl TableWriter {
                 format!("blocks and restart intervals cannot be empty: {options:?}"),
             ));
         }
-        let compressor = Compressor::new(options.compression)?;
+        let compressor = Compressor::new(options.compression, options.compressed_from_bytes)?;
         let file = fs.create_new(path).context("create a table", path)?;
         let zstd = matches!(options.compression, crate::block::Compression::Zstd(_));
         let required = if zstd { REQUIRED_ZSTD } else { 0 };
