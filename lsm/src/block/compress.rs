@@ -210,6 +210,18 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn what_is_not_large_may_be_left_alone() {
+        let mut compressor = Compressor::new(Compression::Zstd(-5), 1000).unwrap();
+        for bytes in [999, 1000, 100_000] {
+            let payload = vec![7u8; bytes];
+            let (codec, stored) = compressor.pack(&payload).unwrap();
+            assert_eq!(codec == Codec::Zstd, bytes >= 1000, "{bytes}");
+            assert_eq!(*unpack(codec, stored, bytes).unwrap(), *payload);
+        }
+    }
+
     #[test]
     fn a_huge_length_is_refused_before_memory_is_reserved() {
         assert!(unpack(Codec::Zstd, b"(\xb5/\xfd", PAYLOAD_BYTES_MAX).is_err());
