@@ -88,16 +88,23 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
     (
         prop::sample::select(vec![1usize, 60, 300, 4096]),
         prop::sample::select(vec![1usize, 2, 16]),
-        prop::sample::select(compression),
+        (prop::sample::select(compression), prop::sample::select(vec![0usize, 0, 100, 5000])),
         prop::sample::select(vec![0u32, 1, 10]),
         prop::sample::select(vec![1usize, 40, 200, 8192]),
     )
         .prop_map(
-            |(block_bytes, restart_interval, compression, filter_bits_per_key, index_block_bytes)| {
+            |(
+                block_bytes,
+                restart_interval,
+                (compression, compressed_from_bytes),
+                filter_bits_per_key,
+                index_block_bytes,
+            )| {
                 TableOptions {
                     block_bytes,
                     restart_interval,
                     compression,
+                    compressed_from_bytes,
                     filter_bits_per_key,
                     index_block_bytes,
                     origin: None,
