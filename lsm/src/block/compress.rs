@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 
 use crate::block::PAYLOAD_BYTES_MAX;
+#[cfg(feature = "zstd")]
+use crate::block::dictionary::Dictionary;
+use crate::block::dictionary::DictionaryRef;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the blocks of a table are compressed when it is written.
@@ -25,6 +28,8 @@ pub enum Codec {
     None = 1,
     /// One zstd frame.
     Zstd = 2,
+    /// One zstd frame, made with the table's dictionary.
+    ZstdDictionary = 3,
 }
 
 impl Codec {
@@ -36,6 +41,7 @@ impl Codec {
         match codec {
             1 => Ok(Self::None),
             2 => Ok(Self::Zstd),
+            3 => Ok(Self::ZstdDictionary),
             _ => Err(Error::new(
                 ErrorKind::NewerFormat,
                 format!("block codec {codec} is unknown to this version; a newer one wrote it"),
@@ -45,7 +51,7 @@ impl Codec {
 }
 
 #[cfg(not(feature = "zstd"))]
-fn no_zstd() -> Error {
+pub(super) fn no_zstd() -> Error {
     Error::new(
         ErrorKind::InvalidArgument,
         "zstd compression is not part of this build; build it with the feature `zstd`",
@@ -59,6 +65,8 @@ pub(crate) struct Compressor {
     /// Blocks of fewer bytes are stored as they are.
     #[cfg(feature = "zstd")]
     from_bytes: usize,
+    #[cfg(feature = "zstd")]
+    dictionary: Option<Dictionary>,
     #[cfg(feature = "zstd")]
     packed: Vec<u8>,
     #[cfg(feature = "zstd")]
@@ -82,7 +90,28 @@ impl Compressor {
                 Some(zstd::bulk::Compressor::new(level).map_err(|error| Error::io("set up zstd", error))?)
             }
         };
-        Ok(Self { zstd, from_bytes, packed: Vec::new(), unpacked: Vec::new() })
+        Ok(Self { zstd, from_bytes, dictionary: None, packed: Vec::new(), unpacked: Vec::new() })
+    }
+
+    /// One that compresses with a dictionary, at this level.
+    ///
+    /// # Errors
+    /// Corruption if it is none.
+    #[cfg(feature = "zstd")]
+    pub(crate) fn with_dictionary(level: i32, bytes: &[u8]) -> Result<Self> {
+        let dictionary = Dictionary::new(bytes)?;
+        let setup = |error| Error::io("set up zstd with a dictionary", error);
+        let mut zstd = zstd::bulk::Compressor::new(level).map_err(setup)?;
+        zstd.set_dictionary(level, bytes).map_err(setup)?;
+        // A table has one: its number in each block would say nothing.
+        zstd.set_parameter(zstd::zstd_safe::CParameter::DictIdFlag(false)).map_err(setup)?;
+        let dictionary = Some(dictionary);
+        Ok(Self { zstd: Some(zstd), from_bytes: 0, dictionary, packed: Vec::new(), unpacked: Vec::new() })
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    pub(crate) fn with_dictionary(_: i32, _: &[u8]) -> Result<Self> {
+        Err(no_zstd())
     }
 
     #[cfg(not(feature = "zstd"))]
@@ -111,9 +140,16 @@ impl Compressor {
         if self.packed.len() > payload.len() - payload.len() / 8 {
             return Ok((Codec::None, payload));
         }
-        unpack_zstd(&self.packed, payload.len(), &mut self.unpacked)?;
+        let dictionary = self.dictionary.as_ref();
+        unpack_zstd(
+            &self.packed,
+            payload.len(),
+            dictionary.map(DictionaryRef::Digested),
+            &mut self.unpacked,
+        )?;
         assert!(self.unpacked == payload, "a compressed block decompresses to what it was");
-        Ok((Codec::Zstd, &self.packed))
+        let codec = if dictionary.is_some() { Codec::ZstdDictionary } else { Codec::Zstd };
+        Ok((codec, &self.packed))
     }
 
     #[cfg(not(feature = "zstd"))]
@@ -123,22 +159,33 @@ impl Compressor {
 }
 
 #[cfg(feature = "zstd")]
-fn unpack_zstd(stored: &[u8], payload_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+fn unpack_zstd(
+    stored: &[u8],
+    payload_bytes: usize,
+    dictionary: Option<DictionaryRef<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    use zstd::zstd_safe::{DCtx, get_error_name};
+
     thread_local! {
         // A context is 150 KB to set up: one for each thread that reads, not for each block.
-        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+        static DECOMPRESSOR: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     }
-    let damaged = |error| Error::io("decompress a block", error);
     out.clear();
     out.reserve_exact(payload_bytes);
     let written = DECOMPRESSOR.with_borrow_mut(|slot| {
-        let decompressor = match slot {
-            Some(decompressor) => decompressor,
-            None => slot.insert(zstd::bulk::Decompressor::new().map_err(damaged)?),
+        let context = match slot {
+            Some(context) => context,
+            None => slot.insert(DCtx::try_create().ok_or_else(no_context)?),
         };
-        decompressor
-            .decompress_to_buffer(stored, out)
-            .map_err(|error| Error::corruption(format!("a block does not decompress: {error}")))
+        match dictionary {
+            None => context.decompress(out, stored),
+            Some(DictionaryRef::Digested(dictionary)) => {
+                context.decompress_using_ddict(out, stored, &dictionary.digested)
+            }
+            Some(DictionaryRef::Bytes(bytes)) => context.decompress_using_dict(out, stored, bytes),
+        }
+        .map_err(|code| Error::corruption(format!("a block does not decompress: {}", get_error_name(code))))
     })?;
     if written != payload_bytes {
         return Err(Error::corruption(format!(
@@ -148,11 +195,52 @@ fn unpack_zstd(stored: &[u8], payload_bytes: usize, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// The payload of a block from what is stored.
+#[cfg(feature = "zstd")]
+#[cold]
+fn no_context() -> Error {
+    Error::io("set up zstd for decompression", std::io::ErrorKind::OutOfMemory.into())
+}
+
+/// The frame says how long it will be: what disagrees is refused before memory is reserved for it.
+#[cfg(feature = "zstd")]
+fn check_frame(stored: &[u8], payload_bytes: usize) -> Result<()> {
+    if zstd::zstd_safe::get_frame_content_size(stored).ok().flatten() == Some(payload_bytes as u64) {
+        return Ok(());
+    }
+    Err(Error::corruption("a compressed block disagrees about its length"))
+}
+
+/// The payload of a block that was compressed with the table's dictionary.
 ///
 /// # Errors
-/// Corruption; InvalidArgument if this build lacks the codec.
-pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Cow<'_, [u8]>> {
+/// Corruption; InvalidArgument if this build has no zstd.
+#[cfg(feature = "zstd")]
+pub(crate) fn unpack_with(
+    dictionary: DictionaryRef<'_>,
+    stored: &[u8],
+    payload_bytes: usize,
+) -> Result<Vec<u8>> {
+    check_frame(stored, payload_bytes)?;
+    let mut payload = Vec::new();
+    unpack_zstd(stored, payload_bytes, Some(dictionary), &mut payload)?;
+    Ok(payload)
+}
+
+#[cfg(not(feature = "zstd"))]
+pub(crate) fn unpack_with(_: DictionaryRef<'_>, _: &[u8], _: usize) -> Result<Vec<u8>> {
+    Err(no_zstd())
+}
+
+/// The payload of a block from what is stored. `with_dictionary` is asked where it takes the table's dictionary ([`unpack_with`]).
+///
+/// # Errors
+/// Corruption; InvalidArgument if this build lacks the codec; those of `with_dictionary`.
+pub(crate) fn unpack(
+    codec: Codec,
+    stored: &[u8],
+    payload_bytes: usize,
+    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Vec<u8>>,
+) -> Result<Cow<'_, [u8]>> {
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return Err(Error::corruption(format!(
             "a block of {payload_bytes} bytes is above the limit of {PAYLOAD_BYTES_MAX}"
@@ -166,16 +254,14 @@ pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Resul
         ))),
         #[cfg(feature = "zstd")]
         Codec::Zstd => {
-            // The frame says how long it will be: what disagrees is refused before memory is reserved for it.
-            if zstd::zstd_safe::get_frame_content_size(stored).ok().flatten() != Some(payload_bytes as u64) {
-                return Err(Error::corruption("a compressed block disagrees about its length"));
-            }
+            check_frame(stored, payload_bytes)?;
             let mut payload = Vec::new();
-            unpack_zstd(stored, payload_bytes, &mut payload)?;
+            unpack_zstd(stored, payload_bytes, None, &mut payload)?;
             Ok(Cow::Owned(payload))
         }
         #[cfg(not(feature = "zstd"))]
         Codec::Zstd => Err(no_zstd()),
+        Codec::ZstdDictionary => with_dictionary(stored, payload_bytes).map(Cow::Owned),
     }
 }
 
@@ -183,9 +269,13 @@ pub(crate) fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Resul
 mod tests {
     use super::*;
 
+    fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Cow<'_, [u8]>> {
+        super::unpack(codec, stored, payload_bytes, |_, _| panic!("there is no dictionary"))
+    }
+
     #[test]
     fn unknown_codecs_are_refused() {
-        for codec in [0, 3, 255] {
+        for codec in [0, 4, 255] {
             assert_eq!(Codec::from_u8(codec).unwrap_err().kind(), ErrorKind::NewerFormat);
         }
     }

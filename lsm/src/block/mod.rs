@@ -26,17 +26,21 @@ use crate::memory;
 mod buffers;
 mod builder;
 mod compress;
+mod dictionary;
 mod fences;
 mod iter;
 mod trailer;
 
 pub(crate) use buffers::Buffers;
 pub use builder::BlockBuilder;
-pub(crate) use compress::Compressor;
 pub use compress::{Codec, Compression};
+pub(crate) use compress::{Compressor, unpack_with};
+pub use dictionary::DICTIONARY_BYTES_MAX;
+pub(crate) use dictionary::{Dictionary, DictionaryRef, check as check_dictionary, train};
 pub(crate) use fences::Fences;
 pub use iter::BlockIter;
 pub use trailer::{BlockKind, TRAILER_BYTES, open, seal};
+pub(crate) use trailer::{open_with, stated_payload_bytes};
 
 /// Largest payload, uncompressed. A value and its key fit ([`crate::key::VALUE_BYTES_MAX`]); offsets fit 32 bits.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 29;

@@ -44,6 +44,8 @@ pub enum BlockKind {
     Fences = 9,
     /// Where everything is in a table of rows.
     RowsPlan = 10,
+    /// What data blocks are compressed with.
+    Dictionary = 11,
 }
 
 impl BlockKind {
@@ -60,6 +62,7 @@ impl BlockKind {
             Self::Rows,
             Self::Fences,
             Self::RowsPlan,
+            Self::Dictionary,
         ];
         all.into_iter().find(|known| *known as u8 == kind)
     }
@@ -93,8 +96,32 @@ pub fn seal(
 /// # Errors
 /// Corruption if the checksum differs or the block is of another kind; NewerFormat for an unknown codec.
 pub fn open(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<Cow<'_, [u8]>> {
+    open_with(bytes, identity, offset, kind, |_, _| {
+        Err(Error::corruption("a block that was compressed with a dictionary, where there is none"))
+    })
+}
+
+/// As [`open`], for a block that may have been compressed with the table's dictionary: then `with_dictionary` decompresses what is stored, to so many
+/// bytes.
+///
+/// # Errors
+/// The same, and those of `with_dictionary`.
+pub(crate) fn open_with(
+    bytes: &[u8],
+    identity: Identity,
+    offset: u64,
+    kind: BlockKind,
+    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Vec<u8>>,
+) -> Result<Cow<'_, [u8]>> {
     let (codec, payload_bytes) = verify(bytes, identity, offset, kind)?;
-    compress::unpack(codec, bytes.get(..bytes.len() - TRAILER_BYTES).unwrap_or_default(), payload_bytes)
+    let stored = bytes.get(..bytes.len() - TRAILER_BYTES).unwrap_or_default();
+    compress::unpack(codec, stored, payload_bytes, with_dictionary)
+}
+
+/// The bytes that the block in `bytes` says to have before compression, nothing of it verified: for what has a lower limit of its own.
+pub(crate) fn stated_payload_bytes(bytes: &[u8]) -> usize {
+    let trailer = bytes.last_chunk::<TRAILER_BYTES>();
+    trailer.map_or(0, |[_, _, _, _, a, b, c, d, ..]| u32::from_le_bytes([*a, *b, *c, *d]) as usize)
 }
 
 fn verify(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<(Codec, usize)> {

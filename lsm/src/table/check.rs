@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 
-use crate::block::{Block, BlockIter, BlockKind};
+use crate::block::{Block, BlockIter, BlockKind, Dictionary};
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
 use crate::fs::Advice;
 use crate::key::{self, Kind};
 use crate::range::KeyRange;
+use crate::table::dictionary::read_copy;
 use crate::table::file::ReadAhead;
 use crate::table::footer::Footer;
 use crate::table::header::Header;
@@ -53,7 +54,7 @@ impl std::ops::AddAssign for TableCheck {
 
 impl Table {
     /// Checks the table and gives each fault, with file and offset, to `fault`; a damaged block costs that block (an index block what it leads to), and the
-    /// check goes on behind it. The cache is neither used nor changed.
+    /// check goes on behind it. Of the cache nothing is used or changed, but that a table may take its dictionary from there.
     pub fn check(self: &Arc<Self>, level: CheckLevel, fault: &mut dyn FnMut(Error)) -> TableCheck {
         if level == CheckLevel::Full {
             // What the system has cached says nothing about the medium.
@@ -72,6 +73,7 @@ impl Table {
             whole: true,
         };
         check.ends();
+        check.dictionary();
         check.partitions();
         check.sections();
         check.summary();
@@ -165,6 +167,22 @@ impl Check<'_> {
             self.wrong(handle.offset, message);
         }
         self.at = handle.end();
+    }
+
+    /// Both copies of the dictionary; that of the sections has its place there.
+    fn dictionary(&mut self) {
+        let Some(copies) = self.table.directory.dictionary_copies() else { return };
+        let [section, first] = copies.map(|handle| {
+            self.read_block(handle, |check| {
+                let bytes = read_copy(&check.table.file, handle)?;
+                Dictionary::new(&bytes).map(|_| bytes)
+            })
+        });
+        let [section_handle, first_handle] = copies;
+        if section.is_some() && first.is_some() && section != first {
+            self.wrong(section_handle.offset, "the two copies of the dictionary differ");
+        }
+        self.place(first_handle, "the dictionary");
     }
 
     fn partitions(&mut self) {

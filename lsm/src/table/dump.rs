@@ -7,6 +7,7 @@ use crate::block::{BlockIter, BlockKind};
 use crate::error::Result;
 use crate::key;
 use crate::range::KeyRange;
+use crate::table::dictionary::read_copy;
 use crate::table::footer::Footer;
 use crate::table::index::{Handle, Partition};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, Table};
@@ -22,6 +23,11 @@ impl Table {
             "{:>8}  {HEADER_BYTES} bytes: header of table {:?}, database {:?}",
             0, self.file.identity, self.database
         ));
+        if let Some([section, first]) = self.directory.dictionary_copies() {
+            let bytes = read_copy(&self.file, first).or_else(|_| read_copy(&self.file, section))?;
+            dump.block(first, "dictionary");
+            dump.line(format_args!("          {} bytes; data blocks may be compressed with it", bytes.len()));
+        }
         let mut top = BlockIter::new(self.top.clone());
         top.seek_to_first()?;
         while top.valid() {
@@ -151,6 +157,9 @@ impl Dump<'_> {
                     origin.keyspace, origin.name, origin.level, origin.epoch
                 ));
             }
+        }
+        if let Some(handle) = table.directory.dictionary {
+            self.block(handle, "dictionary, once more");
         }
         for handle in &table.directory.unknown {
             self.block(*handle, "section of a kind that this version does not know");

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open};
+use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
 use crate::fs::{File, ReadRequest};
+use crate::table::dictionary::TableDictionary;
 use crate::table::index::Handle;
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, ReadMode};
 
@@ -30,6 +31,8 @@ pub(super) struct TableFile {
     pub(super) file_bytes: u64,
     /// Memory for blocks that the cache may come to hold.
     pub(super) buffers: Arc<Buffers>,
+    /// What data blocks may have been compressed with.
+    pub(super) dictionary: Option<TableDictionary>,
 }
 
 impl TableFile {
@@ -65,7 +68,15 @@ impl TableFile {
 
     /// What `bytes`, read at `handle`, hold.
     pub(super) fn open<'a>(&self, bytes: &'a [u8], handle: Handle, kind: BlockKind) -> Result<Cow<'a, [u8]>> {
-        open(bytes, self.identity, handle.offset, kind).map_err(|error| self.locate(error, handle.offset))
+        let payload = match &self.dictionary {
+            Some(dictionary) if kind == BlockKind::Data => {
+                open_with(bytes, self.identity, handle.offset, kind, |stored, payload_bytes| {
+                    dictionary.unpack(self, stored, payload_bytes)
+                })
+            }
+            _ => open(bytes, self.identity, handle.offset, kind),
+        };
+        payload.map_err(|error| self.locate(error, handle.offset))
     }
 
     /// The payload of a block.

@@ -3,6 +3,7 @@
 use crate::checksum::{Identity, salted_xxh3};
 use crate::codec::{Decoder, put_varint};
 use crate::error::{Error, ErrorKind, Result};
+use crate::table::HEADER_BYTES;
 use crate::table::index::Handle;
 
 /// Bytes of a footer.
@@ -89,11 +90,13 @@ pub(super) enum Section {
     Properties = 7,
     /// Where everything is in a table of rows.
     Rows = 9,
+    /// What data blocks are compressed with, if they are; the same bytes stand behind the header.
+    Dictionary = 11,
 }
 
 impl Section {
     fn known(tag: u64) -> Option<Self> {
-        [Self::TopIndex, Self::Tombstones, Self::Properties, Self::Rows]
+        [Self::TopIndex, Self::Tombstones, Self::Properties, Self::Rows, Self::Dictionary]
             .into_iter()
             .find(|known| *known as u64 == tag)
     }
@@ -106,6 +109,7 @@ pub(super) struct Directory {
     pub(super) tombstones: Option<Handle>,
     pub(super) properties: Option<Handle>,
     pub(super) rows: Option<Handle>,
+    pub(super) dictionary: Option<Handle>,
     /// Sections that this version does not know and need not.
     pub(super) unknown: Vec<Handle>,
 }
@@ -117,6 +121,7 @@ impl Directory {
             (Section::Tombstones, self.tombstones),
             (Section::Properties, self.properties),
             (Section::Rows, self.rows),
+            (Section::Dictionary, self.dictionary),
         ];
         let mut out = Vec::new();
         for (section, handle) in sections {
@@ -130,10 +135,15 @@ impl Directory {
 
     /// All sections by where they are.
     pub(super) fn handles(&self) -> Vec<Handle> {
-        let known = [self.top_index, self.tombstones, self.properties, self.rows];
+        let known = [self.top_index, self.tombstones, self.properties, self.rows, self.dictionary];
         let mut all: Vec<Handle> = known.into_iter().flatten().chain(self.unknown.iter().copied()).collect();
         all.sort_unstable();
         all
+    }
+
+    /// Where the two copies of the dictionary are: the section, and behind the header, in the length of the section.
+    pub(super) fn dictionary_copies(&self) -> Option<[Handle; 2]> {
+        self.dictionary.map(|section| [section, Handle { offset: HEADER_BYTES as u64, ..section }])
     }
 
     /// Tags ascend, so that none can stand there twice.
@@ -153,6 +163,7 @@ impl Directory {
                 Some(Section::Tombstones) => directory.tombstones = Some(handle),
                 Some(Section::Properties) => directory.properties = Some(handle),
                 Some(Section::Rows) => directory.rows = Some(handle),
+                Some(Section::Dictionary) => directory.dictionary = Some(handle),
                 None if tag & 1 == 1 => {
                     return Err(Error::new(
                         ErrorKind::NewerFormat,
@@ -211,7 +222,7 @@ mod tests {
             Directory::decode(&bytes)
         };
         assert_eq!(with(8).unwrap().unknown, [Handle { offset: 1, bytes: 1 }]);
-        assert_eq!(with(11).unwrap_err().kind(), ErrorKind::NewerFormat);
+        assert_eq!(with(13).unwrap_err().kind(), ErrorKind::NewerFormat);
         assert_eq!(with(7).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

@@ -12,9 +12,9 @@ use crate::fs::{FileSystem, MemFs};
 use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, split};
 use crate::table::footer::{Directory, Footer};
-use crate::table::header::{Header, TableKind};
+use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_ZSTD, TableKind};
 use crate::table::index::Handle;
-use crate::table::{CheckLevel, FOOTER_BYTES, Lookup, ReadMode, Table};
+use crate::table::{CheckLevel, FOOTER_BYTES, HEADER_BYTES, Lookup, ReadMode, Table};
 
 const IDENTITY: Identity = Identity::from_bytes([7; 16]);
 
@@ -94,20 +94,39 @@ fn read(bytes: &[u8]) {
 }
 
 /// A file of these blocks: a byte for the kind and the codec, two for the length, the payload; and so on. The last of each kind of section is the
-/// one that the directory names.
+/// one that the directory names. The first may be a dictionary (kind 0): then it stands at the end once more, and data blocks are compressed with it.
 fn sealed(mut bytes: &[u8]) -> Vec<u8> {
+    let has_dictionary = bytes.first().is_some_and(|choice| choice & 7 == 0);
+    let required = if has_dictionary { REQUIRED_ZSTD | REQUIRED_DICTIONARY } else { 0 };
     let header =
-        Header { kind: TableKind::Sorted, required: 0, optional: 0, identity: IDENTITY, database: IDENTITY };
+        Header { kind: TableKind::Sorted, required, optional: 0, identity: IDENTITY, database: IDENTITY };
     let mut file = header.encode().to_vec();
     let mut directory = Directory::default();
+    let mut dictionary = None;
     while let Some(([choice, low, high], rest)) = bytes.split_first_chunk::<3>() {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (payload, rest) = rest.split_at(length);
         bytes = rest;
-        let kind = BlockKind::from_u8(choice & 7).unwrap_or(BlockKind::Data);
-        let codec = if choice & 8 == 0 { Codec::None } else { Codec::Zstd };
         let offset = file.len() as u64;
-        let payload_bytes = if codec == Codec::None { length } else { length * usize::from(choice >> 4) };
+        let is_first = offset == HEADER_BYTES as u64;
+        let kind = match BlockKind::from_u8(choice & 7) {
+            Some(kind) => kind,
+            None if is_first => BlockKind::Dictionary,
+            None => BlockKind::Data,
+        };
+        let codec = match kind {
+            _ if choice & 8 == 0 => Codec::None,
+            BlockKind::Data if has_dictionary => Codec::ZstdDictionary,
+            _ => Codec::Zstd,
+        };
+        let payload_bytes = match (codec, choice >> 4) {
+            (Codec::None, _) => length,
+            (_, 0) => frame_bytes(payload),
+            (_, times) => length * usize::from(times),
+        };
+        if kind == BlockKind::Dictionary {
+            dictionary = Some((codec, payload, payload_bytes));
+        }
         seal(&mut file, IDENTITY, offset, kind, codec, payload, payload_bytes);
         let handle = Handle { offset, bytes: u32::try_from(file.len() as u64 - offset).unwrap_or(0) };
         match kind {
@@ -116,6 +135,12 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
             BlockKind::Properties => directory.properties = Some(handle),
             _ => {}
         }
+    }
+    if let Some((codec, payload, payload_bytes)) = dictionary {
+        let offset = file.len() as u64;
+        seal(&mut file, IDENTITY, offset, BlockKind::Dictionary, codec, payload, payload_bytes);
+        let bytes = u32::try_from(file.len() as u64 - offset).unwrap_or(0);
+        directory.dictionary = Some(Handle { offset, bytes });
     }
     let offset = file.len() as u64;
     let payload = directory.encode();
@@ -127,28 +152,45 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
     file
 }
 
+/// How long the frame says that its content is.
+#[cfg(feature = "zstd")]
+fn frame_bytes(frame: &[u8]) -> usize {
+    let bytes = zstd::zstd_safe::get_frame_content_size(frame).ok().flatten();
+    bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0).min(u32::MAX as usize)
+}
+
+#[cfg(not(feature = "zstd"))]
+fn frame_bytes(_: &[u8]) -> usize {
+    0
+}
+
 /// The blocks of a real table in the form that [`sealed`] takes apart: what a fuzzer had better begin with.
 #[cfg(test)]
 pub(crate) fn unsealed(file: &[u8]) -> Vec<u8> {
-    use crate::table::HEADER_BYTES;
+    use crate::checksum::salted_xxh3;
 
+    let identity = Identity::from_bytes(file[24..40].try_into().unwrap());
     let mut out = Vec::new();
     let mut rest = &file[HEADER_BYTES..file.len() - FOOTER_BYTES];
-    // Blocks have no length in front: the trailer of each tells its payload, and that nothing is compressed here.
+    let mut has_dictionary = false;
+    // Blocks have no length in front: each ends where a checksum says so.
     while !rest.is_empty() {
+        let offset = (file.len() - FOOTER_BYTES - rest.len()) as u64;
         let end = (16..=rest.len())
             .find(|end| {
-                let trailer = &rest[end - 16..*end];
-                let payload = u32::from_le_bytes(trailer[4..8].try_into().unwrap());
-                let shape = (1..=7).contains(&trailer[0]) && trailer[1] == 1 && trailer[2..4] == [0, 0];
-                shape && payload as usize == end - 16
+                let (checked, checksum) = rest[..*end].split_last_chunk::<8>().unwrap();
+                let shape = (1..=11).contains(&rest[end - 16]) && rest[end - 14..end - 12] == [0, 0];
+                shape && salted_xxh3(identity, offset, checked) == u64::from_le_bytes(*checksum)
             })
             .unwrap();
         let (block, after) = rest.split_at(end);
         rest = after;
-        let kind = block[end - 16];
-        if kind != BlockKind::Directory as u8 {
-            out.push(kind);
+        let (kind, codec) = (block[end - 16], block[end - 15]);
+        let is_dictionary = kind == BlockKind::Dictionary as u8;
+        let is_twice = is_dictionary && std::mem::replace(&mut has_dictionary, true);
+        if kind != BlockKind::Directory as u8 && !is_twice {
+            let compressed = if codec == Codec::None as u8 { 0 } else { 8 };
+            out.push(compressed | if is_dictionary { 0 } else { kind });
             out.extend_from_slice(&u16::try_from(end - 16).unwrap().to_le_bytes());
             out.extend_from_slice(&block[..end - 16]);
         }
@@ -168,7 +210,7 @@ mod tests {
     #[test]
     fn sealing_what_was_unsealed_gives_tables_that_are_read() -> Result<()> {
         for (name, bytes) in golden_files() {
-            if name == "compressed" {
+            if cfg!(not(feature = "zstd")) && ["compressed", "dictionary"].contains(&name) {
                 continue;
             }
             let again = sealed(&unsealed(&bytes));
@@ -198,8 +240,7 @@ mod tests {
             cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
         ) {
             static BEGINNINGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-                let plain = golden_files().into_iter().filter(|(name, _)| *name != "compressed");
-                plain.map(|(_, bytes)| unsealed(&bytes)).collect()
+                golden_files().into_iter().map(|(_, bytes)| unsealed(&bytes)).collect()
             });
             let mut bytes = which.get(&BEGINNINGS).clone();
             for (at, byte) in changes {

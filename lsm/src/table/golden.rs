@@ -42,6 +42,15 @@ fn files() -> Vec<(Vec<u8>, Vec<u8>)> {
     entries
 }
 
+fn people() -> Vec<(Vec<u8>, Vec<u8>)> {
+    let person = |number: u32| {
+        let mixed = number.wrapping_mul(2_654_435_761);
+        let value = format!("{{\"id\":{mixed},\"name\":\"user {}\",\"active\":true}}", mixed % 997);
+        entry(&format!("user {number:06}"), 7, value.as_bytes())
+    };
+    (0..400).map(person).collect()
+}
+
 fn tombstones() -> Vec<RangeTombstone> {
     let tombstone = |start: &str, end: Option<&str>, sequence| RangeTombstone {
         start: start.into(),
@@ -96,6 +105,17 @@ fn all() -> Vec<Golden> {
             entries: vec![entry("key", 1, b"value")],
             tombstones: Vec::new(),
             options: TableOptions { origin: Some(origin), ..TableOptions::default() },
+        },
+        Golden {
+            name: "dictionary",
+            entries: people(),
+            tombstones: tombstones(),
+            options: TableOptions {
+                block_bytes: 500,
+                compression: Compression::Zstd(1),
+                dictionary_bytes: 512,
+                ..TableOptions::default()
+            },
         },
     ]
 }

@@ -32,7 +32,10 @@ impl TableKind {
 /// Feature bit, required: blocks may be compressed with zstd.
 pub(super) const REQUIRED_ZSTD: u32 = 1;
 
-const REQUIRED_KNOWN: u32 = REQUIRED_ZSTD;
+/// Feature bit, required: data blocks may be compressed with the table's dictionary.
+pub(super) const REQUIRED_DICTIONARY: u32 = 2;
+
+const REQUIRED_KNOWN: u32 = REQUIRED_ZSTD | REQUIRED_DICTIONARY;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +97,7 @@ impl Header {
                 "the table needs features {unknown:#x}, which this version does not know"
             )));
         }
-        if required & REQUIRED_ZSTD != 0 && cfg!(not(feature = "zstd")) {
+        if required & REQUIRED_KNOWN != 0 && cfg!(not(feature = "zstd")) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 "the table is compressed with zstd, which is not part of this build; build it with the feature `zstd`",
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn unknown_required_features_refuse_the_file_and_optional_ones_do_not() {
-        let bytes = Header { required: 2, ..header() }.encode();
+        let bytes = Header { required: 4, ..header() }.encode();
         assert_eq!(Header::decode(&bytes).unwrap_err().kind(), ErrorKind::NewerFormat);
         Header::decode(&Header { optional: u32::MAX, ..header() }.encode()).unwrap();
     }

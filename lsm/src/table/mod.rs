@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! header             64 bytes: what it is, its identity, the features that a reader must know
+//! dictionary         what data blocks are compressed with, if they are: one block
 //! partition*         data blocks, the index block that leads to them, the filter of their keys
-//! sections           range tombstones, top index, properties: one block each
+//! sections           range tombstones, top index, properties, the dictionary once more: one block each
 //! directory          where the sections are: one block
 //! footer             64 bytes: where the directory is, how long the file is
 //! ```
@@ -25,6 +26,7 @@ use crate::value::Lent;
 mod any;
 mod behind;
 mod check;
+mod dictionary;
 mod dump;
 mod file;
 pub mod fixed;
@@ -41,9 +43,11 @@ mod layout;
 mod opening;
 mod origin;
 mod pinned;
+mod place;
 mod properties;
 mod reader;
 mod salvage;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -74,6 +78,9 @@ pub struct TableOptions {
     pub filter_bits_per_key: u32,
     /// Bytes at which an index block is closed: with its filter and its data blocks it makes up a partition. Default: 8 KiB.
     pub index_block_bytes: usize,
+    /// Bytes of a dictionary with which data blocks are compressed, where they are compressed, there are enough of them and it pays; 0: none. More: somewhat
+    /// smaller blocks; less: less memory for each open table. Default: none.
+    pub dictionary_bytes: usize,
     /// What the table is to say of its place in the database, for repair. Default: nothing.
     pub origin: Option<TableOrigin>,
 }
@@ -87,6 +94,7 @@ impl Default for TableOptions {
             compressed_from_bytes: 0,
             filter_bits_per_key: 10,
             index_block_bytes: 8 << 10,
+            dictionary_bytes: 0,
             origin: None,
         }
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::fs::FileSystem;
 use crate::table::file::TableFile;
 use crate::table::footer::{Directory, Footer};
-use crate::table::header::{Header, TableKind};
+use crate::table::header::{Header, REQUIRED_DICTIONARY, TableKind};
 use crate::table::index::Handle;
 use crate::table::{ExpectedTable, FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
@@ -98,12 +98,23 @@ impl Opening {
             identity: header.identity,
             file_bytes,
             buffers: cache.buffers(),
+            dictionary: None,
         };
         let tail = Tail::read(&file)?;
         let footer = tail.footer(&file)?;
         let payload = tail.payload(&file, footer.directory, BlockKind::Directory)?;
         let directory =
             Directory::decode(&payload).map_err(|error| file.locate(error, footer.directory.offset))?;
+        let has_dictionary = directory.dictionary.is_some();
+        let told = header.required & REQUIRED_DICTIONARY != 0;
+        if has_dictionary != told || (has_dictionary && kind != TableKind::Sorted) {
+            let error = Error::corruption(if has_dictionary != told {
+                "header and directory disagree whether the table has a dictionary"
+            } else {
+                "a table of rows has a dictionary"
+            });
+            return Err(file.locate(error, footer.directory.offset));
+        }
         let Some(handle) = directory.properties else {
             let error = Error::corruption("the table has no properties");
             return Err(file.locate(error, footer.directory.offset));

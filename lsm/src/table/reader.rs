@@ -12,6 +12,7 @@ use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
+use crate::table::dictionary::TableDictionary;
 use crate::table::file::TableFile;
 use crate::table::footer::Directory;
 use crate::table::header::TableKind;
@@ -72,7 +73,7 @@ impl Table {
         expected: Option<ExpectedTable>,
         cache: &Arc<BlockCache>,
     ) -> Result<Arc<Self>> {
-        let Opening { file, tail, directory, directory_handle, header, summary, origin } =
+        let Opening { mut file, tail, directory, directory_handle, header, summary, origin } =
             Opening::read(fs, path, expected, TableKind::Sorted, cache)?;
         let top = match directory.top_index {
             Some(handle) => file.block_of(&tail.bytes(&file, handle)?, handle, BlockKind::TopIndex)?,
@@ -92,6 +93,9 @@ impl Table {
                 Error::corruption("the sections of the table are not those that its properties count");
             return Err(file.locate(error, directory_handle.offset));
         }
+        let cache_table = cache.new_table();
+        file.dictionary =
+            directory.dictionary_copies().map(|copies| TableDictionary::new(copies, cache, cache_table));
         let table = Self {
             file,
             directory,
@@ -99,7 +103,7 @@ impl Table {
             top,
             database: header.database,
             cache: Arc::clone(cache),
-            cache_table: cache.new_table(),
+            cache_table,
             summary,
             origin,
             tombstones: Arc::new(tombstones),

@@ -91,6 +91,8 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
         (prop::sample::select(compression), prop::sample::select(vec![0usize, 0, 100, 5000])),
         prop::sample::select(vec![0u32, 1, 10]),
         prop::sample::select(vec![1usize, 40, 200, 8192]),
+        // So many that some of the blocks are held back, or all of them; so few that no dictionary comes of it.
+        prop::sample::select(vec![0usize, 1, 10, 1000]),
     )
         .prop_map(
             |(
@@ -99,6 +101,7 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
                 (compression, compressed_from_bytes),
                 filter_bits_per_key,
                 index_block_bytes,
+                dictionary_bytes,
             )| {
                 TableOptions {
                     block_bytes,
@@ -107,6 +110,7 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
                     compressed_from_bytes,
                     filter_bits_per_key,
                     index_block_bytes,
+                    dictionary_bytes,
                     origin: None,
                 }
             },

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::{BlockBuilder, BlockKind, Compressor, PAYLOAD_BYTES_MAX, STAMP_LAST, seal, stamp_of_rank};
+use crate::block::{
+    BlockBuilder, BlockKind, Compression, Compressor, DICTIONARY_BYTES_MAX, PAYLOAD_BYTES_MAX, STAMP_LAST,
+    stamp_of_rank,
+};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filter;
@@ -13,8 +16,10 @@ use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::table::behind::WriteBehind;
 use crate::table::footer::{Directory, Footer};
-use crate::table::header::{Header, REQUIRED_ZSTD, TableKind};
+use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_ZSTD, TableKind};
 use crate::table::index::{Handle, Partition, separator};
+use crate::table::place::{Packed, Place};
+use crate::table::sample::{HeldBlock, Sample};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOptions, TableSummary, properties};
 
 /// Written at once: large enough that the calls cost nothing beside the copying.
@@ -45,8 +50,17 @@ pub struct TableWriter {
     out: Vec<u8>,
     out_offset: u64,
     behind: WriteBehind,
+    header: Header,
     compressor: Compressor,
+    /// Of data blocks, where there is a dictionary, and the dictionary as it is stored.
+    with_dictionary: Option<(Compressor, Packed)>,
+    /// Data blocks that wait for the decision whether there is one.
+    sample: Option<Sample>,
     data: BlockBuilder,
+    /// The first user key of this data block.
+    data_first: Vec<u8>,
+    /// Of the user keys of this data block, each once.
+    data_hashes: Vec<u64>,
     index: BlockBuilder,
     top: BlockBuilder,
     pending: Option<Pending>,
@@ -85,9 +99,15 @@ impl TableWriter {
                 format!("blocks and restart intervals cannot be empty: {options:?}"),
             ));
         }
+        if options.dictionary_bytes > DICTIONARY_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a dictionary of {} bytes: at most {DICTIONARY_BYTES_MAX}", options.dictionary_bytes),
+            ));
+        }
         let compressor = Compressor::new(options.compression, options.compressed_from_bytes)?;
         let file = fs.create_new(path).context("create a table", path)?;
-        let zstd = matches!(options.compression, crate::block::Compression::Zstd(_));
+        let zstd = matches!(options.compression, Compression::Zstd(_));
         let required = if zstd { REQUIRED_ZSTD } else { 0 };
         let header = Header { kind: TableKind::Sorted, required, optional: 0, identity, database };
         let mut out = Vec::with_capacity(WRITE_BYTES + options.block_bytes * 2);
@@ -99,8 +119,13 @@ impl TableWriter {
             out,
             out_offset: 0,
             behind: WriteBehind::default(),
+            header,
             compressor,
+            with_dictionary: None,
+            sample: Sample::new(options.compression, options.dictionary_bytes),
             data: BlockBuilder::new(options.restart_interval),
+            data_first: Vec::new(),
+            data_hashes: Vec::new(),
             index: BlockBuilder::new(INDEX_RESTART_INTERVAL),
             top: BlockBuilder::new(INDEX_RESTART_INTERVAL),
             options,
@@ -149,14 +174,12 @@ impl TableWriter {
         if !self.data.is_empty() && self.data.payload_bytes() + entry_bytes > self.options.block_bytes {
             self.finish_data_block()?;
         }
-        if let Some(pending) = self.pending.take() {
-            self.index_block(&pending, Some(user));
-            if self.index.payload_bytes() >= self.options.index_block_bytes {
-                self.finish_partition()?;
-            }
+        if self.data.is_empty() {
+            self.data_first.clear();
+            self.data_first.extend_from_slice(user);
         }
-        if self.options.filter_bits_per_key > 0 && (new_user || self.hashes.is_empty()) {
-            self.hashes.push(filter::hash(user));
+        if self.options.filter_bits_per_key > 0 && (new_user || self.data.is_empty()) {
+            self.data_hashes.push(filter::hash(user));
         }
         self.data.add(user, stamp_of_rank(rank), value);
         if self.first_user.is_none() {
@@ -199,8 +222,11 @@ impl TableWriter {
 
     /// About how long the file would be if it ended here (compression of the last block not counted).
     pub fn estimated_bytes(&self) -> u64 {
-        let filter = self.hashes.len() * self.options.filter_bits_per_key as usize / 8;
-        let open = self.data.payload_bytes() + self.index.payload_bytes() + self.top.payload_bytes();
+        let hashes = self.hashes.len() + self.data_hashes.len();
+        let filter = hashes * self.options.filter_bits_per_key as usize / 8;
+        // What waits for a dictionary counts in full: it is a small part of a table.
+        let held = self.sample.as_ref().map_or(0, Sample::bytes);
+        let open = held + self.data.payload_bytes() + self.index.payload_bytes() + self.top.payload_bytes();
         self.offset() + (open + filter + self.tombstone_bytes) as u64
     }
 
@@ -227,15 +253,72 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Closes the data block; it is written, or held back for the sample.
     fn finish_data_block(&mut self) -> Result<()> {
-        let (last_user, last_stamp) = self.data.last();
+        let mut data = std::mem::replace(&mut self.data, BlockBuilder::new(1));
+        let mut hashes = std::mem::take(&mut self.data_hashes);
+        let first_user = std::mem::take(&mut self.data_first);
+        let (last_user, last_stamp) = data.last();
         let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
-        self.blocks_entries += self.data.entries();
+        self.blocks_entries += data.entries();
+        if let Some(sample) = &mut self.sample {
+            let payload = data.finish().to_vec();
+            sample.push(HeldBlock { payload, first_user, last_user, last_stamp, hashes: hashes.clone() });
+            if sample.is_full() {
+                self.end_sample()?;
+            }
+        } else {
+            self.write_data_block(data.finish(), &first_user, last_user, last_stamp, &hashes)?;
+            self.data_first = first_user;
+        }
+        data.clear();
+        hashes.clear();
+        (self.data, self.data_hashes) = (data, hashes);
+        Ok(())
+    }
+
+    /// Decides whether the table has a dictionary, and writes what was held back.
+    fn end_sample(&mut self) -> Result<()> {
+        let Some(sample) = self.sample.take() else { return Ok(()) };
+        if let Some((compressor, dictionary)) = sample.decide(&mut self.compressor)? {
+            assert!(self.out.len() == HEADER_BYTES && self.out_offset == 0, "only the header was written");
+            self.header.required |= REQUIRED_DICTIONARY;
+            self.out.clear();
+            self.out.extend_from_slice(&self.header.encode());
+            let place = Place { identity: self.identity, out_offset: self.out_offset };
+            place.put_packed(&mut self.out, BlockKind::Dictionary, &dictionary);
+            self.with_dictionary = Some((compressor, dictionary));
+        }
+        for block in sample.blocks {
+            let HeldBlock { payload, first_user, last_user, last_stamp, hashes } = block;
+            self.write_data_block(&payload, &first_user, last_user, last_stamp, &hashes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a data block; the one before it is entered in the index.
+    fn write_data_block(
+        &mut self,
+        payload: &[u8],
+        first_user: &[u8],
+        last_user: Vec<u8>,
+        last_stamp: u64,
+        hashes: &[u64],
+    ) -> Result<()> {
+        if let Some(pending) = self.pending.take() {
+            self.index_block(&pending, Some(first_user));
+            if self.index.payload_bytes() >= self.options.index_block_bytes {
+                self.finish_partition()?;
+            }
+        }
+        // Where the block goes on with the user key of the one before it, the partition has its hash already.
+        let is_known = !self.hashes.is_empty() && self.hashes.last() == hashes.first();
+        self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
         let place = Place { identity: self.identity, out_offset: self.out_offset };
-        let handle = place.put(&mut self.out, &mut self.compressor, BlockKind::Data, self.data.finish())?;
-        self.data.clear();
+        let compressor =
+            self.with_dictionary.as_mut().map_or(&mut self.compressor, |(compressor, _)| compressor);
+        let handle = place.put(&mut self.out, compressor, BlockKind::Data, payload)?;
         self.data_blocks += 1;
-        assert!(self.pending.is_none(), "the separator of a block is written when the next one begins");
         self.pending = Some(Pending { handle, last_user, last_stamp });
         if self.out.len() >= WRITE_BYTES {
             self.write_out()?;
@@ -293,6 +376,7 @@ impl TableWriter {
         if !self.data.is_empty() {
             self.finish_data_block()?;
         }
+        self.end_sample()?;
         if let Some(pending) = self.pending.take() {
             self.index_block(&pending, None);
         }
@@ -348,6 +432,9 @@ impl TableWriter {
             BlockKind::Properties,
             &properties::encode(&summary, self.options.origin.as_ref()),
         ));
+        if let Some((_, dictionary)) = self.with_dictionary.take() {
+            directory.dictionary = Some(place.put_packed(&mut self.out, BlockKind::Dictionary, &dictionary));
+        }
         let directory = place.put_plain(&mut self.out, BlockKind::Directory, &directory.encode());
         summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
         let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
@@ -357,47 +444,5 @@ impl TableWriter {
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
         self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
         Ok(summary)
-    }
-}
-
-/// Where sealed blocks go.
-#[derive(Clone, Copy)]
-struct Place {
-    identity: Identity,
-    out_offset: u64,
-}
-
-impl Place {
-    /// Compresses and appends a block.
-    fn put(
-        self,
-        out: &mut Vec<u8>,
-        compressor: &mut Compressor,
-        kind: BlockKind,
-        payload: &[u8],
-    ) -> Result<Handle> {
-        let (codec, stored) = compressor.pack(payload)?;
-        Ok(self.seal(out, kind, codec, stored, payload.len()))
-    }
-
-    /// Appends a block as it is: filters don't compress, and what opening a table needs should not need a codec.
-    fn put_plain(self, out: &mut Vec<u8>, kind: BlockKind, payload: &[u8]) -> Handle {
-        self.seal(out, kind, crate::block::Codec::None, payload, payload.len())
-    }
-
-    fn seal(
-        self,
-        out: &mut Vec<u8>,
-        kind: BlockKind,
-        codec: crate::block::Codec,
-        stored: &[u8],
-        payload_bytes: usize,
-    ) -> Handle {
-        assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "a reader would refuse it");
-        let start = out.len();
-        let offset = self.out_offset + start as u64;
-        seal(out, self.identity, offset, kind, codec, stored, payload_bytes);
-        let bytes = u32::try_from(out.len() - start).expect("payloads are below 2^29 bytes");
-        Handle { offset, bytes }
     }
 }

@@ -16,6 +16,9 @@ mod closing;
 mod crash;
 #[cfg(test)]
 mod damage;
+#[cfg(feature = "zstd")]
+#[cfg(test)]
+mod dictionaries;
 #[cfg(test)]
 mod dropping;
 #[cfg(test)]

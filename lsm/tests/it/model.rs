@@ -342,11 +342,13 @@ fn option_sets() -> Vec<Tuning> {
     every_commit.table_bytes = 200;
     every_commit.block_bytes = 1;
     every_commit.restart_interval = 1;
+    every_commit.dictionary_bytes = 3;
     let mut wide = tiny(8000);
     wide.level0_tables = 5;
     wide.level0_tables_slow = 9;
     wide.block_bytes = 4096;
     wide.table_bytes = 1 << 20;
+    wide.dictionary_bytes = 20;
     wide.journal.pad_synced_bytes = 512;
     vec![Tuning::for_memory(1 << 20), plain, every_commit, wide]
 }

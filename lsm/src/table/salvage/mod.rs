@@ -20,7 +20,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockIter, BlockKind, open};
+use crate::block::{
+    Block, BlockIter, BlockKind, DICTIONARY_BYTES_MAX, Dictionary, DictionaryRef, open, open_with,
+    stated_payload_bytes, unpack_with,
+};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::fs::FileSystem;
@@ -80,6 +83,8 @@ pub struct TableScan {
     pub(crate) entries_lost: Option<u64>,
     pub(crate) lost: Vec<LostKeys>,
     data: Vec<DataBlock>,
+    /// What data blocks may have been compressed with, if a copy of it can be read.
+    dictionary: Option<Dictionary>,
     /// The smallest and the largest sequence number of the entries that can be read.
     read_sequences: Option<(SequenceNumber, SequenceNumber)>,
     /// Whether the entries ascend, as they stand in the file.
@@ -161,6 +166,7 @@ impl TableScan {
             entries_lost: None,
             lost: Vec::new(),
             data: Vec::new(),
+            dictionary: None,
             read_sequences: None,
             ascending: true,
         };
@@ -174,7 +180,11 @@ impl TableScan {
             let at = Handle { offset, bytes: length };
             if !matches!(
                 kind,
-                BlockKind::Tombstones | BlockKind::TopIndex | BlockKind::Properties | BlockKind::Directory
+                BlockKind::Tombstones
+                    | BlockKind::TopIndex
+                    | BlockKind::Properties
+                    | BlockKind::Directory
+                    | BlockKind::Dictionary
             ) {
                 partitions_end = at.end();
             }
@@ -214,6 +224,16 @@ impl TableScan {
                     let payload = scan.payload(at, kind)?;
                     let plan = payload.and_then(|payload| Plan::decode(&payload, file_bytes).ok());
                     scan.layout = plan.map(|plan| plan.row_layout()).or(scan.layout);
+                }
+                BlockKind::Dictionary => {
+                    // One of two copies: without either, the data blocks that need it are lost, and told as such.
+                    if scan.dictionary.is_none()
+                        && slice(&scan.bytes, at)
+                            .is_some_and(|bytes| stated_payload_bytes(bytes) <= DICTIONARY_BYTES_MAX)
+                        && let Some(payload) = scan.payload(at, kind)?
+                    {
+                        scan.dictionary = Dictionary::new(&payload).ok();
+                    }
                 }
                 BlockKind::Index | BlockKind::TopIndex | BlockKind::Filter | BlockKind::Fences => {}
             }
@@ -280,7 +300,11 @@ impl TableScan {
     /// Visits the entries of a data block.
     fn visit_block(&self, at: Handle, kind: BlockKind, visit: Visit<'_>) -> Result<()> {
         let stored = slice(&self.bytes, at).ok_or_else(|| Error::corruption("a block beyond the file"))?;
-        let payload = open(stored, self.identity, at.offset, kind)?;
+        let payload = open_with(stored, self.identity, at.offset, kind, |stored, payload_bytes| {
+            let missing = || Error::corruption("the dictionary with which the block was compressed is lost");
+            let dictionary = self.dictionary.as_ref().ok_or_else(missing)?;
+            unpack_with(DictionaryRef::Digested(dictionary), stored, payload_bytes)
+        })?;
         if kind == BlockKind::Data {
             let mut entries = BlockIter::new(Block::sorted(&payload, kind)?);
             entries.seek_to_first()?;

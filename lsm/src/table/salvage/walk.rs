@@ -47,7 +47,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let payload_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
-            let compressed = codec == Codec::Zstd as u8;
+            let compressed = codec == Codec::Zstd as u8 || codec == Codec::ZstdDictionary as u8;
             trailers.push(MaybeTrailer { at, compressed, payload_bytes });
             if !compressed && let Some(start) = at.checked_sub(payload_bytes) {
                 by_start.entry(start).or_default().push(at);
@@ -155,7 +155,8 @@ pub(super) fn index_handles(
     match kind {
         BlockKind::Directory => {
             if let Ok(directory) = Directory::decode(&payload) {
-                handles.extend(directory.handles().into_iter().map(|handle| (handle, false)));
+                let copies = directory.dictionary_copies().into_iter().flatten();
+                handles.extend(directory.handles().into_iter().chain(copies).map(|handle| (handle, false)));
             }
         }
         BlockKind::Index | BlockKind::TopIndex => {
