@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::{Engine, Progress};
 use crate::error::{ErrorKind, Result};
-use crate::filename::FileName;
+use crate::filename::{FileName, FileNumber};
 use crate::journal::{PreparedLog, random_identity};
 use crate::write::active_bytes;
 
@@ -57,10 +57,7 @@ impl Engine {
             ErrorKind::Closed => error,
             _ => self.fail(error),
         })?;
-        let path = FileName::Log(number).path(&self.directory);
-        let prepared = random_identity()
-            .and_then(|identity| PreparedLog::create(self.fs.as_ref(), &path, number, identity));
-        match prepared {
+        match self.create_log_file(number) {
             Ok(prepared) => {
                 prepared.sync_name(self.fs.as_ref()).map_err(|error| self.fail(error))?;
                 *next_log = Some(prepared);
@@ -69,6 +66,12 @@ impl Engine {
             Err(_) => self.add_obsolete([FileName::Log(number)]),
         }
         Ok(())
+    }
+
+    /// A log's file, with its header and no more; its name is not durable yet.
+    pub(crate) fn create_log_file(&self, number: FileNumber) -> Result<PreparedLog> {
+        let path = FileName::Log(number).path(&self.directory);
+        PreparedLog::create(self.fs.as_ref(), &path, number, random_identity()?)
     }
 
     /// Removes the next log's file, at the end of a session. If it stays, the next one removes it.

@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering;
 
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::filename::{FileName, FileNumber};
-use crate::journal::{Cut, FIRST_RECORD_END, Journal, LogEnd, PreparedLog, Start, random_identity, sites};
+use crate::filename::FileNumber;
+use crate::journal::{Cut, FIRST_RECORD_END, Journal, LogEnd, PreparedLog, Start, sites};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit};
 use crate::write::CommitState;
@@ -120,8 +120,7 @@ impl Engine {
 
     fn make_log(&self) -> Result<PreparedLog> {
         let number = self.manifest.lock().next_file()?;
-        let path = FileName::Log(number).path(&self.directory);
-        PreparedLog::create(self.fs.as_ref(), &path, number, random_identity()?)
+        self.create_log_file(number)
     }
 
     /// As [`Self::settle_turn`], for the end of a session in which something else failed: what can be made durable still is. Whether the log that is in use has a name: one

@@ -100,7 +100,8 @@ impl Buffers {
     }
 }
 
-fn zeros(bytes: usize) -> Arc<[u8]> {
+/// So many zeros, where nothing is kept.
+pub(crate) fn zeros(bytes: usize) -> Arc<[u8]> {
     std::iter::repeat_n(0, bytes).collect()
 }
 

@@ -31,7 +31,7 @@ mod fences;
 mod iter;
 mod trailer;
 
-pub(crate) use buffers::Buffers;
+pub(crate) use buffers::{Buffers, zeros};
 pub use builder::BlockBuilder;
 pub use compress::{Codec, Compression};
 pub(crate) use compress::{Compressor, unpack_with};
@@ -161,7 +161,7 @@ impl Block {
     /// # Errors
     /// Corruption if the restarts are not such as [`BlockBuilder`] writes, or there is no entry.
     pub fn sorted(payload: &[u8], kind: BlockKind) -> Result<Self> {
-        Self::sorted_in(payload, kind, |bytes| std::iter::repeat_n(0, bytes).collect())
+        Self::sorted_in(payload, kind, zeros)
     }
 
     /// As [`Self::sorted`], in memory that `memory` gives, for so many bytes or a few more.
@@ -487,7 +487,7 @@ fn fitting(memory: impl FnOnce(usize) -> Arc<[u8]>, needed: usize) -> (Arc<[u8]>
     let mut bytes = memory(needed);
     let spare = bytes.len().checked_sub(needed);
     if spare.is_none_or(|spare| spare > usize::from(u16::MAX)) || Arc::get_mut(&mut bytes).is_none() {
-        bytes = std::iter::repeat_n(0, needed).collect();
+        bytes = zeros(needed);
     }
     (bytes, needed)
 }

@@ -156,15 +156,13 @@ impl File for OsFile {
     }
 
     fn advise(&self, advice: Advice, offset: u64, length: u64) {
-        if advice == Advice::WriteBack {
-            return write_back(&self.0, offset, length);
-        }
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
         {
             let advice = match advice {
                 Advice::Sequential => rustix::fs::Advice::Sequential,
                 Advice::Random => rustix::fs::Advice::Random,
-                Advice::DontNeed | Advice::WriteBack => rustix::fs::Advice::DontNeed,
+                Advice::DontNeed => rustix::fs::Advice::DontNeed,
+                Advice::WriteBack => return write_back(&self.0, offset, length),
             };
             // A hint: whether the file system takes it changes nothing but speed.
             let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), advice);
@@ -186,7 +184,7 @@ fn write_back(file: &fs::File, offset: u64, length: u64) {
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(target_os = "freebsd")]
 fn write_back(_file: &fs::File, _offset: u64, _length: u64) {}
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with};
+use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with, zeros};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
@@ -109,7 +109,7 @@ impl TableFile {
 
     /// As [`Self::block_of`]: one that the cache will not hold.
     fn lone_block_of(&self, bytes: &[u8], handle: Handle, kind: BlockKind) -> Result<Block> {
-        self.block_in(bytes, handle, kind, |bytes| std::iter::repeat_n(0, bytes).collect())
+        self.block_in(bytes, handle, kind, zeros)
     }
 
     /// A block.

@@ -263,7 +263,13 @@ impl TableWriter {
         self.blocks_entries += data.entries();
         if let Some(sample) = &mut self.sample {
             let payload = data.finish().to_vec();
-            sample.push(HeldBlock { payload, first_user, last_user, last_stamp, hashes: hashes.clone() });
+            sample.push(HeldBlock {
+                payload,
+                first_user,
+                last_user,
+                last_stamp,
+                hashes: std::mem::take(&mut hashes),
+            });
             if sample.is_full() {
                 self.end_sample()?;
             }

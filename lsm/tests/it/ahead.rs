@@ -1,12 +1,11 @@
 //! What is done for a log before it is needed: the next log's file is nothing to anybody until it begins, and then as good as any other.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use lsm::fs::{CrashPolicy, FileSystem, MemFs};
 use lsm::{Batch, Db, Durability, Keyspace, KeyspaceOptions, Progress};
 
-use crate::support::tiny;
+use crate::support::{logs, tiny};
 
 const BUFFER_BYTES: usize = 8000;
 
@@ -16,14 +15,6 @@ fn open(fs: &MemFs) -> (Db, Keyspace) {
     let db = builder.memory_bytes(1 << 20).tuning(tiny(BUFFER_BYTES)).open().unwrap();
     let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
     (db, keyspace)
-}
-
-fn logs(fs: &MemFs) -> Vec<String> {
-    let names = fs.read_dir(Path::new("/db")).unwrap();
-    let names = names.iter().map(|name| name.file_name().unwrap().to_str().unwrap().to_owned());
-    let mut logs: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
-    logs.sort();
-    logs
 }
 
 fn put(db: &Db, keyspace: &Keyspace, number: usize, durability: Durability) {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use lsm::fs::{FaultCall, FaultFs, MemFs};
-use lsm::{Background, Db, KeyspaceOptions};
+use lsm::{Background, Db, Keyspace, KeyspaceOptions};
 
 use crate::support::Random;
 
-#[test]
-fn what_a_snapshot_keeps_in_memory_is_charged() {
+fn open() -> (Db, Keyspace) {
     let db = Db::builder("/db")
         .file_system(Arc::new(MemFs::new()))
         .background(Background::Manual)
@@ -16,6 +15,12 @@ fn what_a_snapshot_keeps_in_memory_is_charged() {
         .open()
         .unwrap();
     let a = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
+    (db, a)
+}
+
+#[test]
+fn what_a_snapshot_keeps_in_memory_is_charged() {
+    let (db, a) = open();
     let fill = || {
         for number in 0..300 {
             a.put(format!("k{number}"), [b'v'; 1000]).unwrap();
@@ -50,13 +55,7 @@ fn what_a_snapshot_keeps_in_memory_is_charged() {
 
 #[test]
 fn the_cache_has_all_that_is_left_when_the_last_memtable_was_flushed() {
-    let db = Db::builder("/db")
-        .file_system(Arc::new(MemFs::new()))
-        .background(Background::Manual)
-        .memory_bytes(4 << 20)
-        .open()
-        .unwrap();
-    let a = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
+    let (db, a) = open();
     let cache_and_tables = || db.stats().cache_capacity_bytes + db.stats().open_table_bytes;
     let before = cache_and_tables();
     // Two memtables wait, and are flushed one right after the other.

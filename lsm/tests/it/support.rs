@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
-use lsm::fs::FileSystem;
+use lsm::fs::{FileSystem, MemFs};
 use lsm::{Background, Batch, Db, Durability, Keyspace, KeyspaceOptions, Result, Tuning};
 
 /// All keyspaces of a test. The first [`KEYSPACES_AT_FIRST`] are there from the beginning, the others are made in this order while it runs.
@@ -216,4 +217,13 @@ impl Random {
             _ => Op::DeletePrefix(keyspace, [self.key(), b"a".to_vec()].concat()),
         }
     }
+}
+
+/// The names of the logs in `/db`, in the order of their numbers.
+pub(crate) fn logs(fs: &MemFs) -> Vec<String> {
+    let names = fs.read_dir(Path::new("/db")).unwrap();
+    let names = names.iter().map(|name| name.file_name().unwrap().to_str().unwrap().to_owned());
+    let mut logs: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
+    logs.sort();
+    logs
 }

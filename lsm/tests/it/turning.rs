@@ -8,7 +8,7 @@ use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, M
 use lsm::journal::{LogKind, read_records};
 use lsm::{Batch, Builder, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Progress, RecoveryMode};
 
-use crate::support::tiny;
+use crate::support::{logs, tiny};
 
 const BUFFER_BYTES: usize = 8000;
 
@@ -41,14 +41,6 @@ fn prefix(keyspace: &Keyspace) -> usize {
         count += 1;
     }
     count
-}
-
-fn logs(fs: &MemFs) -> Vec<String> {
-    let names = fs.read_dir(Path::new("/db")).unwrap();
-    let names = names.iter().map(|name| name.file_name().unwrap().to_str().unwrap().to_owned());
-    let mut logs: Vec<String> = names.filter(|name| name.ends_with(".log")).collect();
-    logs.sort();
-    logs
 }
 
 fn edits(fs: &MemFs) -> Vec<u64> {
