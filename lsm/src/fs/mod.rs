@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod calls;
 #[cfg(feature = "testing")]
 mod fault;
 #[cfg(feature = "testing")]

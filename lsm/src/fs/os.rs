@@ -11,10 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Advice, File, FileSystem, Lock, LockMode, SyncSite};
-
-/// How many buffers one vectored write takes: the limit (`IOV_MAX`) of Linux and the BSDs.
-const IO_SLICES_MAX: usize = 1024;
+use super::{Advice, File, FileSystem, Lock, LockMode, SyncSite, calls};
 
 /// How much one call of [`File::zero_range`] writes at a time: one page. What is written at once the kernel may keep as one piece of its cache; and when some
 /// bytes of it are written later and synced, it counts all of the piece as written again, and some file systems do write all of it.
@@ -126,8 +123,7 @@ impl File for OsFile {
     }
 
     fn write_vectored_at(&self, buffers: &[io::IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let buffers = buffers.get(..IO_SLICES_MAX).unwrap_or(buffers);
-        Ok(rustix::io::pwritev(&self.0, buffers, offset)?)
+        calls::write_vectored_at(&self.0, buffers, offset)
     }
 
     fn zero_range(&self, mut offset: u64, mut length: u64) -> io::Result<()> {
@@ -156,36 +152,9 @@ impl File for OsFile {
     }
 
     fn advise(&self, advice: Advice, offset: u64, length: u64) {
-        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-        {
-            let advice = match advice {
-                Advice::Sequential => rustix::fs::Advice::Sequential,
-                Advice::Random => rustix::fs::Advice::Random,
-                Advice::DontNeed => rustix::fs::Advice::DontNeed,
-                Advice::WriteBack => return write_back(&self.0, offset, length),
-            };
-            // A hint: whether the file system takes it changes nothing but speed.
-            let _ = rustix::fs::fadvise(&self.0, offset, std::num::NonZeroU64::new(length), advice);
-        }
-        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-        let _ = (advice, offset, length);
+        calls::advise(&self.0, advice, offset, length);
     }
 }
-
-/// Has the system begin to write a range. Not by advice that it is not needed: that makes the system look at every page of it, on all processors, to throw away
-/// those that are written already.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn write_back(file: &fs::File, offset: u64, length: u64) {
-    use std::os::fd::AsRawFd;
-    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
-    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the call takes nothing else by reference.
-    #[expect(unsafe_code, reason = "no crate that is here has a safe name for the call")]
-    // A hint: what goes wrong with the pages the next sync says too.
-    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
-#[cfg(target_os = "freebsd")]
-fn write_back(_file: &fs::File, _offset: u64, _length: u64) {}
 
 #[cfg(test)]
 mod tests {
@@ -214,7 +183,7 @@ mod tests {
         let file = OsFs.create_new(&dir.path().join("a")).unwrap();
         let bytes: Vec<u8> = (0u32..5000).map(|index| index.to_le_bytes()[0]).collect();
         let mut slices: Vec<_> = bytes.chunks(2).map(io::IoSlice::new).collect();
-        assert!(slices.len() > IO_SLICES_MAX);
+        assert!(slices.len() > calls::IO_SLICES_MAX);
         file.write_all_vectored_at(&mut slices, 3).unwrap();
         let mut back = vec![0; 5003];
         file.read_exact_at(&mut back, 0).unwrap();
@@ -222,6 +191,32 @@ mod tests {
         assert_eq!(back[3..], bytes);
         file.sync_data(SITE).unwrap();
         OsFs.sync_dir(dir.path(), SITE).unwrap();
+    }
+
+    #[test]
+    fn a_vectored_write_that_fails_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        OsFs.create_new(&path).unwrap();
+        let file = OsFs.open_read(&path).unwrap();
+        let bytes = [io::IoSlice::new(b"a")];
+        assert_eq!(file.write_vectored_at(&bytes, 0).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(file.write_vectored_at(&bytes, u64::MAX).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn advice_changes_no_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFs.create_new(&dir.path().join("a")).unwrap();
+        file.write_all_at(b"abcdef", 0).unwrap();
+        for advice in [Advice::Sequential, Advice::Random, Advice::WriteBack, Advice::DontNeed] {
+            for (offset, length) in [(0, 6), (3, 0), (100, 1), (0, u64::MAX)] {
+                file.advise(advice, offset, length);
+            }
+        }
+        let mut back = [0; 6];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back, b"abcdef");
     }
 
     #[test]
