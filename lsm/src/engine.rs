@@ -15,12 +15,12 @@
 //! Each of the first five is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::ordered::OrderedMap;
 use crate::sync::{Condvar, Mutex, RwLock};
 use arc_swap::{ArcSwap, Guard};
 
@@ -76,7 +76,7 @@ pub enum Progress {
 /// Who is registered as reading at which sequence number.
 #[derive(Debug, Default)]
 struct LiveSnapshots {
-    counts: BTreeMap<SequenceNumber, usize>,
+    counts: OrderedMap<SequenceNumber, usize>,
 }
 
 /// See the module.
@@ -289,7 +289,7 @@ impl Engine {
         let _no_swap = self.view_swap.read();
         let view = self.view();
         let sequence = self.visible();
-        *self.snapshots.lock().counts.entry(sequence).or_default() += 1;
+        *self.snapshots.lock().counts.get_or_insert_with(sequence, || 0) += 1;
         (view, sequence)
     }
 

@@ -4,7 +4,6 @@
 //! the marks of *all* keyspaces (those with nothing to flush too) and drops the logs; then the View changes. What belongs to a keyspace that was dropped
 //! meanwhile is left out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::iter::InternalIterator;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
 use crate::memtable::Memtable;
 use crate::options::Tuning;
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::output::OutputPlan;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
@@ -87,7 +87,7 @@ impl Engine {
         if self.view().keyspaces.values().all(|keyspace| !keyspace.tables.may_gain(&self.budget)) {
             return;
         }
-        let mut gained = BTreeSet::new();
+        let mut gained = OrderedSet::new();
         self.install(|view| {
             for keyspace in view.keyspaces.values_mut() {
                 let Some((tables, files)) = more(keyspace) else { continue };
@@ -220,7 +220,7 @@ impl FlushJob {
         };
         let sequences = (memtable.sequence_min(), memtable.sequence_max());
         // As `install` gives it; only flushes make new ones, one after the other.
-        let keyspaces: BTreeSet<KeyspaceId> = self.done.iter().map(|(id, ..)| *id).collect();
+        let keyspaces: OrderedSet<KeyspaceId> = self.done.iter().map(|(id, ..)| *id).collect();
         let epoch = engine.manifest.lock().levels().epoch_max().saturating_add(1 + keyspaces.len() as u64);
         let plan = OutputPlan::new(kind, 0, sequences, has_deletions, &self.retention).of(keyspace, epoch);
         let (file, mut writer) = plan.create(engine)?;
@@ -243,7 +243,7 @@ impl FlushJob {
             .sync_dir(&engine.directory, sites::TABLE_NAMES)
             .context("sync the directory", &engine.directory)?;
         let view = engine.view();
-        let kinds: BTreeMap<_, _> =
+        let kinds: OrderedMap<_, _> =
             view.keyspaces.iter().map(|(id, keyspace)| (*id, keyspace.kind)).collect();
         drop(view);
         self.leave_out(engine, |id| !kinds.contains_key(id));
@@ -342,7 +342,7 @@ pub(crate) fn update(
     budget: &Budget,
 ) {
     let frozen = &view.frozen;
-    for (id, keyspace) in &mut view.keyspaces {
+    for (id, keyspace) in view.keyspaces.iter_mut() {
         let Some(record) = levels.keyspaces.get(id) else { continue };
         let is_waiting = |memtable: &Memtable| {
             frozen.iter().any(|generation| {

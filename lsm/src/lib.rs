@@ -114,6 +114,7 @@ pub mod merge;
 #[cfg(test)]
 mod model;
 pub mod options;
+pub mod ordered;
 mod output;
 pub mod range;
 pub mod range_tombstone;

@@ -4,7 +4,6 @@
 //! tables of its keyspace have, and what belongs to keyspaces that were dropped. A keyspace that never was is damage; but a
 //! reader beside a writer may meet one that was made after it had read the manifest, and ends its history there.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use crate::journal::{Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptio
 use crate::key::SequenceNumber;
 use crate::levels::{Levels, View};
 use crate::manifest;
+use crate::ordered::OrderedMap;
 use crate::write::{apply_to, no_keyspace};
 
 /// Where logs are replayed from, and how.
@@ -45,7 +45,7 @@ pub(crate) fn flushed(levels: &Levels) -> Flushed {
 impl Logs<'_> {
     /// Replays the logs that `levels` name into the active memtables of `view`.
     pub(crate) fn replay(&self, levels: &Levels, view: &View) -> Result<JournalRecovery> {
-        let marks: BTreeMap<KeyspaceId, SequenceNumber> =
+        let marks: OrderedMap<KeyspaceId, SequenceNumber> =
             levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
         let expected = expected(levels);
         let flushed = flushed(levels);

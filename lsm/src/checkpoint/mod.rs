@@ -15,7 +15,6 @@
 
 mod target;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +25,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::fs::{Advice, File, Lock};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, Levels, TableReference, View};
+use crate::ordered::OrderedMap;
 use crate::recover::lock_readers;
 use crate::row::KeyspaceKind;
 use crate::table::{AnyTable, CheckLevel};
@@ -87,7 +87,7 @@ impl Wanted {
 }
 
 /// Under which number each table's file stands in the target.
-type Places = BTreeMap<FileNumber, FileNumber>;
+type Places = OrderedMap<FileNumber, FileNumber>;
 
 impl Engine {
     /// Makes `to` a checkpoint. See [`crate::Db::checkpoint`].
@@ -128,7 +128,7 @@ impl Engine {
     fn fill(&self, target: &mut Target<'_>, info: &mut CheckpointInfo) -> Result<(Arc<Levels>, Places)> {
         let Moment { held, levels, view } = self.moment()?;
         // Several references may share a file.
-        let tables: BTreeMap<FileNumber, Wanted> = levels
+        let tables: OrderedMap<FileNumber, Wanted> = levels
             .keyspaces
             .values()
             .flat_map(|keyspace| {

@@ -8,7 +8,6 @@
 //! older checkpoint of a copy that went its own way has tables of the same numbers.) A session that writes to a checkpoint
 //! begins with a manifest of its own, which says "checkpoint" no more: it is somebody's database then, and is not replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::fs::{FileSystem, Lock, LockMode};
 use crate::levels::{Change, Edit, TableReference};
 use crate::manifest::{self, ManifestReport, Standing};
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::recover::{list, lock};
 use crate::table::{AnyTable, ExpectedTable};
 
@@ -33,11 +33,11 @@ pub(super) struct Target<'a> {
     /// Whether its manifest is yet to be made.
     is_new: bool,
     /// The tables of the checkpoint that is there, by identity.
-    old: BTreeMap<[u8; 16], Arc<TableReference>>,
+    old: OrderedMap<[u8; 16], Arc<TableReference>>,
     /// The tables that the manifest in force names.
-    named: BTreeSet<FileNumber>,
+    named: OrderedSet<FileNumber>,
     /// The numbers of all files that are or were there.
-    taken: BTreeSet<FileNumber>,
+    taken: OrderedSet<FileNumber>,
     next_file: FileNumber,
     /// For the tables that are opened to be verified: it keeps nothing.
     cache: Arc<BlockCache>,
@@ -64,8 +64,8 @@ impl<'a> Target<'a> {
             database,
             _lock: lock,
             is_new: found.is_none(),
-            old: BTreeMap::new(),
-            named: BTreeSet::new(),
+            old: OrderedMap::new(),
+            named: OrderedSet::new(),
             taken: names.iter().filter_map(|name| name.number()).collect(),
             next_file: 1,
             cache: Arc::new(BlockCache::new(0)),
@@ -74,9 +74,9 @@ impl<'a> Target<'a> {
             let trees = found.levels.keyspaces.values().map(|keyspace| &keyspace.tree);
             for (_, table) in trees.flat_map(|tree| tree.tables()) {
                 target.named.insert(table.file);
+                target.taken.insert(table.file);
                 target.old.insert(table.identity.to_bytes(), Arc::clone(table));
             }
-            target.taken.extend(&target.named);
             target.next_file = found.levels.next_file;
         }
         Ok(target)

@@ -4,10 +4,10 @@
 //! one. Damage stays: such a table is not tried again by this session. Either way nothing but that table is kept out, and merging goes on
 //! around it ([`super::pick`]).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::filename::FileNumber;
+use crate::ordered::OrderedMap;
 
 /// The first pause; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -23,7 +23,7 @@ struct Pause {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Avoided {
-    tables: BTreeMap<FileNumber, Pause>,
+    tables: OrderedMap<FileNumber, Pause>,
 }
 
 impl Avoided {

@@ -1,6 +1,5 @@
 //! All that a manifest says: an immutable value, and the rules by which an edit leads to the next.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::edit::{Change, Edit};
@@ -11,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::journal::Cut;
 use crate::key::SequenceNumber;
+use crate::ordered::OrderedMap;
 use crate::row::KeyspaceKind;
 
 /// One keyspace, as of an edit.
@@ -41,9 +41,9 @@ pub struct Levels {
     /// The identity of the database, in each of its files.
     pub database: Identity,
     /// The keyspaces by number.
-    pub keyspaces: BTreeMap<KeyspaceId, KeyspaceRecord>,
+    pub keyspaces: OrderedMap<KeyspaceId, KeyspaceRecord>,
     /// The logs to replay, by number.
-    pub logs: BTreeMap<FileNumber, LogRecord>,
+    pub logs: OrderedMap<FileNumber, LogRecord>,
     /// Files of this number and above were never made (or nobody knows of them).
     pub next_file: FileNumber,
     /// Sequence numbers below it may have been given out. (Those in logs may be larger.)
@@ -60,8 +60,8 @@ impl Levels {
     pub fn new(database: Identity) -> Self {
         Self {
             database,
-            keyspaces: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            keyspaces: OrderedMap::new(),
+            logs: OrderedMap::new(),
             next_file: 1,
             next_sequence: 1,
             keyspace_last: 0,

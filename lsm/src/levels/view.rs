@@ -5,7 +5,6 @@
 //! came after it, because the new memtable is not in the View. That may be so for one keyspace and not for another, whose memtable was empty and stayed:
 //! whoever reads several as of *one* moment (a snapshot) takes View and number while no other can be installed.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::filename::FileNumber;
 use crate::iter::InternalIterator;
 use crate::key::{self, SequenceNumber};
 use crate::memtable::Memtable;
+use crate::ordered::OrderedMap;
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
@@ -286,7 +286,7 @@ impl KeyspaceView {
 #[derive(Debug)]
 pub struct Generation {
     /// The memtables that hold something.
-    pub memtables: BTreeMap<KeyspaceId, Memtable>,
+    pub memtables: OrderedMap<KeyspaceId, Memtable>,
     /// The logs, which end durably.
     pub logs: Vec<FileNumber>,
     /// The last sequence number in it.
@@ -304,7 +304,7 @@ impl Generation {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// The keyspaces by number.
-    pub keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
+    pub keyspaces: OrderedMap<KeyspaceId, Arc<KeyspaceView>>,
     /// The frozen generations, oldest first.
     pub frozen: Vec<Arc<Generation>>,
     /// The largest number that was given to a keyspace by then.

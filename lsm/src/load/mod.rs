@@ -10,7 +10,6 @@ mod entries;
 mod ingest;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
@@ -22,6 +21,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
 use crate::levels::{Change, Edit, TableReference, View};
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::output::OutputPlan;
 use crate::row::KeyspaceKind;
 use crate::table::TableSummary;
@@ -32,8 +32,8 @@ pub use ingest::Ingest;
 /// Which keyspaces somebody loads, and from which sequence number on what was loaded last is seen.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
-    running: BTreeSet<KeyspaceId>,
-    shown: BTreeMap<KeyspaceId, SequenceNumber>,
+    running: OrderedSet<KeyspaceId>,
+    shown: OrderedMap<KeyspaceId, SequenceNumber>,
     /// How many edits have shown something. Changed under `manifest`.
     count: u64,
 }
@@ -219,7 +219,7 @@ impl Loading {
                 bytes: summary.file_bytes,
             });
         }
-        let named: BTreeSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
+        let named: OrderedSet<FileNumber> = tables.iter().map(|(file, _)| *file).collect();
         self.files.retain(|file| !named.contains(file));
         engine.preload(|file| named.contains(&file));
         engine.settle_resident();

@@ -3,7 +3,7 @@
 //! Edits are applied without asking whether they fit, as some may be lost that they build upon. What one says stays true: a table that an edit
 //! took out is never to come back, a mark was reached. What is *there* now only a manifest that is read whole can say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::fs::FileSystem;
 use crate::journal::{BadBytes, Cut, LogKind, RecordKind, salvage_records};
 use crate::key::SequenceNumber;
 use crate::levels::{Change, Edit, KeyspaceKind, TableReference};
+use crate::ordered::{OrderedMap, OrderedSet};
 
 /// A reference that an edit put in and none that can be read took out.
 #[derive(Clone, Debug)]
@@ -39,20 +40,20 @@ pub(crate) struct Told {
     /// Bytes between them.
     pub(crate) bad: Vec<BadBytes>,
     pub(crate) database: Option<Identity>,
-    pub(crate) keyspaces: BTreeMap<KeyspaceId, (Arc<str>, KeyspaceKind)>,
+    pub(crate) keyspaces: OrderedMap<KeyspaceId, (Arc<str>, KeyspaceKind)>,
     /// Keyspaces that an edit dropped; the largest number ever given to one, and the largest mark of one that is no more.
-    pub(crate) dropped: BTreeSet<KeyspaceId>,
+    pub(crate) dropped: OrderedSet<KeyspaceId>,
     pub(crate) keyspace_last: Option<KeyspaceId>,
     pub(crate) flushed_dropped: SequenceNumber,
-    pub(crate) flushed: BTreeMap<KeyspaceId, SequenceNumber>,
+    pub(crate) flushed: OrderedMap<KeyspaceId, SequenceNumber>,
     /// By file and lower bound.
     pub(crate) tables: BTreeMap<(FileNumber, Vec<u8>), ToldTable>,
     /// Taken out, the last time that they were named.
-    pub(crate) removed_tables: BTreeSet<FileNumber>,
-    pub(crate) logs: BTreeMap<FileNumber, Identity>,
+    pub(crate) removed_tables: OrderedSet<FileNumber>,
+    pub(crate) logs: OrderedMap<FileNumber, Identity>,
     /// Where logs were recorded to end.
-    pub(crate) cuts: BTreeMap<FileNumber, Cut>,
-    pub(crate) removed_logs: BTreeSet<FileNumber>,
+    pub(crate) cuts: OrderedMap<FileNumber, Cut>,
+    pub(crate) removed_logs: OrderedSet<FileNumber>,
     pub(crate) next_file: FileNumber,
     pub(crate) next_sequence: SequenceNumber,
 }
@@ -149,7 +150,7 @@ impl Told {
                 }
             }
             Change::Flushed { keyspace, through } => {
-                let mark = self.flushed.entry(keyspace).or_default();
+                let mark = self.flushed.get_or_insert_with(keyspace, || 0);
                 *mark = through.max(*mark);
             }
             Change::LogAdded { number, identity } => {

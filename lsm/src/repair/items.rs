@@ -1,6 +1,5 @@
 //! Every table that is there or should be: whose it is, what it is like, and what of it is lost.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::key::SequenceNumber;
 use crate::levels::{LEVEL_COUNT, TableReference};
 use crate::manifest::ToldTable;
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::range::KeyRange;
 use crate::repair::report::{Loss, LossKind, shown_range};
 use crate::repair::survey::{Condition, Survey};
@@ -54,7 +54,7 @@ pub(super) struct Item {
 /// All keyspaces that anybody tells of, and all tables.
 #[derive(Debug, Default)]
 pub(super) struct Items {
-    pub(super) keyspaces: BTreeMap<KeyspaceId, (Arc<str>, KeyspaceKind)>,
+    pub(super) keyspaces: OrderedMap<KeyspaceId, (Arc<str>, KeyspaceKind)>,
     pub(super) items: Vec<Item>,
     pub(super) losses: Vec<(Owner, Loss)>,
     pub(super) doubts: Vec<String>,
@@ -67,7 +67,7 @@ impl Items {
     /// Io; NewerFormat.
     pub(super) fn gather(survey: &Survey) -> Result<Self> {
         let mut items = Self::default();
-        let mut taken: BTreeSet<FileNumber> = BTreeSet::new();
+        let mut taken: OrderedSet<FileNumber> = OrderedSet::new();
         if let Some(told) = &survey.told {
             items.keyspaces.clone_from(&told.keyspaces);
             for table in told.tables.values() {
@@ -109,7 +109,7 @@ impl Items {
     fn named(&mut self, survey: &Survey, told: &ToldTable, is_unsure: bool) -> Result<Item> {
         let (owner, level, reference) = (Owner::Known(told.keyspace), told.level, &told.table);
         // Its own file first; else the one into which somebody has renamed it.
-        let own = survey.tables.get_key_value(&reference.file);
+        let own = survey.tables.get(&reference.file).map(|condition| (&reference.file, condition));
         let found = own.into_iter().chain(&survey.tables).find_map(|(file, condition)| match condition {
             Condition::Sound(table) if table.summary().identity == reference.identity => Some((*file, table)),
             _ => None,
@@ -267,7 +267,7 @@ impl Items {
     fn origin(&mut self, file: FileNumber, origin: Option<&TableOrigin>) -> Result<(Owner, usize, u64)> {
         let Some(origin) = origin else { return Ok((Owner::Unknown(file), 0, 0)) };
         let id = KeyspaceId::new(origin.keyspace)?;
-        self.keyspaces.entry(id).or_insert_with(|| (Arc::clone(&origin.name), origin.kind));
+        self.keyspaces.get_or_insert_with(id, || (Arc::clone(&origin.name), origin.kind));
         let level = usize::try_from(origin.level).unwrap_or(0).min(LEVEL_COUNT - 1);
         Ok((Owner::Known(id), level, origin.epoch))
     }

@@ -1,10 +1,10 @@
 //! Numbers and names for keyspaces of which too little is known.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
 use crate::levels::KEYSPACE_NAME_BYTES_MAX;
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::repair::items::{Item, Items, Owner};
 use crate::repair::rebuild::Rebuild;
 use crate::row::KeyspaceKind;
@@ -15,7 +15,7 @@ impl Rebuild {
     pub(super) fn settle_keyspaces(
         &mut self,
         replayed: impl Iterator<Item = KeyspaceId>,
-    ) -> BTreeMap<Owner, KeyspaceId> {
+    ) -> OrderedMap<Owner, KeyspaceId> {
         let named = self.items.items.iter().filter_map(|item| match item.owner {
             Owner::Known(id) => Some(id),
             Owner::Unknown(_) => None,
@@ -27,14 +27,14 @@ impl Rebuild {
             let kind = self.items.items.iter().find(of_table).and_then(|item| item.kind);
             let kind = kind.unwrap_or(KeyspaceKind::Sorted);
             let recovered = &mut self.report.recovered_keyspaces;
-            keyspaces.entry(id).or_insert_with(|| {
+            keyspaces.get_or_insert_with(id, || {
                 let name = nameless(id);
                 recovered.push(name.to_string());
                 (name, kind)
             });
         }
         // Of two keyspaces with one name the younger keeps it: the other was dropped, or never was.
-        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+        let mut names: OrderedSet<Arc<str>> = OrderedSet::new();
         for (id, (name, _)) in keyspaces.iter_mut().rev() {
             if !names.insert(Arc::clone(name)) {
                 let free = free_name(&names, &format!("recovered-{}-{name}", id.number()));
@@ -43,7 +43,7 @@ impl Rebuild {
                 *name = free;
             }
         }
-        let mut ids: BTreeMap<Owner, KeyspaceId> =
+        let mut ids: OrderedMap<Owner, KeyspaceId> =
             keyspaces.keys().map(|id| (Owner::Known(*id), *id)).collect();
         let mut next = keyspaces.keys().next_back().map_or(0, |id| id.number());
         for item in &self.items.items {
@@ -81,7 +81,7 @@ fn nameless(id: KeyspaceId) -> Arc<str> {
 }
 
 /// A name that no keyspace has: the one that is wished for, if that is one.
-fn free_name(taken: &BTreeSet<Arc<str>>, wish: &str) -> Arc<str> {
+fn free_name(taken: &OrderedSet<Arc<str>>, wish: &str) -> Arc<str> {
     let wish = match wish
         .char_indices()
         .find(|(index, char)| index + char.len_utf8() > KEYSPACE_NAME_BYTES_MAX - 10)

@@ -3,7 +3,6 @@
 //! They are read as recovery mode Salvage reads them, by the same rule: a torn tail is cut, damage to what was durable is stepped over and told. Where logs
 //! contradict what was recorded of them, the record is dropped before the log is.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use crate::journal::{
 };
 use crate::key::SequenceNumber;
 use crate::manifest::Told;
+use crate::ordered::OrderedMap;
 use crate::repair::report::{Loss, LossKind};
 
 /// Takes an operation, and the batch in which it lies.
@@ -60,7 +60,7 @@ pub(super) fn of_database(
     numbers.sort_unstable();
     numbers.dedup();
     numbers.retain(|number| told.is_none_or(|told| !told.removed_logs.contains(number)));
-    let mut starts: BTreeMap<FileNumber, Start> = BTreeMap::new();
+    let mut starts: OrderedMap<FileNumber, Start> = OrderedMap::new();
     for number in &numbers {
         if names.contains(&FileName::Log(*number))
             && let Some(start) = start_of(fs.as_ref(), &FileName::Log(*number).path(directory))?

@@ -9,7 +9,7 @@
 //! Where the pairs contradict each other (two tables each hold the newer entry of some key), or more levels would be needed than there are, the tables
 //! have to be merged: by their sequence numbers, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -18,6 +18,7 @@ use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, SequenceNumber, parse_trailer, split};
 use crate::levels::{LEVEL_COUNT, OpenTable, RunIter};
 use crate::merge::MergingIterator;
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::range::KeyRange;
 use crate::range_tombstone::TombstoneCursor;
 use crate::table::ReadMode;
@@ -95,7 +96,7 @@ pub(super) fn place(pieces: &[Piece]) -> Result<Option<Vec<usize>>> {
     let newest = newest(pieces);
     // Level 0 costs every reader: it is used only if the others are not enough.
     for count in [0, newest.len()] {
-        let top: BTreeSet<usize> = newest.iter().take(count).copied().collect();
+        let top: OrderedSet<usize> = newest.iter().take(count).copied().collect();
         let rest: Vec<usize> = (0..pieces.len()).filter(|index| !top.contains(index)).collect();
         let Some(layers) = stack(pieces, &rest, &below) else { return Ok(None) };
         let needed = layers.values().max().map_or(0, |layer| layer + 1);
@@ -136,8 +137,8 @@ fn newest(pieces: &[Piece]) -> Vec<usize> {
 }
 
 /// For each piece, which must stand below it.
-fn relations(pieces: &[Piece]) -> Result<Vec<BTreeSet<usize>>> {
-    let mut relations = Relations { below: vec![BTreeSet::new(); pieces.len()] };
+fn relations(pieces: &[Piece]) -> Result<Vec<OrderedSet<usize>>> {
+    let mut relations = Relations { below: vec![OrderedSet::new(); pieces.len()] };
     let places: BTreeMap<(FileNumber, &[u8]), usize> = pieces
         .iter()
         .enumerate()
@@ -186,7 +187,7 @@ fn relations(pieces: &[Piece]) -> Result<Vec<BTreeSet<usize>>> {
 }
 
 struct Relations {
-    below: Vec<BTreeSet<usize>>,
+    below: Vec<OrderedSet<usize>>,
 }
 
 impl Relations {
@@ -200,19 +201,19 @@ impl Relations {
 }
 
 /// A layer for each of the pieces in `rest`, 0 the lowest; `None` if the relations contradict each other.
-fn stack(pieces: &[Piece], rest: &[usize], below: &[BTreeSet<usize>]) -> Option<BTreeMap<usize, usize>> {
+fn stack(pieces: &[Piece], rest: &[usize], below: &[OrderedSet<usize>]) -> Option<OrderedMap<usize, usize>> {
     let mut left: Vec<usize> = rest.to_vec();
     // What came from the deepest level first, so that mostly the levels come out as they were.
     left.sort_by_key(|index| pieces.get(*index).map(|piece| std::cmp::Reverse(piece.level)));
-    let mut layers: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut layers: OrderedMap<usize, usize> = OrderedMap::new();
     let mut filled: Vec<Vec<&KeyRange>> = Vec::new();
-    let inside: BTreeSet<usize> = rest.iter().copied().collect();
+    let inside: OrderedSet<usize> = rest.iter().copied().collect();
     while !left.is_empty() {
         let before = left.len();
         left.retain(|index| {
             let (Some(piece), Some(below)) = (pieces.get(*index), below.get(*index)) else { return false };
             let mut lowest = 0;
-            for other in below {
+            for other in below.iter() {
                 match layers.get(other) {
                     Some(layer) => lowest = lowest.max(layer + 1),
                     // One that stands in level 0 cannot be below: it is newer than all of these.

@@ -1,6 +1,5 @@
 //! From what is there to what will be: marks, logs, damaged tables, order, a new manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
@@ -10,6 +9,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTable, OpenTree, TableReference};
 use crate::memtable::Memtable;
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::recover::next_file;
 use crate::repair::install::install;
 use crate::repair::items::{Item, Items, Owner, Source};
@@ -74,7 +74,7 @@ impl Rebuild {
             }
         }
         if dry_run {
-            self.tell(lost, &BTreeMap::new());
+            self.tell(lost, &OrderedMap::new());
             return Ok(self.report);
         }
         self.rebuild(replay, lost, &disordered)
@@ -91,11 +91,11 @@ impl Rebuild {
     }
 
     /// The keyspaces whose tables are all sound and do not stand in order, of a manifest that is trusted.
-    fn disordered(&mut self) -> Result<BTreeSet<KeyspaceId>> {
-        let mut disordered = BTreeSet::new();
+    fn disordered(&mut self) -> Result<OrderedSet<KeyspaceId>> {
+        let mut disordered = OrderedSet::new();
         let Some(levels) = self.survey.trusted().cloned() else { return Ok(disordered) };
         for (id, record) in &levels.keyspaces {
-            let mut tables: BTreeMap<FileNumber, AnyTable> = BTreeMap::new();
+            let mut tables: OrderedMap<FileNumber, AnyTable> = OrderedMap::new();
             for item in self.items.items.iter().filter(|item| item.owner == Owner::Known(*id)) {
                 if let (true, Source::Sound(table)) = (item.as_told, &item.source) {
                     tables.insert(item.file, table.clone());
@@ -128,7 +128,7 @@ impl Rebuild {
         mut self,
         replay: Option<Replay>,
         mut lost: Lost,
-        disordered: &BTreeSet<KeyspaceId>,
+        disordered: &OrderedSet<KeyspaceId>,
     ) -> Result<RepairReport> {
         let mut workshop = Workshop::open(
             &self.survey.fs,
@@ -145,20 +145,20 @@ impl Rebuild {
         if let Some(replay) = &replay {
             next_sequence = next_sequence.max(replay.recovery.next_sequence);
         }
-        let mut pieces: BTreeMap<KeyspaceId, Vec<Piece>> = BTreeMap::new();
-        let mut changed: BTreeSet<KeyspaceId> = disordered.clone();
+        let mut pieces: OrderedMap<KeyspaceId, Vec<Piece>> = OrderedMap::new();
+        let mut changed: OrderedSet<KeyspaceId> = disordered.clone();
         for item in std::mem::take(&mut self.items.items) {
             let Some(id) = ids.get(&item.owner).copied() else { continue };
             if !item.as_told || self.survey.distrust().is_some() {
                 changed.insert(id);
             }
-            pieces.entry(id).or_default().extend(self.piece(&item, id, &mut workshop)?);
+            pieces.get_or_insert_with(id, Vec::new).extend(self.piece(&item, id, &mut workshop)?);
         }
         for (id, tables) in replayed.tables {
             changed.insert(id);
-            pieces.entry(id).or_default().extend(tables);
+            pieces.get_or_insert_with(id, Vec::new).extend(tables);
         }
-        let mut trees = BTreeMap::new();
+        let mut trees = OrderedMap::new();
         for (id, pieces) in pieces {
             let tree = match changed.contains(&id) {
                 true => self.order(id, pieces, &mut workshop)?,
@@ -179,7 +179,7 @@ impl Rebuild {
         }
         self.tell(lost, &ids);
         let levels = self.levels(&trees, replay.is_some(), next_sequence, workshop.next_number())?;
-        let kept: BTreeSet<FileName> = trees
+        let kept: OrderedSet<FileName> = trees
             .values()
             .flatten()
             .map(|(_, table)| FileName::Table(table.file))
@@ -361,7 +361,7 @@ impl Rebuild {
     /// All that the new manifest says.
     fn levels(
         &self,
-        trees: &BTreeMap<KeyspaceId, Vec<(usize, Arc<TableReference>)>>,
+        trees: &OrderedMap<KeyspaceId, Vec<(usize, Arc<TableReference>)>>,
         replayed: bool,
         next_sequence: SequenceNumber,
         next_file: FileNumber,
@@ -400,7 +400,7 @@ impl Rebuild {
     }
 
     /// Puts everything into the report.
-    fn tell(&mut self, lost: Lost, ids: &BTreeMap<Owner, KeyspaceId>) {
+    fn tell(&mut self, lost: Lost, ids: &OrderedMap<Owner, KeyspaceId>) {
         for (owner, mut loss) in std::mem::take(&mut self.items.losses) {
             let id = match &owner {
                 Owner::Known(id) => Some(*id),

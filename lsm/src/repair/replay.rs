@@ -1,6 +1,5 @@
 //! Logs that cannot stay as they are: up to where tables have what is in them, and the rest as tables.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::batch::{KeyspaceId, Operations};
@@ -11,6 +10,7 @@ use crate::journal::{
 };
 use crate::key::SequenceNumber;
 use crate::memtable::Memtable;
+use crate::ordered::OrderedMap;
 use crate::repair::items::{Items, Owner, Source};
 use crate::repair::keyspaces::origin;
 use crate::repair::logs::{Logs, Lost, of_database};
@@ -30,7 +30,7 @@ const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 pub(super) struct Replay {
     pub(super) logs: Logs,
     pub(super) recovery: JournalRecovery,
-    pub(super) marks: BTreeMap<KeyspaceId, SequenceNumber>,
+    pub(super) marks: OrderedMap<KeyspaceId, SequenceNumber>,
 }
 
 impl Rebuild {
@@ -74,11 +74,11 @@ impl Rebuild {
     }
 
     /// What of each keyspace is in tables already: its operations up to there are not replayed.
-    pub(super) fn marks(&self) -> BTreeMap<KeyspaceId, SequenceNumber> {
+    pub(super) fn marks(&self) -> OrderedMap<KeyspaceId, SequenceNumber> {
         if let Some(levels) = self.survey.trusted() {
             return levels.keyspaces.iter().map(|(id, record)| (*id, record.flushed)).collect();
         }
-        let mut marks = BTreeMap::new();
+        let mut marks = OrderedMap::new();
         for id in self.items.keyspaces.keys() {
             let items = || self.items.items.iter().filter(|item| item.owner == Owner::Known(*id));
             let sound = items().filter_map(|item| match &item.source {
@@ -95,7 +95,7 @@ impl Rebuild {
     }
 
     /// Everything up to here is in tables of every keyspace.
-    pub(super) fn flushed_in_every(&self, marks: &BTreeMap<KeyspaceId, SequenceNumber>) -> SequenceNumber {
+    pub(super) fn flushed_in_every(&self, marks: &OrderedMap<KeyspaceId, SequenceNumber>) -> SequenceNumber {
         match self.survey.trusted() {
             Some(levels) => levels.flushed_every(),
             // A keyspace that nobody tells of has nothing in tables, as far as anybody knows.
@@ -181,7 +181,7 @@ impl Rebuild {
 /// What was in logs alone, as tables.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    pub(super) tables: BTreeMap<KeyspaceId, Vec<Piece>>,
+    pub(super) tables: OrderedMap<KeyspaceId, Vec<Piece>>,
 }
 
 impl Replayed {
@@ -193,7 +193,7 @@ impl Replayed {
         workshop: &mut Workshop,
         lost: &mut Lost,
     ) -> Result<()> {
-        let mut memtables: BTreeMap<KeyspaceId, Memtable> = BTreeMap::new();
+        let mut memtables: OrderedMap<KeyspaceId, Memtable> = OrderedMap::new();
         let mut misfits: Vec<(KeyspaceId, SequenceNumber, Error)> = Vec::new();
         replay.logs.visit(&survey.fs, &survey.directory, lost, &mut |id, sequence, payload, operation| {
             let is_dropped = survey.told.as_ref().is_some_and(|told| told.is_dropped(id));
@@ -208,8 +208,7 @@ impl Replayed {
                 return Ok(());
             }
             let memtable = memtables
-                .entry(id)
-                .or_insert_with(|| Memtable::charged(kind, 0, &Arc::default(), &Arc::default()));
+                .get_or_insert_with(id, || Memtable::charged(kind, 0, &Arc::default(), &Arc::default()));
             memtable.apply(payload, operation, sequence);
             if memtable.memory_bytes() > MEMTABLE_BYTES_MAX {
                 self.flush(items, &mut memtables, workshop)?;
@@ -231,13 +230,13 @@ impl Replayed {
     fn flush(
         &mut self,
         items: &Items,
-        memtables: &mut BTreeMap<KeyspaceId, Memtable>,
+        memtables: &mut OrderedMap<KeyspaceId, Memtable>,
         workshop: &mut Workshop,
     ) -> Result<()> {
         for (id, memtable) in std::mem::take(memtables) {
             if !memtable.is_empty() {
                 let piece = workshop.flush(&memtable, &origin(items, id, 0, 0))?;
-                self.tables.entry(id).or_default().push(piece);
+                self.tables.get_or_insert_with(id, Vec::new).push(piece);
             }
         }
         Ok(())

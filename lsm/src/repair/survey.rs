@@ -4,7 +4,6 @@
 //! it had not given out, and, where its last bytes are torn, nothing amiss with what it names (an edit that is not there may have removed it).
 //! Then it alone says what belongs to the database. Otherwise each file speaks for itself, but for those that an edit took out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use crate::fs::FileSystem;
 use crate::journal::{Access, RecoveryMode, random_identity, start_of};
 use crate::levels::Levels;
 use crate::manifest::{Told, salvage};
+use crate::ordered::{OrderedMap, OrderedSet};
 use crate::recover::list;
 use crate::repair::tolerant::TolerantFs;
 use crate::table::{AnyTable, CheckLevel, TableScan, scan};
@@ -42,7 +42,7 @@ pub(super) struct Survey {
     pub(super) told: Option<Told>,
     pub(super) database: Identity,
     /// The tables that were looked at: all that are named, and the others if the manifest is not trusted.
-    pub(super) tables: BTreeMap<FileNumber, Condition>,
+    pub(super) tables: OrderedMap<FileNumber, Condition>,
     /// What the manifest says, and the log that it does not name yet if there is one; or why it is not trusted.
     pub(super) verdict: std::result::Result<Levels, String>,
     /// All faults that were found, the first hundred.
@@ -80,7 +80,7 @@ impl Survey {
             names,
             told,
             database,
-            tables: BTreeMap::new(),
+            tables: OrderedMap::new(),
             verdict: Err(String::new()),
             faults: Vec::new(),
             cache: Arc::new(BlockCache::new(0)),
@@ -94,7 +94,7 @@ impl Survey {
                 FileName::Table(number) => Some(*number),
                 _ => None,
             });
-            let others: BTreeSet<FileNumber> = others
+            let others: OrderedSet<FileNumber> = others
                 .filter(|number| told.is_none_or(|told| !told.removed_tables.contains(number)))
                 .filter(|number| !named.contains(number))
                 .collect();
@@ -104,7 +104,7 @@ impl Survey {
     }
 
     /// The files of the tables that the manifest names, as far as it can be read.
-    pub(super) fn named_tables(&self) -> BTreeSet<FileNumber> {
+    pub(super) fn named_tables(&self) -> OrderedSet<FileNumber> {
         self.told.iter().flat_map(|told| told.tables.keys().map(|(file, _)| *file)).collect()
     }
 
@@ -128,8 +128,8 @@ impl Survey {
         }
     }
 
-    fn look_at(&mut self, files: &BTreeSet<FileNumber>) -> Result<()> {
-        for file in files {
+    fn look_at(&mut self, files: &OrderedSet<FileNumber>) -> Result<()> {
+        for file in files.iter() {
             if self.names.contains(&FileName::Table(*file)) {
                 let condition = self.condition(*file)?;
                 if let Condition::Damaged(error) = &condition {
@@ -177,7 +177,7 @@ impl Survey {
         Ok(found.filter(|scan| !(scan.database.1 && scan.database.0 != self.database)))
     }
 
-    fn judge(&self, named: &BTreeSet<FileNumber>) -> Result<std::result::Result<Levels, String>> {
+    fn judge(&self, named: &OrderedSet<FileNumber>) -> Result<std::result::Result<Levels, String>> {
         let manifest = self.path(FileName::Manifest);
         let Some(told) = &self.told else {
             return Ok(Err("there is no manifest".to_owned()));

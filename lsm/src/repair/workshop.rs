@@ -3,7 +3,6 @@
 //! So whatever a crash leaves of them is not taken for a damaged table the next time: unfinished ones hold nothing that is not in other files, and are
 //! removed.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::key::{SequenceNumber, parse_trailer, split};
 use crate::levels::{OpenTable, TableReference};
 use crate::memtable::Memtable;
 use crate::options::Tuning;
+use crate::ordered::OrderedMap;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::repair::place::{Piece, merged};
@@ -45,7 +45,7 @@ pub(super) struct Workshop {
     tuning: Tuning,
     cache: Arc<BlockCache>,
     next_number: FileNumber,
-    made: BTreeMap<FileNumber, PathBuf>,
+    made: OrderedMap<FileNumber, PathBuf>,
 }
 
 impl Workshop {
@@ -77,7 +77,7 @@ impl Workshop {
             tuning: Tuning::for_memory(TUNING_MEMORY_BYTES),
             cache: Arc::new(BlockCache::new(0)),
             next_number,
-            made: BTreeMap::new(),
+            made: OrderedMap::new(),
         })
     }
 
@@ -87,7 +87,7 @@ impl Workshop {
     }
 
     /// The tables that were made: their numbers, and where they are.
-    pub(super) fn made(&self) -> &BTreeMap<FileNumber, PathBuf> {
+    pub(super) fn made(&self) -> &OrderedMap<FileNumber, PathBuf> {
         &self.made
     }
 

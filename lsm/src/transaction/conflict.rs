@@ -8,8 +8,6 @@
 //! with it whatever hides that from later readers. What it may drop is a write that a later one took back, where there was nothing before either: the state
 //! is what it was then, and the transaction may go on.
 
-use std::collections::BTreeMap;
-
 use super::reads::Reads;
 use super::writes::Writes;
 use crate::batch::KeyspaceId;
@@ -20,6 +18,7 @@ use crate::iter::InternalIterator;
 use crate::key::{SEQUENCE_MAX, SequenceNumber, parse_trailer, seek_key, split};
 use crate::levels::{KeyspaceView, OpenTable, View};
 use crate::memtable::Memtable;
+use crate::ordered::OrderedMap;
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
@@ -28,7 +27,7 @@ use crate::table::{AnyTable, ReadMode};
 /// All that a transaction touched, by keyspace.
 #[derive(Debug, Default)]
 pub(super) struct Footprint {
-    keyspaces: BTreeMap<KeyspaceId, Touched>,
+    keyspaces: OrderedMap<KeyspaceId, Touched>,
 }
 
 #[derive(Debug, Default)]
@@ -39,15 +38,15 @@ struct Touched {
 }
 
 impl Footprint {
-    pub(super) fn new(reads: Reads, writes: &BTreeMap<KeyspaceId, Writes>) -> Self {
-        let mut keyspaces: BTreeMap<KeyspaceId, Touched> = BTreeMap::new();
+    pub(super) fn new(reads: Reads, writes: &OrderedMap<KeyspaceId, Writes>) -> Self {
+        let mut keyspaces: OrderedMap<KeyspaceId, Touched> = OrderedMap::new();
         for (id, read) in reads.into_keyspaces() {
-            let touched = keyspaces.entry(id).or_default();
+            let touched = keyspaces.get_or_insert_with(id, Touched::default);
             touched.ranges.extend(read.ranges().cloned());
             touched.keys.extend(read.keys);
         }
         for (id, written) in writes {
-            let touched = keyspaces.entry(*id).or_default();
+            let touched = keyspaces.get_or_insert_with(*id, Touched::default);
             touched.ranges.extend(written.ranges());
             touched.keys.extend(written.keys().cloned());
             touched.keys.sort_unstable();

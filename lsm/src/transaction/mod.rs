@@ -13,11 +13,11 @@ mod reads;
 mod scan;
 mod writes;
 
-use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ordered::OrderedMap;
 use crate::sync::Mutex;
 
 use self::conflict::{Footprint, check};
@@ -66,7 +66,7 @@ pub struct Transaction {
     session: u64,
     snapshot: Snapshot,
     reads: Mutex<Reads>,
-    writes: BTreeMap<KeyspaceId, Writes>,
+    writes: OrderedMap<KeyspaceId, Writes>,
     /// The first write that cannot be: the commit says so.
     fault: Option<Error>,
 }
@@ -79,7 +79,7 @@ impl Transaction {
             session: engine.session(),
             snapshot: Snapshot::new(engine),
             reads: Mutex::default(),
-            writes: BTreeMap::new(),
+            writes: OrderedMap::new(),
             fault: None,
         }
     }
@@ -193,8 +193,8 @@ impl Transaction {
     fn write(&mut self, keyspace: &Keyspace, checked: Result<()>, write: impl FnOnce(&mut Writes)) {
         match self.check(keyspace).and(checked) {
             Ok(()) => {
-                let writes = self.writes.entry(keyspace.id());
-                write(writes.or_insert_with(|| Writes::new(keyspace.kind())));
+                let new = || Writes::new(keyspace.kind());
+                write(self.writes.get_or_insert_with(keyspace.id(), new));
             }
             Err(fault) => {
                 self.fault.get_or_insert(fault);

@@ -1,8 +1,9 @@
 //! What a transaction has read: keys, and parts of ranges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::batch::KeyspaceId;
+use crate::ordered::OrderedMap;
 use crate::range::KeyRange;
 
 /// What was read of one keyspace.
@@ -22,13 +23,13 @@ impl KeyspaceReads {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    keyspaces: BTreeMap<KeyspaceId, KeyspaceReads>,
+    keyspaces: OrderedMap<KeyspaceId, KeyspaceReads>,
 }
 
 impl Reads {
     /// A key was looked up, found or not.
     pub(super) fn key(&mut self, keyspace: KeyspaceId, key: &[u8]) {
-        let keys = &mut self.keyspaces.entry(keyspace).or_default().keys;
+        let keys = &mut self.keyspaces.get_or_insert_with(keyspace, KeyspaceReads::default).keys;
         if !keys.contains(key) {
             keys.insert(key.to_vec());
         }
@@ -36,7 +37,7 @@ impl Reads {
 
     /// A scan begins; returns its place. Until it ends all of its range counts, so that one that is never dropped is not forgotten.
     pub(super) fn scan(&mut self, keyspace: KeyspaceId, range: &KeyRange) -> usize {
-        let scans = &mut self.keyspaces.entry(keyspace).or_default().scans;
+        let scans = &mut self.keyspaces.get_or_insert_with(keyspace, KeyspaceReads::default).scans;
         scans.push([Some(range.clone()), None]);
         scans.len() - 1
     }
@@ -49,7 +50,7 @@ impl Reads {
         }
     }
 
-    pub(super) fn into_keyspaces(self) -> BTreeMap<KeyspaceId, KeyspaceReads> {
+    pub(super) fn into_keyspaces(self) -> OrderedMap<KeyspaceId, KeyspaceReads> {
         self.keyspaces
     }
 }
