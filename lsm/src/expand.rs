@@ -9,6 +9,7 @@ use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
 use crate::error::{Error, Result};
 use crate::key::SequenceNumber;
 use crate::levels::View;
+use crate::ordered::OrderedMap;
 use crate::range::KeyRange;
 use crate::row::KeyspaceKind;
 use crate::visible::Forward;
@@ -20,7 +21,7 @@ use crate::visible::Forward;
 pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Result<Encoder> {
     let mut expanded = Encoder::default();
     // What the batch put and did not delete so far.
-    let mut put: BTreeSet<(KeyspaceId, Vec<u8>)> = BTreeSet::new();
+    let mut put: OrderedMap<KeyspaceId, BTreeSet<Vec<u8>>> = OrderedMap::new();
     let slice = |range| payload.get(range).unwrap_or_default();
     for operation in Operations::new(payload) {
         let (id, operation) = operation?;
@@ -30,12 +31,14 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
             Operation::Put { key, value } => {
                 expanded.put(id, slice(key.clone()), slice(value));
                 if is_fixed {
-                    put.insert((id, slice(key).to_vec()));
+                    put.get_or_insert_with(id, BTreeSet::new).insert(slice(key).to_vec());
                 }
             }
             Operation::Delete { key } => {
                 expanded.delete(id, slice(key.clone()));
-                put.remove(&(id, slice(key).to_vec()));
+                if let Some(put) = put.get_mut(&id) {
+                    put.remove(slice(key));
+                }
             }
             Operation::DeleteRange { start, end } => {
                 let range = KeyRange::until(slice(start).to_vec(), end.map(|end| slice(end).to_vec()));
@@ -43,10 +46,16 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
                     expanded.delete_range_of(id, &range);
                     continue;
                 }
-                let inside = |(other, key): &(KeyspaceId, Vec<u8>)| *other == id && range.contains(key);
-                let mut keys: BTreeSet<Vec<u8>> =
-                    put.iter().filter(|entry| inside(entry)).map(|(_, key)| key.clone()).collect();
-                put.retain(|entry| !inside(entry));
+                let mut keys = BTreeSet::new();
+                if let Some(put) = put.get_mut(&id) {
+                    put.retain(|key| {
+                        let inside = range.contains(key);
+                        if inside {
+                            keys.insert(key.clone());
+                        }
+                        !inside
+                    });
+                }
                 let mut there = Forward::new(keyspace, range.clone(), visible);
                 while there.step()? {
                     keys.insert(there.key().to_vec());

@@ -98,6 +98,12 @@ impl<K: Ord, V> OrderedMap<K, V> {
         self.entries.get_mut(place).map(|(_, value)| value)
     }
 
+    /// The entries from a key on.
+    pub fn iter_from(&self, key: &K) -> Entries<'_, K, V> {
+        let (Ok(place) | Err(place)) = self.place(key);
+        Entries(self.entries.get(place..).unwrap_or_default().iter())
+    }
+
     /// Whether a key is there.
     #[inline]
     pub fn contains_key(&self, key: &K) -> bool {
@@ -296,6 +302,7 @@ mod tests {
                 }
                 prop_assert_eq!(map.get(&key), model.get(&key));
                 prop_assert_eq!(map.contains_key(&key), model.contains_key(&key));
+                prop_assert!(map.iter_from(&key).eq(model.range(key..)));
                 prop_assert!(map.iter().eq(&model) && map.iter().rev().eq(model.iter().rev()));
                 prop_assert!(map.keys().eq(model.keys()) && map.values().eq(model.values()));
                 prop_assert_eq!(map.first_key_value(), model.first_key_value());

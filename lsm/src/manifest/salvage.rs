@@ -3,7 +3,6 @@
 //! Edits are applied without asking whether they fit, as some may be lost that they build upon. What one says stays true: a table that an edit
 //! took out is never to come back, a mark was reached. What is *there* now only a manifest that is read whole can say.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ pub(crate) struct Told {
     pub(crate) flushed_dropped: SequenceNumber,
     pub(crate) flushed: OrderedMap<KeyspaceId, SequenceNumber>,
     /// By file and lower bound.
-    pub(crate) tables: BTreeMap<(FileNumber, Vec<u8>), ToldTable>,
+    pub(crate) tables: OrderedMap<(FileNumber, Vec<u8>), ToldTable>,
     /// Taken out, the last time that they were named.
     pub(crate) removed_tables: OrderedSet<FileNumber>,
     pub(crate) logs: OrderedMap<FileNumber, Identity>,
@@ -185,7 +184,7 @@ impl Told {
     /// The references to a file.
     pub(crate) fn references(&self, file: FileNumber) -> impl Iterator<Item = &ToldTable> {
         self.tables
-            .range((file, Vec::new())..)
+            .iter_from(&(file, Vec::new()))
             .take_while(move |((other, _), _)| *other == file)
             .map(|(_, told)| told)
     }

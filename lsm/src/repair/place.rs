@@ -9,7 +9,6 @@
 //! Where the pairs contradict each other (two tables each hold the newer entry of some key), or more levels would be needed than there are, the tables
 //! have to be merged: by their sequence numbers, too.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -139,7 +138,7 @@ fn newest(pieces: &[Piece]) -> Vec<usize> {
 /// For each piece, which must stand below it.
 fn relations(pieces: &[Piece]) -> Result<Vec<OrderedSet<usize>>> {
     let mut relations = Relations { below: vec![OrderedSet::new(); pieces.len()] };
-    let places: BTreeMap<(FileNumber, &[u8]), usize> = pieces
+    let places: OrderedMap<(FileNumber, &[u8]), usize> = pieces
         .iter()
         .enumerate()
         .map(|(index, piece)| ((piece.open.reference.file, piece.bounds().lower.as_slice()), index))

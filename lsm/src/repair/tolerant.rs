@@ -3,20 +3,19 @@
 //! Zeros pass no checksum, so whoever reads them takes them for damage, and everything around them is still had. Only repair may look at files so: for
 //! everybody else a read that fails is an error, and says nothing about the bytes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sync::Mutex;
-
 use crate::fs::{Advice, File, FileSystem, Lock, LockMode, SyncSite};
+use crate::ordered::OrderedMap;
+use crate::sync::Mutex;
 
 /// What is tried at a time where a larger read failed: a page, which is what a system reads.
 const PIECE_BYTES: usize = 4096;
 
 /// How many bytes of each file could not be read.
-type Unread = Arc<Mutex<BTreeMap<PathBuf, BTreeMap<u64, u64>>>>;
+type Unread = Arc<Mutex<OrderedMap<PathBuf, OrderedMap<u64, u64>>>>;
 
 /// See the module. Writing is as it is below.
 #[derive(Clone, Debug)]
@@ -34,7 +33,7 @@ impl TolerantFs {
     pub(super) fn unread_bytes(&self, path: &Path) -> u64 {
         let unread = self.unread.lock();
         unread
-            .get(path)
+            .get(&path.to_owned())
             .map_or(0, |pieces| pieces.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)))
     }
 }
@@ -63,7 +62,7 @@ impl FileSystem for TolerantFs {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let inner = match self.inner.open_read(path) {
             Err(error) if is_of_the_disk(&error) => {
-                self.unread.lock().entry(path.to_owned()).or_default().insert(0, u64::MAX);
+                self.unread.lock().get_or_insert_with(path.to_owned(), OrderedMap::new).insert(0, u64::MAX);
                 None
             }
             opened => Some(opened?),
@@ -128,7 +127,10 @@ impl TolerantFile {
                     return Err(error);
                 }
                 piece.fill(0);
-                self.unread.lock().entry(self.path.clone()).or_default().insert(at, count as u64);
+                self.unread
+                    .lock()
+                    .get_or_insert_with(self.path.clone(), OrderedMap::new)
+                    .insert(at, count as u64);
             }
             done += count;
         }

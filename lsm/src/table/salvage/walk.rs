@@ -32,15 +32,15 @@ pub(super) struct Walk<'a> {
     bytes: &'a [u8],
     identity: Identity,
     trailers: Vec<MaybeTrailer>,
-    /// Of blocks stored as they are, where they would begin.
-    by_start: BTreeMap<usize, Vec<usize>>,
+    /// Of blocks stored as they are: where each would begin, and its trailer. Ascending.
+    by_start: Vec<(usize, usize)>,
     hashed: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(bytes: &'a [u8], identity: Identity) -> Self {
         let mut trailers = Vec::new();
-        let mut by_start: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut by_start = Vec::new();
         for (at, trailer) in bytes.windows(TRAILER_BYTES).enumerate().skip(HEADER_BYTES + 1) {
             let [kind, codec, 0, 0, a, b, c, d, ..] = *trailer else { continue };
             if BlockKind::from_u8(kind).is_none() || Codec::from_u8(codec).is_err() {
@@ -50,9 +50,10 @@ impl<'a> Walk<'a> {
             let compressed = codec == Codec::Zstd as u8 || codec == Codec::ZstdDictionary as u8;
             trailers.push(MaybeTrailer { at, compressed, payload_bytes });
             if !compressed && let Some(start) = at.checked_sub(payload_bytes) {
-                by_start.entry(start).or_default().push(at);
+                by_start.push((start, at));
             }
         }
+        by_start.sort_unstable();
         Self { bytes, identity, trailers, by_start, hashed: 0 }
     }
 
@@ -90,7 +91,7 @@ impl<'a> Walk<'a> {
     /// The next place where a block may begin: behind a trailer, or where a trailer says that its block does.
     fn start_behind(&self, at: usize) -> Option<usize> {
         let behind = self.trailers.get(self.trailers_until(at)).map(|next| next.at + TRAILER_BYTES);
-        let told = self.by_start.range(at + 1..).next().map(|(start, _)| *start);
+        let told = self.stored_from(at + 1).first().map(|(start, _)| *start);
         behind.into_iter().chain(told).min()
     }
 
@@ -99,9 +100,16 @@ impl<'a> Walk<'a> {
         self.trailers.partition_point(|trailer| trailer.at + TRAILER_BYTES <= at)
     }
 
+    /// What stands in `by_start` from a place on.
+    fn stored_from(&self, at: usize) -> &[(usize, usize)] {
+        let place = self.by_start.partition_point(|(start, _)| *start < at);
+        self.by_start.get(place..).unwrap_or_default()
+    }
+
     /// The block that begins at `start`: where it ends.
     fn block_from(&mut self, start: usize) -> Option<(usize, BlockKind)> {
-        let mut ends = self.by_start.remove(&start).unwrap_or_default();
+        let stored = self.stored_from(start).iter().take_while(|(other, _)| *other == start);
+        let mut ends: Vec<usize> = stored.map(|(_, end)| *end).collect();
         if self.bytes.get(start..).is_some_and(|bytes| bytes.starts_with(&ZSTD_MAGIC)) {
             let behind = self.trailers.get(self.trailers_until(start)..).unwrap_or_default();
             // What does not shrink is not compressed.
