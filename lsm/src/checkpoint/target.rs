@@ -72,11 +72,10 @@ impl<'a> Target<'a> {
         };
         if let Some(found) = found {
             let trees = found.levels.keyspaces.values().map(|keyspace| &keyspace.tree);
-            for (_, table) in trees.flat_map(|tree| tree.tables()) {
-                target.named.insert(table.file);
-                target.taken.insert(table.file);
-                target.old.insert(table.identity.to_bytes(), Arc::clone(table));
-            }
+            let tables: Vec<_> = trees.flat_map(|tree| tree.tables()).map(|(_, table)| table).collect();
+            target.named = tables.iter().map(|table| table.file).collect();
+            target.taken.extend(target.named.iter().copied());
+            target.old = tables.iter().map(|table| (table.identity.to_bytes(), Arc::clone(table))).collect();
             target.next_file = found.levels.next_file;
         }
         Ok(target)

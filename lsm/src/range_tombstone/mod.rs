@@ -13,7 +13,6 @@ mod cursor;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::block::common_prefix;
@@ -442,14 +441,14 @@ fn take_suffix(decoder: &mut Decoder<'_>, before: &[u8], field: &str) -> Result<
 impl RangeTombstones {
     /// The distinct sequence numbers over `key`, newest first.
     pub fn all_covering(&self, key: &[u8]) -> Vec<SequenceNumber> {
-        let mut all = BTreeSet::new();
+        let mut all = Vec::new();
         let mut read_sequence = SEQUENCE_MAX;
         loop {
             let newest = self.newest_covering(key, read_sequence);
             if newest == 0 {
-                return all.into_iter().rev().collect();
+                return all;
             }
-            all.insert(newest);
+            all.push(newest);
             read_sequence = newest - 1;
         }
     }
