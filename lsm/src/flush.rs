@@ -17,11 +17,11 @@ use crate::filename::{FileName, FileNumber};
 use crate::iter::InternalIterator;
 use crate::levels::{Change, Edit, Generation, KeyspaceView, Levels, OpenTree, TableReference, View};
 use crate::memtable::Memtable;
-use crate::options::Tuning;
 use crate::ordered::{OrderedMap, OrderedSet};
 use crate::output::OutputPlan;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
+use crate::table::fixed::SharedFilter;
 use crate::table::{AnyTable, AnyTableWriter, ExpectedTable, TableSummary};
 use crate::visible::Source;
 
@@ -34,6 +34,7 @@ struct Open {
     plan: OutputPlan,
     iter: Source,
     filter: Filter,
+    shared: Option<Arc<SharedFilter>>,
 }
 
 /// One generation on its way to disk.
@@ -43,28 +44,32 @@ pub(crate) struct FlushJob {
     pending: Vec<(KeyspaceId, Memtable)>,
     open: Option<Open>,
     done: Vec<(KeyspaceId, FileNumber, TableSummary)>,
+    /// The filters into which keys of these keyspaces went, beside their tables' own.
+    shared: OrderedMap<KeyspaceId, Arc<SharedFilter>>,
     retention: Retention,
     /// When it began.
     begun: Duration,
 }
 
-/// Bytes at which a flush of rows starts its next table: a run of one table is asked faster, so a whole write buffer goes into one; a batch may be far larger.
-fn flushed_table_bytes(tuning: &Tuning) -> u64 {
-    tuning.table_bytes.max(tuning.write_buffer_bytes.saturating_mul(tuning.fixed_buffer_factor) as u64)
-}
+/// Keys that a shared filter has place for at least: where flushes are small, several fit all the same.
+const SHARED_KEYS_MIN: usize = 4096;
+
+/// The budget must have room for so many times what a shared filter takes: the filters of tables, which save reads, come first.
+const SHARED_ROOM: usize = 4;
 
 impl Open {
     /// Whether a further entry goes to a further table. Those of sorted keyspaces are told apart by their age: one flush makes one.
     fn is_full(&self, engine: &Engine) -> bool {
         matches!(self.writer, AnyTableWriter::Fixed(_))
             && self.writer.entries() > 0
-            && self.writer.estimated_bytes() >= flushed_table_bytes(&engine.tuning)
+            && self.writer.estimated_bytes() >= engine.tuning.fixed_table_bytes()
             && !self.writer.ends_with(self.iter.key())
     }
 
     /// Begins the next table; returns the one that ends.
     fn next_table(&mut self, engine: &Engine) -> Result<(KeyspaceId, FileNumber, TableSummary)> {
-        let (file, writer) = self.plan.create(engine)?;
+        let (file, mut writer) = self.plan.create(engine)?;
+        share(&mut writer, self.shared.as_ref());
         let full = std::mem::replace(&mut self.writer, writer);
         Ok((self.keyspace, std::mem::replace(&mut self.file, file), full.finish()?))
     }
@@ -165,6 +170,7 @@ impl FlushJob {
             generation,
             open: None,
             done: Vec::new(),
+            shared: OrderedMap::new(),
             retention: Retention::new(engine.read_sequences()),
             begun: engine.clock.now(),
         }
@@ -206,7 +212,7 @@ impl FlushJob {
         Ok(Progress::Working)
     }
 
-    fn begin(&self, engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Result<Open> {
+    fn begin(&mut self, engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Result<Open> {
         let (kind, has_deletions, mut iter) = match memtable {
             Memtable::Sorted(memtable) => {
                 let newest = memtable.sequence_max();
@@ -223,12 +229,17 @@ impl FlushJob {
         let keyspaces: OrderedSet<KeyspaceId> = self.done.iter().map(|(id, ..)| *id).collect();
         let epoch = engine.manifest.lock().levels().epoch_max().saturating_add(1 + keyspaces.len() as u64);
         let plan = OutputPlan::new(kind, 0, sequences, has_deletions, &self.retention).of(keyspace, epoch);
+        let shared = shared_filter(engine, keyspace, memtable);
+        if let Some(shared) = &shared {
+            self.shared.insert(keyspace, Arc::clone(shared));
+        }
         let (file, mut writer) = plan.create(engine)?;
+        share(&mut writer, shared.as_ref());
         let tombstones = memtable.range_tombstones().unwrap_or_default();
         add_tombstones(&mut writer, &tombstones)?;
         iter.seek_to_first()?;
         let filter = Filter::new(self.retention.clone(), tombstones);
-        Ok(Open { keyspace, file, writer, plan, iter, filter })
+        Ok(Open { keyspace, file, writer, plan, iter, filter, shared })
     }
 
     /// Forgets tables of keyspaces that were dropped.
@@ -250,7 +261,11 @@ impl FlushJob {
         let mut opened = Vec::new();
         for (keyspace, file, summary) in &self.done {
             if let Some(kind) = kinds.get(keyspace) {
-                opened.push((*file, open_table(engine, *file, *kind, summary)?));
+                let table = open_table(engine, *file, *kind, summary)?;
+                if let AnyTable::Fixed(table) = &table {
+                    table.share(self.shared.get(keyspace).cloned());
+                }
+                opened.push((*file, table));
             }
         }
         let through = self.generation.last_sequence;
@@ -306,6 +321,33 @@ impl FlushJob {
         engine.remove_obsolete();
         engine.settle_resident();
         Ok(())
+    }
+}
+
+/// The filter that the next table of a keyspace is to share with others: the newest table's, if it has place for all keys, or one for this table and those
+/// after it, as many as are merged when all have its size; none where there is little memory.
+fn shared_filter(engine: &Engine, keyspace: KeyspaceId, memtable: &Memtable) -> Option<Arc<SharedFilter>> {
+    let Memtable::Fixed(memtable) = memtable else { return None };
+    let rows = memtable.entry_count();
+    if engine.tuning.filter_bits_per_key == 0 {
+        return None;
+    }
+    let newest = engine.view().keyspaces.get(&keyspace)?.tables.runs().newest_filter();
+    newest.filter(|newest| newest.reserve(rows)).or_else(|| {
+        let keys = rows.saturating_mul(engine.tuning.tier_runs).max(SHARED_KEYS_MIN);
+        let budget = &engine.budget;
+        if !budget.has_room(SharedFilter::bytes_for(keys).saturating_mul(SHARED_ROOM)) {
+            return None;
+        }
+        let shared = SharedFilter::new(keys, budget.resident());
+        shared.reserve(rows).then(|| Arc::new(shared))
+    })
+}
+
+/// Has the keys of a table put into a filter that others share.
+fn share(writer: &mut AnyTableWriter, shared: Option<&Arc<SharedFilter>>) {
+    if let (AnyTableWriter::Fixed(writer), Some(shared)) = (writer, shared) {
+        writer.share(Arc::clone(shared));
     }
 }
 

@@ -80,7 +80,8 @@ impl Keyspace {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get_with(key, |_| ())?.is_some())
+        let (view, sequence) = self.engine().read()?;
+        read::contains(view.keyspace(self.id, &self.name)?, key.as_ref(), sequence)
     }
 
     /// The values of many keys, in their order, all as of one moment. Much cheaper than one by one where they are many: each table is asked

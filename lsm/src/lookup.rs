@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::filter;
 use crate::key::{Kind, SequenceNumber};
-use crate::levels::{FixedRun, KeyspaceView, RunTable};
+use crate::levels::{FixedRun, KeyspaceView, RunTable, SHARED_MAX};
 use crate::memtable::{FixedMemtable, Memtable, fixed};
 use crate::row::{FIXED_VALUE_BYTES_MAX, Widths, prefix};
 use crate::table::fixed::Search;
@@ -18,6 +18,13 @@ const TOGETHER: usize = 64;
 /// Runs whose filters are fetched together for one key: as many as there are mostly; what is fetched in vain, because a newer run has the key, costs little.
 const RUNS_TOGETHER: usize = 16;
 
+/// What whoever looks up a key mostly finds. It changes how fast the answer comes, not the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Present,
+    Absent,
+}
+
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
 ///
 /// # Errors
@@ -27,6 +34,7 @@ pub(crate) fn get_with<R>(
     widths: Widths,
     key: &[u8],
     read_sequence: SequenceNumber,
+    expected: Expected,
     use_value: impl FnOnce(&[u8]) -> R,
 ) -> Result<Option<R>> {
     if key.len() != widths.key() {
@@ -37,26 +45,35 @@ pub(crate) fn get_with<R>(
         Kind::Put => use_value.take().map(|use_value| use_value(value)),
         Kind::Delete => None,
     };
+    let (hash, prefix) = (filter::hash(key), prefix(key));
+    let (runs, shared) = (view.tables.runs().runs(), view.tables.runs().shared());
+    // The waits for what is asked first overlap, and with them those of whoever will mostly go on.
+    shared.iter().for_each(|shared| shared.prefetch(hash));
+    let mut early = match expected {
+        Expected::Present => Some(candidates(runs, key, prefix, hash, |_| true)?),
+        Expected::Absent => None,
+    };
     let mut buffer = [0; FIXED_VALUE_BYTES_MAX];
     let value = buffer.get_mut(..widths.value()).unwrap_or_default();
-    let mut hash = None;
+    let mut memtable_hash = None;
     for memtable in fixed_memtables(view) {
-        let hash = *hash.get_or_insert_with(|| fixed::hash(key));
+        let hash = *memtable_hash.get_or_insert_with(|| fixed::hash(key));
         if let Some(kind) = memtable.get_into(key, hash, read_sequence, value) {
             return Ok(answer(kind, value));
         }
     }
-    let (hash, prefix) = (filter::hash(key), prefix(key));
-    for runs in view.tables.runs().chunks(RUNS_TOGETHER) {
-        // The waits for what all of them need first overlap.
-        let mut tables = [None; RUNS_TOGETHER];
-        for (place, run) in tables.iter_mut().zip(runs) {
-            *place = run.find(key, prefix);
-            if let Some(open) = place {
-                open.table.prefetch_filter(&open.resident, hash)?;
-            }
-        }
-        for open in tables.into_iter().flatten() {
+    let mut may_be_in = [true; SHARED_MAX];
+    for (may_be, shared) in may_be_in.iter_mut().zip(shared) {
+        *may_be = shared.may_contain(hash);
+    }
+    let is_asked = |run: &FixedRun| run.shared().is_none_or(|shared| may_be_in.get(shared) == Some(&true));
+    for runs in runs.chunks(RUNS_TOGETHER) {
+        let tables = match early.take() {
+            Some(tables) => tables,
+            None => candidates(runs, key, prefix, hash, is_asked)?,
+        };
+        for (open, _) in tables.into_iter().zip(runs).filter(|(_, run)| is_asked(run)) {
+            let Some(open) = open else { continue };
             if open.table.may_contain(&open.resident, hash)? {
                 let found = open
                     .table
@@ -68,6 +85,25 @@ pub(crate) fn get_with<R>(
         }
     }
     Ok(None)
+}
+
+/// Of each of the first runs, if it is asked, the table that may have a key; what its filter says is fetched, so that the waits for all of them overlap.
+#[inline]
+fn candidates<'a>(
+    runs: &'a [FixedRun],
+    key: &[u8],
+    prefix: u64,
+    hash: u64,
+    is_asked: impl Fn(&FixedRun) -> bool,
+) -> Result<[Option<&'a RunTable>; RUNS_TOGETHER]> {
+    let mut tables = [None; RUNS_TOGETHER];
+    for (place, run) in tables.iter_mut().zip(runs).filter(|(_, run)| is_asked(run)) {
+        *place = run.find(key, prefix);
+        if let Some(open) = place {
+            open.table.prefetch_filter(&open.resident, hash)?;
+        }
+    }
+    Ok(tables)
 }
 
 fn fixed_memtables(view: &KeyspaceView) -> impl Iterator<Item = &FixedMemtable> {
@@ -102,6 +138,8 @@ pub(crate) fn multi_get_with<K: AsRef<[u8]>>(
         read_sequence,
         memtables: fixed_memtables(view).collect(),
         asked: Vec::with_capacity(TOGETHER),
+        shared: Default::default(),
+        asks_shared: true,
         maybe: Vec::with_capacity(TOGETHER),
         searches: Vec::with_capacity(TOGETHER),
     };
@@ -118,6 +156,10 @@ struct Together<'a> {
     memtables: Vec<&'a FixedMemtable>,
     /// Those that no source has answered for.
     asked: Vec<Asked>,
+    /// Those of them that runs which share a filter may know.
+    shared: [Vec<Asked>; SHARED_MAX],
+    /// Whether that is worth to be found out: not where most keys are there.
+    asks_shared: bool,
     /// Those of them that the source at hand may know.
     maybe: Vec<(Asked, &'a RunTable)>,
     /// Those whose filter says so too.
@@ -142,17 +184,30 @@ impl<'a> Together<'a> {
             self.ask_memtables(&key_at, use_value);
         }
         let view = self.view;
-        let runs = view.tables.runs();
+        let runs = view.tables.runs().runs();
+        let shared = if self.asks_shared { view.tables.runs().shared() } else { &[] };
         if runs.is_empty() || self.asked.is_empty() {
             self.asked.drain(..).for_each(|asked| use_value(asked.index, None));
             return Ok(());
         }
         for asked in &mut self.asked {
             asked.hash = filter::hash(key_at(asked.index));
+            shared.iter().for_each(|shared| shared.prefetch(asked.hash));
         }
+        let mut passed = 0;
+        for (may_know, shared) in self.shared.iter_mut().zip(shared) {
+            may_know.clear();
+            may_know.extend(self.asked.iter().filter(|asked| shared.may_contain(asked.hash)));
+            passed += may_know.len();
+        }
+        let asks_shared = !shared.is_empty();
+        self.asks_shared &= 2 * passed <= self.asked.len() * shared.len();
         for run in runs {
             self.searches.clear();
-            self.choose(run, &key_at)?;
+            self.choose(run, asks_shared, &key_at)?;
+            if self.searches.is_empty() {
+                continue;
+            }
             for (asked, open, search) in &mut self.searches {
                 *search = Some(open.table.begin(&open.resident, asked.prefix)?);
             }
@@ -177,7 +232,9 @@ impl<'a> Together<'a> {
                 }
             }
             if answered != 0 {
-                self.asked.retain(|asked| answered & 1 << asked.index == 0);
+                let is_open = |asked: &Asked| answered & 1 << asked.index == 0;
+                self.asked.retain(is_open);
+                self.shared.iter_mut().for_each(|asked| asked.retain(is_open));
                 if self.asked.is_empty() {
                     break;
                 }
@@ -189,13 +246,25 @@ impl<'a> Together<'a> {
 
     /// Collects those that a table of a run may know, by its filter.
     #[inline]
-    fn choose<'k>(&mut self, run: &'a FixedRun, key_at: &impl Fn(usize) -> &'k [u8]) -> Result<()> {
+    fn choose<'k>(
+        &mut self,
+        run: &'a FixedRun,
+        asks_shared: bool,
+        key_at: &impl Fn(usize) -> &'k [u8],
+    ) -> Result<()> {
+        let asked = match run.shared().filter(|_| asks_shared) {
+            Some(shared) => self.shared.get(shared).map_or(&[][..], |may_know| may_know),
+            None => &self.asked,
+        };
+        if asked.is_empty() {
+            return Ok(());
+        }
         if let Some(open) = run.only()
             && let Some(filter) = open.table.resident_filter(&open.resident)?
         {
             // As nearly every run that is not the last: what is the same for all keys is looked at once.
-            self.asked.iter().for_each(|asked| filter.prefetch(asked.hash));
-            for asked in &self.asked {
+            asked.iter().for_each(|asked| filter.prefetch(asked.hash));
+            for asked in asked {
                 if filter.may_contain(asked.hash) && open.answers_for(key_at(asked.index), asked.prefix) {
                     open.table.prefetch_index(&open.resident, asked.prefix)?;
                     self.searches.push((*asked, open, None));
@@ -204,7 +273,7 @@ impl<'a> Together<'a> {
             return Ok(());
         }
         self.maybe.clear();
-        for asked in &self.asked {
+        for asked in asked {
             if let Some(open) = run.find(key_at(asked.index), asked.prefix) {
                 open.table.prefetch_filter(&open.resident, asked.hash)?;
                 self.maybe.push((*asked, open));
@@ -243,3 +312,6 @@ impl<'a> Together<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,6 +224,11 @@ impl Tuning {
         }
     }
 
+    /// Bytes at which a table of rows ends: a whole write buffer goes into one, for a run of few tables is asked faster, and a large filter lies in huge pages.
+    pub(crate) fn fixed_table_bytes(&self) -> u64 {
+        self.table_bytes.max(self.write_buffer_bytes.saturating_mul(self.fixed_buffer_factor) as u64)
+    }
+
     /// Bits of filter a row in a level: the last run is the largest by far, and what it saves there is memory.
     pub(crate) fn fixed_filter_bits(&self, level: usize) -> u32 {
         match self.filter_bits_per_key {

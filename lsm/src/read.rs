@@ -3,9 +3,10 @@
 use crate::error::Result;
 use crate::key::SequenceNumber;
 use crate::levels::KeyspaceView;
+use crate::lookup::{self, Expected};
 use crate::row::KeyspaceKind;
 use crate::value::{Lent, Value};
-use crate::{lookup, visible};
+use crate::visible;
 
 /// The value of `key` that a reader at `read_sequence` sees, given to `use_value` where it lies.
 ///
@@ -19,8 +20,23 @@ pub(crate) fn get_with<R>(
 ) -> Result<Option<R>> {
     match view.kind {
         KeyspaceKind::Sorted => Ok(visible::get(view, key, read_sequence)?.map(|value| use_value(&value))),
-        KeyspaceKind::Fixed(widths) => lookup::get_with(view, widths, key, read_sequence, use_value),
+        KeyspaceKind::Fixed(widths) => {
+            lookup::get_with(view, widths, key, read_sequence, Expected::Present, use_value)
+        }
     }
+}
+
+/// Whether there is such a value.
+///
+/// # Errors
+/// Io or corruption, naming file and offset.
+pub(crate) fn contains(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber) -> Result<bool> {
+    Ok(match view.kind {
+        KeyspaceKind::Sorted => visible::get(view, key, read_sequence)?.is_some(),
+        KeyspaceKind::Fixed(widths) => {
+            lookup::get_with(view, widths, key, read_sequence, Expected::Absent, |_| ())?.is_some()
+        }
+    })
 }
 
 /// A copy of that value, or a share in it.
@@ -31,7 +47,7 @@ pub(crate) fn get(view: &KeyspaceView, key: &[u8], read_sequence: SequenceNumber
     match view.kind {
         KeyspaceKind::Sorted => Ok(visible::get(view, key, read_sequence)?.map(Lent::into_value)),
         KeyspaceKind::Fixed(widths) => {
-            lookup::get_with(view, widths, key, read_sequence, |value| Value::from(value))
+            lookup::get_with(view, widths, key, read_sequence, Expected::Present, |value| Value::from(value))
         }
     }
 }

@@ -87,7 +87,10 @@ impl Snapshot {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get_with(keyspace, key, |_| ())?.is_some())
+        match self.view(keyspace)? {
+            Some(view) => read::contains(view, key.as_ref(), self.held.reader.sequence),
+            None => Ok(false),
+        }
     }
 
     /// What `use_value` makes of the value of a key, which it gets where it lies: nothing is copied.

@@ -26,13 +26,16 @@ use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::split;
-use crate::levels::{Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View};
+use crate::levels::{
+    Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View, common_filter,
+};
 use crate::options::Tuning;
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
 use crate::row::KeyspaceKind;
-use crate::table::{AnyTableWriter, TableSummary};
+use crate::table::fixed::SharedFilter;
+use crate::table::{AnyTable, AnyTableWriter, TableSummary};
 
 /// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
 const OVERLAP_MAX: u64 = 10;
@@ -540,6 +543,18 @@ impl Job {
         Ok(())
     }
 
+    /// The filter that all inputs share: their keys are those of the output. The last run is alone: what is above it is to fill a filter of its own.
+    fn shared_filter(&self) -> Option<Arc<SharedFilter>> {
+        if self.pick.output_level > 0 {
+            return None;
+        }
+        let inputs = self.pick.inputs.iter().map(|(_, input)| match self.tables.table(input.file) {
+            Some(AnyTable::Fixed(table)) => Some(&**table),
+            _ => None,
+        });
+        common_filter(inputs.collect::<Option<Vec<_>>>()?.into_iter())
+    }
+
     fn install(&mut self, engine: &Engine) -> Result<(), Fault> {
         if !self.done.is_empty() {
             engine
@@ -549,7 +564,11 @@ impl Job {
         }
         let mut opened = Vec::new();
         for (file, summary) in &self.done {
-            opened.push((*file, open_table(engine, *file, self.kind, summary)?));
+            let table = open_table(engine, *file, self.kind, summary)?;
+            if let AnyTable::Fixed(table) = &table {
+                table.share(self.shared_filter());
+            }
+            opened.push((*file, table));
         }
         let epoch = self.pick.epoch();
         let keyspace = self.keyspace;

@@ -1,4 +1,5 @@
-//! A run of rows as a lookup asks it: which of its tables may have a key, by the key's first eight bytes.
+//! Runs of rows as a lookup asks them: which of a run's tables may have a key, by the key's first eight bytes; and the filters that several runs share
+//! ([`SharedFilter`]).
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use super::tree::LEVEL_COUNT;
 use super::view::OpenTable;
 use crate::row::prefix;
 use crate::table::AnyTable;
-use crate::table::fixed::{FixedTable, Resident};
+use crate::table::fixed::{FixedTable, Resident, SharedFilter};
 
 /// Tables with disjoint bounds, in their order.
 #[derive(Clone, Debug)]
@@ -15,7 +16,19 @@ pub(crate) struct FixedRun {
     /// The prefixes of their lower bounds.
     lowers: Vec<u64>,
     tables: Vec<RunTable>,
+    /// Which of the filters that runs share has all of its keys.
+    shared: Option<usize>,
 }
+
+/// The runs of a tree, from the newest to the oldest, and the filters that some of them share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FixedRuns {
+    runs: Vec<FixedRun>,
+    shared: Vec<Arc<SharedFilter>>,
+}
+
+/// As many filters as a lookup asks before it comes to the runs.
+pub(crate) const SHARED_MAX: usize = 2;
 
 /// One of its tables.
 #[derive(Clone, Debug)]
@@ -53,18 +66,65 @@ impl RunTable {
     }
 }
 
-impl FixedRun {
-    /// The runs of a tree, from the newest to the oldest; none of a sorted keyspace.
-    pub(super) fn all(levels: &[Arc<[OpenTable]>; LEVEL_COUNT]) -> Vec<Self> {
+impl FixedRuns {
+    /// Those of these levels; none of a sorted keyspace.
+    pub(super) fn new(levels: &[Arc<[OpenTable]>; LEVEL_COUNT]) -> Self {
         let [newest, below @ ..] = levels;
         let upper = newest.chunk_by(|a, b| a.reference.epoch == b.reference.epoch);
         let runs = upper.chain(below.iter().map(|tables| &**tables)).filter(|tables| !tables.is_empty());
-        runs.filter_map(Self::new).collect()
+        let mut runs: Vec<FixedRun> = runs.filter_map(FixedRun::new).collect();
+        // One that a single run has is not worth to be asked before that run's own.
+        let filters: Vec<Option<Arc<SharedFilter>>> = runs.iter().map(FixedRun::filter).collect();
+        let count = |filter: &Arc<SharedFilter>| {
+            filters.iter().flatten().filter(|other| Arc::ptr_eq(other, filter)).count()
+        };
+        let mut shared: Vec<Arc<SharedFilter>> = Vec::new();
+        for (run, filter) in runs.iter_mut().zip(&filters) {
+            let Some(filter) = filter.as_ref().filter(|filter| count(filter) > 1) else { continue };
+            let known = shared.iter().position(|known| Arc::ptr_eq(known, filter));
+            run.shared = known.or_else(|| {
+                (shared.len() < SHARED_MAX).then(|| {
+                    shared.push(Arc::clone(filter));
+                    shared.len() - 1
+                })
+            });
+        }
+        Self { runs, shared }
     }
 
+    /// The runs.
+    #[inline]
+    pub(crate) fn runs(&self) -> &[FixedRun] {
+        &self.runs
+    }
+
+    /// The filters that some of them share, at most [`SHARED_MAX`].
+    #[inline]
+    pub(crate) fn shared(&self) -> &[Arc<SharedFilter>] {
+        &self.shared
+    }
+
+    /// The filter that the newest run shares, or may come to share with the next.
+    pub(crate) fn newest_filter(&self) -> Option<Arc<SharedFilter>> {
+        self.runs.first()?.filter()
+    }
+}
+
+impl FixedRun {
     fn new(tables: &[OpenTable]) -> Option<Self> {
         let tables: Vec<RunTable> = tables.iter().map(RunTable::new).collect::<Option<_>>()?;
-        Some(Self { lowers: tables.iter().map(|table| table.lower).collect(), tables })
+        Some(Self { lowers: tables.iter().map(|table| table.lower).collect(), tables, shared: None })
+    }
+
+    /// The filter that has the keys of all of its tables, if there is one.
+    fn filter(&self) -> Option<Arc<SharedFilter>> {
+        common_filter(self.tables.iter().map(|table| &*table.table))
+    }
+
+    /// Which of the filters that runs share has all of its keys.
+    #[inline]
+    pub(crate) fn shared(&self) -> Option<usize> {
+        self.shared
     }
 
     /// Its table, if it has one only.
@@ -76,10 +136,22 @@ impl FixedRun {
         }
     }
 
+    /// How many tables begin at or before a prefix. Where keys are spread evenly, as those of hashes, and tables of about one size, the prefix itself says so, or nearly.
+    #[inline]
+    fn after(&self, prefix: u64) -> usize {
+        let count = self.lowers.len();
+        let guess = usize::try_from((u128::from(prefix) * count as u128) >> 64).unwrap_or(0);
+        let is_before = |at: usize| self.lowers.get(at).is_some_and(|lower| *lower <= prefix);
+        match (is_before(guess), is_before(guess + 1)) {
+            (true, false) => guess + 1,
+            _ => self.lowers.partition_point(|lower| *lower <= prefix),
+        }
+    }
+
     /// The one table that answers for a key, if there is one.
     #[inline]
     pub(crate) fn find(&self, key: &[u8], prefix: u64) -> Option<&RunTable> {
-        let mut after = self.lowers.partition_point(|lower| *lower <= prefix);
+        let mut after = self.after(prefix);
         // Several may begin with one prefix: then the key decides, from the last on.
         loop {
             let table = self.tables.get(after.checked_sub(1)?)?;
@@ -92,4 +164,12 @@ impl FixedRun {
             after -= 1;
         }
     }
+}
+
+/// The filter that all of these tables share.
+pub(crate) fn common_filter<'a>(
+    mut tables: impl Iterator<Item = &'a FixedTable>,
+) -> Option<Arc<SharedFilter>> {
+    let first = tables.next()?.shared()?;
+    tables.all(|table| table.shared().is_some_and(|other| Arc::ptr_eq(&first, &other))).then_some(first)
 }

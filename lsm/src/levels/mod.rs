@@ -16,7 +16,7 @@ mod view;
 pub use crate::row::KeyspaceKind;
 pub(crate) use edit::KEYSPACE_NAME_BYTES_MAX;
 pub use edit::{Change, Edit};
-pub(crate) use fixed_run::{FixedRun, RunTable};
+pub(crate) use fixed_run::{FixedRun, RunTable, SHARED_MAX, common_filter};
 pub use state::{KeyspaceRecord, Levels, LogRecord};
 pub use tree::{LEVEL_COUNT, TableReference, Tree};
 pub use view::{Generation, KeyspaceView, OpenTable, OpenTree, RunIter, View};

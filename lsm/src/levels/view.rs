@@ -8,7 +8,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::fixed_run::FixedRun;
+use super::fixed_run::FixedRuns;
 use super::tree::{LEVEL_COUNT, TableReference, Tree};
 use crate::batch::KeyspaceId;
 use crate::block::Fences;
@@ -69,6 +69,13 @@ impl OpenTable {
         }
     }
 
+    /// Gives up a filter that it shares with others.
+    fn unshare(&self) {
+        if let AnyTable::Fixed(table) = &self.table {
+            table.share(None);
+        }
+    }
+
     /// Makes index and filter resident, if the budget has room for them.
     fn settle_meta(&mut self, budget: &Budget) {
         if let AnyTable::Fixed(table) = &self.table
@@ -122,7 +129,7 @@ pub struct OpenTree {
     /// The lower bounds of each level's tables.
     lowers: [Fences; LEVEL_COUNT],
     /// Those of a keyspace with fixed widths, as a lookup asks them.
-    runs: Vec<FixedRun>,
+    runs: FixedRuns,
 }
 
 impl OpenTree {
@@ -141,14 +148,14 @@ impl OpenTree {
                 .map(|reference| Ok(OpenTable::new(Arc::clone(reference), open(reference)?)))
                 .collect::<Result<_>>()?;
         }
-        let (lowers, runs) = (levels.each_ref().map(|level| lowers(level)), FixedRun::all(&levels));
+        let (lowers, runs) = (levels.each_ref().map(|level| lowers(level)), FixedRuns::new(&levels));
         Ok(Self { tree, levels, lowers, runs })
     }
 
     /// The same tables; what was resident of them `before` is so again, and what the budget has room for besides: indexes and filters first, each of which saves
     /// more reads than its own bytes of rows do. For those rows make room that were resident; when whoever reads them now is done.
     pub(crate) fn settled(mut self, before: &Self, budget: &Budget) -> Self {
-        if self.runs.is_empty() {
+        if self.runs.runs().is_empty() {
             return self;
         }
         let mut open: Vec<Vec<OpenTable>> = self.levels.iter().map(|tables| tables.to_vec()).collect();
@@ -158,6 +165,12 @@ impl OpenTree {
         }
         let missing: usize = open.iter().flatten().map(OpenTable::meta_missing).sum();
         let mut wanting = missing.saturating_sub(budget.room());
+        if wanting > 0 {
+            // What several share only saves time.
+            open.iter().flatten().for_each(OpenTable::unshare);
+            let shared = self.runs.shared().iter().map(|shared| shared.memory_bytes());
+            wanting = wanting.saturating_sub(shared.sum());
+        }
         for open in open.iter_mut().rev().flatten().filter(|open| open.resident.rows.is_some()) {
             if wanting == 0 {
                 break;
@@ -172,7 +185,7 @@ impl OpenTree {
         for (tables, open) in self.levels.iter_mut().zip(open) {
             *tables = open.into();
         }
-        self.runs = FixedRun::all(&self.levels);
+        self.runs = FixedRuns::new(&self.levels);
         self
     }
 
@@ -207,8 +220,9 @@ impl OpenTree {
         Some((settled, gained))
     }
 
-    /// The runs of rows, from the newest to the oldest.
-    pub(crate) fn runs(&self) -> &[FixedRun] {
+    /// The runs of rows.
+    #[inline]
+    pub(crate) fn runs(&self) -> &FixedRuns {
         &self.runs
     }
 

@@ -208,7 +208,7 @@ impl Output<'_> {
             && self
                 .open
                 .as_ref()
-                .is_some_and(|(_, writer)| writer.estimated_bytes() >= self.engine.tuning.table_bytes)
+                .is_some_and(|(_, writer)| writer.estimated_bytes() >= self.engine.tuning.fixed_table_bytes())
         {
             self.end_table()?;
         }

@@ -209,7 +209,8 @@ impl Working {
     ) -> Result<Option<(FileNumber, TableSummary)>> {
         let merge = &self.merge;
         let is_full = self.output.as_ref().is_some_and(|(_, writer)| {
-            writer.estimated_bytes() >= engine.tuning.table_bytes && !writer.ends_with_key(merge.key())
+            writer.estimated_bytes() >= engine.tuning.fixed_table_bytes()
+                && !writer.ends_with_key(merge.key())
         });
         let full = if is_full { self.output.take() } else { None };
         let full = full.map(|(file, writer)| writer.finish().map(|summary| (file, summary))).transpose()?;

@@ -7,12 +7,11 @@
 //!
 //! A key is in the filter before its entry is visible: the bits are set before the sequence number is published, which a reader loads first.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::charge::Charge;
-use crate::filter::{self, LINE_BYTES};
-use crate::memory::{self, Cells};
+use crate::filter::LiveFilter;
 
 /// One for each that may be needed: so many, from the smallest first one on, are for eight million keys.
 const STAGES: usize = 8;
@@ -32,16 +31,11 @@ const KEYS_MANY: usize = 1 << 15;
 /// As many as in tables: one wrong answer in a hundred, from a stage that is full.
 const BITS_PER_KEY: u32 = 10;
 
-const PROBES: u8 = 6;
-
-/// Words of a line.
-const LINE_WORDS: usize = LINE_BYTES / size_of::<u64>();
-
 /// See the module. What readers look at shares no line of the processor's cache with what the writer changes at each key.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Filter {
-    stages: [OnceLock<Stage>; STAGES],
+    stages: [OnceLock<LiveFilter>; STAGES],
     keys_min: usize,
     charge: Arc<Charge>,
     writer: Writer,
@@ -77,7 +71,7 @@ impl Filter {
         self.writer.memory_bytes.load(Ordering::Relaxed)
     }
 
-    fn stages(&self) -> impl Iterator<Item = &Stage> {
+    fn stages(&self) -> impl Iterator<Item = &LiveFilter> {
         self.stages.iter().map_while(OnceLock::get)
     }
 
@@ -106,7 +100,7 @@ impl Filter {
             KEYS_MANY.. => capacity.saturating_mul(GROWTH),
         };
         let Some(place) = self.stages.iter().find(|stage| stage.get().is_none()) else { return };
-        let stage = Stage::new(keys);
+        let stage = LiveFilter::new(keys, BITS_PER_KEY);
         let bytes = stage.memory_bytes();
         if place.set(stage).is_ok() {
             self.writer.left.store(keys, Ordering::Relaxed);
@@ -135,67 +129,10 @@ impl Drop for Filter {
     }
 }
 
-/// A filter for a number of keys that was known.
-#[derive(Debug)]
-struct Stage {
-    words: Cells<AtomicU64>,
-    /// Where the first line begins, so that each lies in one line of the processor's cache.
-    start: usize,
-    lines: usize,
-}
-
-impl Stage {
-    fn new(keys: usize) -> Self {
-        let lines = filter::lines_for(keys, BITS_PER_KEY);
-        let words = Cells::<AtomicU64>::zeroed((lines + 1) * LINE_WORDS);
-        let start = words.as_slice().as_ptr().align_offset(LINE_BYTES).min(LINE_WORDS);
-        Self { words, start, lines }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        (self.lines + 1) * LINE_BYTES
-    }
-
-    #[inline]
-    fn line(&self, hash: u64) -> &[AtomicU64] {
-        let start = self.start + filter::line(hash, self.lines) * LINE_WORDS;
-        self.words.as_slice().get(start..start + LINE_WORDS).unwrap_or_default()
-    }
-
-    #[inline]
-    fn prefetch(&self, hash: u64) {
-        memory::prefetch_at(self.line(hash), 0);
-    }
-
-    /// Sets the bits of a key; whether one of them was not set.
-    fn insert(&self, hash: u64) -> bool {
-        let line = self.line(hash);
-        let mut is_new = false;
-        for (word, bit) in filter::word_probes(hash, PROBES) {
-            if let Some(word) = line.get(word) {
-                // One writer: nobody sets another bit between.
-                let bits = word.load(Ordering::Relaxed);
-                if bits & bit == 0 {
-                    word.store(bits | bit, Ordering::Relaxed);
-                    is_new = true;
-                }
-            }
-        }
-        is_new
-    }
-
-    #[inline]
-    fn may_contain(&self, hash: u64) -> bool {
-        let line = self.line(hash);
-        filter::word_probes(hash, PROBES).fold(0, |missing, (word, bit)| {
-            missing | (!line.get(word).map_or(u64::MAX, |word| word.load(Ordering::Relaxed)) & bit)
-        }) == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::{self, LINE_BYTES};
 
     fn hash(number: u64) -> u64 {
         filter::hash(&number.to_be_bytes())
@@ -226,7 +163,7 @@ mod tests {
     #[test]
     fn one_that_is_overfull_still_finds_what_was_put_in() {
         let filter = Filter::new(0, Arc::default());
-        filter.stages.iter().for_each(|stage| stage.set(Stage::new(1)).unwrap());
+        filter.stages.iter().for_each(|stage| stage.set(LiveFilter::new(1, BITS_PER_KEY)).unwrap());
         (0..10_000).for_each(|number| filter.insert(hash(number)));
         assert!((0..10_000).all(|number| filter.may_contain(hash(number))));
         assert_eq!(filter.memory_bytes(), 0, "nothing was added");
@@ -259,16 +196,5 @@ mod tests {
         assert_eq!(charge.bytes(), before, "the same keys again need no more");
         drop(filter);
         assert_eq!(charge.bytes(), 0);
-    }
-
-    #[test]
-    fn lines_are_lines_of_the_processor_s_cache() {
-        for keys in [1, 1000, 5000, 2_000_000] {
-            let stage = Stage::new(keys);
-            for number in 0..100 {
-                let line = stage.line(hash(number));
-                assert_eq!((line.len(), line.as_ptr() as usize % LINE_BYTES), (LINE_WORDS, 0));
-            }
-        }
     }
 }

@@ -19,6 +19,7 @@ mod index;
 mod layout;
 mod reader;
 mod region;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -29,4 +30,5 @@ pub use layout::Columns;
 pub(in crate::table) use layout::{Plan, RowLayout};
 pub use reader::FixedTable;
 pub(crate) use reader::{Resident, Search};
+pub(crate) use shared::SharedFilter;
 pub use writer::FixedWriter;

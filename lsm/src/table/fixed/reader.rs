@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use super::index::{Index, Span, span};
 use super::layout::{FENCES_PER_BLOCK, LINES_PER_BLOCK, Plan, RowLayout, Rows};
 use super::region::Region;
+use super::shared::SharedFilter;
 use crate::block::{Block, BlockKind, TRAILER_BYTES};
 use crate::cache::BlockCache;
 use crate::charge::Charge;
@@ -21,6 +22,7 @@ use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
 use crate::memory::{self, Bytes};
 use crate::row::{self, Widths};
+use crate::sync::Mutex;
 use crate::table::file::TableFile;
 use crate::table::header::TableKind;
 use crate::table::index::Handle;
@@ -45,6 +47,8 @@ pub struct FixedTable {
     origin: Option<TableOrigin>,
     /// Rows in the last block; all others are full.
     rows_last: usize,
+    /// A filter that has all of its keys, and those of other tables.
+    shared: Mutex<Option<Arc<SharedFilter>>>,
 }
 
 /// Where the search for one of several keys has come to.
@@ -160,6 +164,7 @@ impl FixedTable {
             cache_table: cache.new_table(),
             summary,
             origin,
+            shared: Mutex::default(),
         };
         cache.table_bytes().add(table.memory_bytes());
         Ok(Arc::new(table))
@@ -193,6 +198,16 @@ impl FixedTable {
     /// What it says of its place in the database, if it does.
     pub fn origin(&self) -> Option<&TableOrigin> {
         self.origin.as_ref()
+    }
+
+    /// A filter that has all of its keys, and those of other tables; whoever makes a View looks for it.
+    pub(crate) fn shared(&self) -> Option<Arc<SharedFilter>> {
+        self.shared.lock().clone()
+    }
+
+    /// Says which that is.
+    pub(crate) fn share(&self, shared: Option<Arc<SharedFilter>>) {
+        *self.shared.lock() = shared;
     }
 
     /// The first prefix of each five hundred blocks: where rows are, roughly.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::{Columns, FENCES_PER_BLOCK, LINES_PER_BLOCK, Plan, RowLayout, RowsBuilder};
+use super::shared::{SharedFilter, Sharing};
 use crate::block::{BlockKind, Codec, seal};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -74,6 +75,8 @@ pub struct FixedWriter {
     deletions: u64,
     sequences: (SequenceNumber, SequenceNumber),
     origin: Option<TableOrigin>,
+    /// A filter that other tables put their keys into, too.
+    sharing: Option<Sharing>,
 }
 
 impl FixedWriter {
@@ -117,12 +120,18 @@ impl FixedWriter {
             deletions: 0,
             sequences,
             origin: None,
+            sharing: None,
         })
     }
 
     /// What the table is to say of its place in the database, for repair.
     pub fn set_origin(&mut self, origin: Option<TableOrigin>) {
         self.origin = origin;
+    }
+
+    /// Has the keys put into a filter that other tables share, too: before the first row.
+    pub(crate) fn share(&mut self, shared: Arc<SharedFilter>) {
+        self.sharing = Some(Sharing::new(shared));
     }
 
     /// Says that it will be read and removed: see [`Self::finish_temporary`].
@@ -180,7 +189,9 @@ impl FixedWriter {
         self.rows.add(key, value, sequence, kind);
         if is_new {
             if self.filter_bits_per_key > 0 {
-                self.hashes.push(filter::hash(key));
+                let hash = filter::hash(key);
+                self.hashes.push(hash);
+                self.sharing.iter_mut().for_each(|sharing| sharing.push(hash));
             }
             if self.entries == 0 {
                 self.first.extend_from_slice(key);
@@ -259,6 +270,7 @@ impl FixedWriter {
             );
         }
         self.finish_rows()?;
+        self.sharing.iter_mut().for_each(Sharing::put);
         let (lines, probes) = match self.filter_bits_per_key {
             0 => (0, 1),
             bits => (filter::lines_for(self.hashes.len(), bits), filter::probes_for(bits)),

@@ -7,7 +7,11 @@
 //! A filter's payload (FORMAT.md, "Tables"): kind, a byte; probes, a byte; six reserved bytes; the lines. The kind is there so that others can
 //! follow (a fuse filter for tables that are written once); a reader that does not know it looks into the table instead.
 
+mod live;
+
 use crate::error::{Error, Result};
+
+pub(crate) use live::LiveFilter;
 
 /// Bytes of a line.
 pub(crate) const LINE_BYTES: usize = 64;
@@ -55,7 +59,7 @@ fn probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u8)> {
 
 /// Those bits, of a line of eight words.
 #[inline]
-pub(crate) fn word_probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u64)> {
+fn word_probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u64)> {
     bits(hash, count).map(|bit| ((bit >> 6) as usize, 1 << (bit & 63)))
 }
 
