@@ -18,6 +18,9 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// Largest raw size of a block, in bytes: a block is read and kept whole.
 pub const BLOCK_BYTES_MAX: usize = 16 << 20;
 
+/// The shallowest of the levels of sorted keyspaces that are compressed whole.
+pub(crate) const COMPRESSED_LEVEL: usize = 2;
+
 /// A dictionary is at most one part in so many of what a table may become.
 const DICTIONARY_TABLE_PART: u64 = 64;
 
@@ -202,7 +205,7 @@ impl Tuning {
 
     /// How tables of a level are written.
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {
-        let deep = level >= 2;
+        let deep = level >= COMPRESSED_LEVEL;
         TableOptions {
             block_bytes: self.block_bytes,
             restart_interval: self.restart_interval,

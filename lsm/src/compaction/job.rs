@@ -29,7 +29,7 @@ use crate::key::split;
 use crate::levels::{
     Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View, common_filter,
 };
-use crate::options::Tuning;
+use crate::options::{COMPRESSED_LEVEL, Tuning};
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -183,7 +183,11 @@ impl Engine {
         for id in keyspaces {
             let view = self.view();
             let Some(keyspace) = view.keyspaces.get(&id) else { continue };
-            let Some(pick) = pick_all(&keyspace.tables.tree) else { continue };
+            let level_min = match keyspace.kind {
+                KeyspaceKind::Sorted => COMPRESSED_LEVEL,
+                KeyspaceKind::Fixed(_) => 1,
+            };
+            let Some(pick) = pick_all(&keyspace.tables.tree, level_min) else { continue };
             self.check_writable()?;
             match self.begin_job(id, keyspace, pick) {
                 Ok(begun) => *job = Some(begun),

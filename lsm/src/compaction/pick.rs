@@ -166,10 +166,10 @@ fn pick_newest(mut own: Pick, tuning: &Tuning) -> Option<Pick> {
     (count >= tuning.level0_tables.max(2)).then_some(own)
 }
 
-/// A merge of everything, into the deepest level that holds anything (level 1 at least). `None` if there is nothing to gain: all is in one run
-/// without deletions.
-pub fn pick_all(tree: &Tree) -> Option<Pick> {
-    let output_level = tree.deepest()?.max(1);
+/// A merge of everything, into the deepest level that holds anything, `level_min` at least. `None` if there is nothing to gain: all is in one run
+/// without deletions there.
+pub fn pick_all(tree: &Tree, level_min: usize) -> Option<Pick> {
+    let output_level = tree.deepest()?.max(level_min);
     let inputs: Vec<_> = tree.tables().map(|(level, table)| (level, Arc::clone(table))).collect();
     let is_one_clean_run = inputs.iter().all(|(level, table)| *level == output_level && table.deletions == 0);
     (!is_one_clean_run).then_some(Pick { inputs, output_level })
@@ -372,11 +372,12 @@ mod tests {
 
     #[test]
     fn a_merge_of_everything_ends() {
-        assert_eq!(pick_all(&Tree::default()), None);
+        assert_eq!(pick_all(&Tree::default(), 1), None);
         let run = tree(&[(3, table(1, "a", "c", 1, 10)), (3, table(2, "d", "e", 1, 10))]);
-        assert_eq!(pick_all(&run), None);
+        assert_eq!(pick_all(&run, 2), None);
+        assert_eq!(pick_all(&run, 4).unwrap().output_level, 4);
         let all = tree(&[(0, table(1, "a", "c", 5, 10)), (3, table(2, "d", "e", 1, 10))]);
-        assert_eq!(pick_all(&all).unwrap().output_level, 3);
+        assert_eq!(pick_all(&all, 1).unwrap().output_level, 3);
     }
 
     #[test]

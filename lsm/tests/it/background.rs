@@ -273,3 +273,28 @@ fn what_is_not_due_is_merged_when_nobody_writes() {
     assert_eq!(a.iter().count(), 4);
     assert!(db.check().unwrap().is_clean());
 }
+
+/// However little there is: whoever asks for it wants the least space.
+#[cfg(feature = "zstd")]
+#[test]
+fn what_is_compacted_on_request_is_compressed() {
+    let fs = MemFs::new();
+    let db = Db::builder("/db")
+        .file_system(Arc::new(fs))
+        .background(Background::Manual)
+        .memory_bytes(4 << 20)
+        .open()
+        .unwrap();
+    let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+    for number in 0..2000 {
+        keyspace.put(format!("key {number:08}"), [b'v'; 100]).unwrap();
+    }
+    db.flush().unwrap();
+    let before = db.stats().table_bytes;
+    db.compact().unwrap();
+    let after = db.stats().table_bytes;
+    assert!(before > 200_000 && after < before / 4, "{before} and {after} bytes");
+    db.compact().unwrap();
+    assert_eq!(db.stats().compaction_written_bytes, after, "there was nothing more to do");
+    assert_eq!(keyspace.iter().count(), 2000);
+}
