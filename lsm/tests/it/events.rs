@@ -82,8 +82,8 @@ fn everything_is_told_in_its_order() {
     assert_eq!(names, ["MergeBegun", "TableMade", "MergeDone", "TableRemoved", "TableRemoved"]);
     match (&events[0], &events[2]) {
         (
-            Event::MergeBegun { tables: 2, level: 1, bytes, .. },
-            Event::MergeDone { tables: 1, bytes: after, level: 1, .. },
+            Event::MergeBegun { tables: 2, level: 2, bytes, .. },
+            Event::MergeDone { tables: 1, bytes: after, level: 2, .. },
         ) => {
             assert!(bytes > after);
         }
