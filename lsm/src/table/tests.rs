@@ -21,6 +21,8 @@ use crate::table::{
     TableSummary, TableWriter,
 };
 
+mod ahead;
+
 const IDENTITY: Identity = Identity::from_bytes(*b"table identity 1");
 const DATABASE: Identity = Identity::from_bytes(*b"database of test");
 
