@@ -37,8 +37,9 @@ use crate::row::KeyspaceKind;
 use crate::table::fixed::SharedFilter;
 use crate::table::{AnyTable, AnyTableWriter, TableSummary};
 
-/// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much.
-const OVERLAP_MAX: u64 = 10;
+/// An output overlaps at most so many times its own size in the level below that of the output: else merging it down will cost too much. That is more than the
+/// levels differ by: most outputs are as large as they may be.
+const OVERLAP_MAX: u64 = 25;
 
 /// Entries that are dropped one by one before it is asked how far all is deleted: a seek costs as much as some steps.
 const STEPS_BEFORE_SKIP: usize = 16;
@@ -61,6 +62,8 @@ pub(crate) struct Job {
     /// The bounds of what stays in level 0 below an output that stays there too: it is older.
     older: Vec<KeyRange>,
     output: Option<Output>,
+    /// Of the tables in the level below that of the outputs, the first that does not end before the last key.
+    below_index: usize,
     /// Where the next output begins.
     lower: Vec<u8>,
     last_user: Vec<u8>,
@@ -75,8 +78,7 @@ pub(crate) struct Job {
 struct Output {
     file: FileNumber,
     writer: AnyTableWriter,
-    /// The level below the output's: which of its tables this output reached, and their bytes.
-    below_index: usize,
+    /// Bytes of the tables that it overlaps, in the level below.
     below_bytes: u64,
 }
 
@@ -423,6 +425,7 @@ impl Job {
             tables,
             older,
             output: None,
+            below_index: 0,
             lower: Vec::new(),
             last_user: Vec::new(),
             dropped_steps: 0,
@@ -516,16 +519,16 @@ impl Job {
         if self.pick.output_level == 0 && self.kind == KeyspaceKind::Sorted {
             return false;
         }
-        let Some(output) = &mut self.output else { return false };
         let below = self.tables.levels().get(self.pick.output_level + 1).map_or(&[][..], |level| level);
-        while let Some(open) = below.get(output.below_index)
+        while let Some(open) = below.get(self.below_index)
             && !open.reference.bounds.is_before_end(&self.last_user)
         {
-            output.below_index += 1;
-            if output.writer.entries() > 0 {
+            self.below_index += 1;
+            if let Some(output) = &mut self.output {
                 output.below_bytes += open.reference.file_bytes;
             }
         }
+        let Some(output) = &self.output else { return false };
         output.writer.estimated_bytes() >= engine.tuning.table_bytes
             || output.below_bytes > engine.tuning.table_bytes.saturating_mul(OVERLAP_MAX)
     }
@@ -624,7 +627,7 @@ impl Job {
 impl Output {
     fn create(engine: &Engine, plan: &OutputPlan) -> Result<Self> {
         let (file, writer) = plan.create(engine)?;
-        Ok(Self { file, writer, below_index: 0, below_bytes: 0 })
+        Ok(Self { file, writer, below_bytes: 0 })
     }
 }
 

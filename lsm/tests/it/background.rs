@@ -298,3 +298,38 @@ fn what_is_compacted_on_request_is_compressed() {
     assert_eq!(db.stats().compaction_written_bytes, after, "there was nothing more to do");
     assert_eq!(keyspace.iter().count(), 2000);
 }
+
+/// A merge ends its outputs where they overlap much of what lies below, and not at every key.
+#[test]
+fn merges_above_a_large_level_write_tables_of_their_size() {
+    const TABLE_BYTES: u64 = 4000;
+    let mut tuning = Tuning::for_memory(1 << 20);
+    (tuning.write_buffer_bytes, tuning.level1_bytes, tuning.level_growth) = (8000, 16_000, 4);
+    (tuning.table_bytes, tuning.block_bytes, tuning.compression) = (TABLE_BYTES, 500, None);
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
+    let mut random = Random(7);
+    for _ in 0..600 {
+        let mut batch = Batch::new();
+        for _ in 0..30 {
+            batch.put(&keyspaces[0], random.next().to_be_bytes(), [0; 60]);
+        }
+        db.commit(batch, Durability::System).unwrap();
+        run_until_idle(&db);
+        let stats = db.stats();
+        for keyspace in &stats.keyspaces {
+            for (level, (tables, bytes)) in
+                keyspace.level_tables.iter().zip(&keyspace.level_bytes).enumerate().skip(1)
+            {
+                let tables = *tables as u64;
+                // A merge of a few tables ends with a small one.
+                assert!(
+                    tables < 8 || bytes / tables > TABLE_BYTES / 3,
+                    "level {level}: {tables} tables of {bytes} bytes"
+                );
+            }
+        }
+    }
+    let stats = db.stats();
+    let deepest = stats.keyspaces.iter().flat_map(|keyspace| keyspace.level_bytes.get(3)).max();
+    assert!(deepest.is_some_and(|bytes| *bytes > 25 * TABLE_BYTES), "deep enough to be cut: {deepest:?}");
+}
