@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
-/// From so many bytes on it is worth to ask the system.
-const MAPPED_BYTES_MIN: usize = 1 << 20;
+/// From so many bytes on the system is asked. What is smaller the allocator finds a place for among the rest; what is larger it would keep when it is
+/// given back, in pieces that nothing else fits into, and the process would take much more than what is in use.
+const MAPPED_BYTES_MIN: usize = 64 << 10;
 
 /// A number that threads share.
 ///
@@ -94,27 +95,28 @@ pub(crate) fn map(bytes: usize) -> Option<MmapMut> {
     Some(map)
 }
 
-/// Bytes that are written once, then only read.
+/// Bytes that are filled once, then mostly read.
 pub(crate) enum Bytes {
     Mapped(MmapMut),
     Heap(Vec<u8>),
 }
 
 impl Bytes {
-    /// So many zeros, which `fill` overwrites.
-    ///
-    /// # Errors
-    /// Those of `fill`.
-    pub(crate) fn build<E>(bytes: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
-        let mut built = match (bytes >= MAPPED_BYTES_MIN).then(|| map(bytes)).flatten() {
+    /// So many zeros, to be kept.
+    pub(crate) fn zeroed(bytes: usize) -> Self {
+        match (bytes >= MAPPED_BYTES_MIN).then(|| map(bytes)).flatten() {
             Some(map) => Self::Mapped(map),
             None => Self::Heap(vec![0; bytes]),
-        };
-        match &mut built {
-            Self::Mapped(map) => fill(map)?,
-            Self::Heap(heap) => fill(heap)?,
         }
-        Ok(built)
+    }
+
+    /// So many zeros, for the work of the moment: what is not touched takes no memory, and all of it goes back at once.
+    pub(crate) fn scratch(bytes: usize) -> Self {
+        let map = || MmapOptions::new().len(bytes).map_anon().ok();
+        match (bytes >= MAPPED_BYTES_MIN).then(map).flatten() {
+            Some(map) => Self::Mapped(map),
+            None => Self::Heap(vec![0; bytes]),
+        }
     }
 }
 
@@ -123,6 +125,16 @@ impl std::ops::Deref for Bytes {
 
     #[inline]
     fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Heap(heap) => heap,
+        }
+    }
+}
+
+impl std::ops::DerefMut for Bytes {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Mapped(map) => map,
             Self::Heap(heap) => heap,
@@ -188,14 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_what_was_filled_in() {
-        for count in [0, 10, 3 << 20] {
-            let bytes = Bytes::build::<()>(count, |bytes| {
+    fn bytes_begin_as_zeros_and_are_what_was_filled_in() {
+        for count in [0, 10, MAPPED_BYTES_MIN, 3 << 20] {
+            for mut bytes in [Bytes::zeroed(count), Bytes::scratch(count)] {
+                assert_eq!(&*bytes, vec![0; count]);
                 bytes.fill(7);
-                Ok(())
-            });
-            assert_eq!(&*bytes.unwrap(), vec![7; count]);
+                assert_eq!(&*bytes, vec![7; count]);
+            }
         }
-        assert!(Bytes::build(10, |_| Err("cannot")).is_err());
     }
 }

@@ -6,11 +6,9 @@
 
 use std::sync::Arc;
 
-use memmap2::MmapMut;
-
 use crate::charge::Charge;
 use crate::error::Result;
-use crate::memory;
+use crate::memory::Bytes;
 use crate::memtable::fixed::sort::{Item, sort};
 use crate::row::{Widths, prefix, tail};
 
@@ -30,36 +28,6 @@ const SORT_BYTES: usize = 2 * size_of::<Item>();
 const SLAB_BYTES_MAX: usize = 16 << 20;
 const SLABS: usize = 16;
 
-/// Memory that chunks are cut from.
-#[derive(Debug)]
-enum Slab {
-    Mapped(MmapMut),
-    Heap(Vec<u8>),
-}
-
-impl Slab {
-    fn new(bytes: usize) -> Self {
-        match (bytes >= 1 << 20).then(|| memory::map(bytes)).flatten() {
-            Some(map) => Self::Mapped(map),
-            None => Self::Heap(vec![0; bytes]),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Heap(heap) => heap,
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Heap(heap) => heap,
-        }
-    }
-}
-
 /// The rows that share their first bits.
 #[derive(Clone, Debug, Default)]
 struct Bucket {
@@ -78,7 +46,8 @@ pub(super) struct Dealt {
     slab_chunks: usize,
     bytes_max: usize,
     bucket_bits: u32,
-    slabs: Vec<Slab>,
+    /// Memory that chunks are cut from.
+    slabs: Vec<Bytes>,
     chunks_used: usize,
     buckets: Vec<Bucket>,
     rows: usize,
@@ -152,7 +121,7 @@ impl Dealt {
             bucket.chunks.push(u32::try_from(self.chunks_used).unwrap_or(u32::MAX));
             self.chunks_used += 1;
             if self.chunks_used > self.slabs.len() * self.slab_chunks {
-                self.slabs.push(Slab::new(self.slab_chunks * self.chunk_rows * self.row_bytes));
+                self.slabs.push(Bytes::zeroed(self.slab_chunks * self.chunk_rows * self.row_bytes));
                 has_grown = true;
             }
         }
@@ -161,7 +130,7 @@ impl Dealt {
         self.rows += 1;
         self.rows_largest = self.rows_largest.max(bucket.rows);
         let at = ((chunk % self.slab_chunks) * self.chunk_rows + in_chunk) * self.row_bytes;
-        let slab = self.slabs.get_mut(chunk / self.slab_chunks).map(Slab::bytes_mut);
+        let slab = self.slabs.get_mut(chunk / self.slab_chunks);
         if let Some((to_key, to_value)) = slab
             .and_then(|slab| slab.get_mut(at..at + self.row_bytes))
             .and_then(|row| row.split_at_mut_checked(key.len()))
@@ -243,7 +212,7 @@ impl Dealt {
         let chunk = bucket.chunks.get(number / self.chunk_rows).copied().unwrap_or(0) as usize;
         let in_slab = (chunk % self.slab_chunks) * self.chunk_rows + (number & (self.chunk_rows - 1));
         let at = in_slab * self.row_bytes;
-        let slab = self.slabs.get(chunk / self.slab_chunks).map(Slab::bytes);
+        let slab = self.slabs.get(chunk / self.slab_chunks);
         slab.and_then(|slab| slab.get(at..at + self.row_bytes))
             .expect("a row that a bucket counts lies in a chunk of its, in a slab that was made for it")
     }

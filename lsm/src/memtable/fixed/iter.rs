@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::FixedMemtable;
 use super::part::Row;
-use super::{FixedMemtable, RowId};
+use super::runs::Run;
 use crate::error::Result;
 use crate::iter::InternalIterator;
 use crate::key::{self, Kind, TRAILER_BYTES};
@@ -15,7 +16,7 @@ const AHEAD_ROWS: usize = 12;
 /// A cursor over entries of a memtable, which it keeps alive.
 pub struct FixedIter {
     memtable: Arc<FixedMemtable>,
-    run: Arc<[RowId]>,
+    run: Arc<Run>,
     /// The current row's place in the run; the run's length where there is none.
     index: usize,
     /// The current internal key and value.
@@ -24,7 +25,7 @@ pub struct FixedIter {
 }
 
 impl FixedIter {
-    pub(super) fn new(memtable: Arc<FixedMemtable>, run: Arc<[RowId]>) -> Self {
+    pub(super) fn new(memtable: Arc<FixedMemtable>, run: Arc<Run>) -> Self {
         let index = run.len();
         Self { memtable, run, index, key: Vec::new(), value: Vec::new() }
     }
@@ -40,7 +41,7 @@ impl FixedIter {
     fn go_to(&mut self, index: Option<usize>) {
         self.index = index.unwrap_or(self.run.len());
         let memtable = Arc::clone(&self.memtable);
-        let Some(row) = self.run.get(self.index).and_then(|id| memtable.row(*id)) else {
+        let Some(row) = self.run.get(self.index).and_then(|id| memtable.row(id)) else {
             self.index = self.run.len();
             self.key.clear();
             self.value.clear();
@@ -58,7 +59,7 @@ impl FixedIter {
     fn rank(&self, internal: &[u8], inclusive: bool) -> usize {
         let mut key = Vec::new();
         self.run.partition_point(|id| {
-            let Some(row) = self.memtable.row(*id) else { return false };
+            let Some(row) = self.memtable.row(id) else { return false };
             self.internal_key(row, &mut key);
             match key::compare(&key, internal) {
                 Ordering::Less => true,
@@ -94,7 +95,7 @@ impl InternalIterator for FixedIter {
         if self.valid() {
             // In their order, rows lie anywhere.
             if let Some(ahead) = self.run.get(self.index + AHEAD_ROWS) {
-                self.memtable.prefetch_row(*ahead);
+                self.memtable.prefetch_row(ahead);
             }
             self.go_to(Some(self.index + 1));
         }

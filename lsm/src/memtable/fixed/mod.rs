@@ -245,11 +245,6 @@ impl FixedMemtable {
         self.parts().rev().find_map(|part| part.get(key, hash, read_sequence))
     }
 
-    /// All rows in order of internal keys: for a flush.
-    fn sorted(&self) -> Vec<RowId> {
-        runs::sorted(self, RowId::default()).0
-    }
-
     /// Cursors over its entries, which they keep alive; together they have all. Entries that are added while one moves are not in it.
     pub fn iters(self: &Arc<Self>) -> Vec<FixedIter> {
         let runs = self.runs.lock().catch_up(self);
@@ -258,7 +253,7 @@ impl FixedMemtable {
 
     /// One cursor over all entries, without leaving anything behind for others: for a flush.
     pub(crate) fn sorted_iter(self: &Arc<Self>) -> FixedIter {
-        FixedIter::new(Arc::clone(self), self.sorted().into())
+        FixedIter::new(Arc::clone(self), Arc::new(runs::sorted(self, RowId::default()).0))
     }
 
     /// What the newest entry of `key` is that a reader at `read_sequence` sees; the value of a put goes to `value`, which is as long as values are.

@@ -7,28 +7,70 @@ use std::sync::Arc;
 
 use super::sort::{Item, sort};
 use super::{FixedMemtable, RowId};
+use crate::memory::Bytes;
+
+/// A list of rows. Those of a flush are long: their memory goes back to the system with them.
+#[derive(Debug)]
+pub(super) struct Run(Bytes);
+
+impl Run {
+    fn zeroed(count: usize) -> Self {
+        Self(Bytes::scratch(count * size_of::<RowId>()))
+    }
+
+    fn numbers(&self) -> &[[u8; size_of::<RowId>()]] {
+        self.0.as_chunks().0
+    }
+
+    fn numbers_mut(&mut self) -> &mut [[u8; size_of::<RowId>()]] {
+        self.0.as_chunks_mut().0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers().len()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Option<RowId> {
+        self.numbers().get(index).map(decode)
+    }
+
+    /// How many rows stand before the first that is not `below`.
+    pub(super) fn partition_point(&self, mut below: impl FnMut(RowId) -> bool) -> usize {
+        self.numbers().partition_point(|number| below(decode(number)))
+    }
+
+    #[cfg(test)]
+    fn to_vec(&self) -> Vec<RowId> {
+        self.numbers().iter().map(decode).collect()
+    }
+}
+
+fn decode(number: &[u8; size_of::<RowId>()]) -> RowId {
+    RowId(u32::from_ne_bytes(*number))
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     /// Of older rows first, each more than twice as long as the next.
-    runs: Vec<Arc<[RowId]>>,
+    runs: Vec<Arc<Run>>,
     /// The first row that is in none.
     next: RowId,
 }
 
 impl Runs {
     /// Runs in which every row is that was there before the call.
-    pub(super) fn catch_up(&mut self, memtable: &FixedMemtable) -> Vec<Arc<[RowId]>> {
+    pub(super) fn catch_up(&mut self, memtable: &FixedMemtable) -> Vec<Arc<Run>> {
         let (added, next) = sorted(memtable, self.next);
         self.next = next;
-        if !added.is_empty() {
-            self.runs.push(added.into());
+        if added.len() > 0 {
+            self.runs.push(Arc::new(added));
         }
         while let [.., before, last] = self.runs.as_slice()
             && before.len() < 2 * last.len()
         {
-            let merged = merge(memtable, before, last).into();
+            let merged = Arc::new(merge(memtable, before, last));
             self.runs.truncate(self.runs.len() - 2);
             self.runs.push(merged);
         }
@@ -48,46 +90,48 @@ fn compare(memtable: &FixedMemtable, a: RowId, b: RowId) -> std::cmp::Ordering {
 const PIECE_ROWS: usize = 1 << 12;
 
 /// The rows from `from` on in order, and the one behind them.
-pub(super) fn sorted(memtable: &FixedMemtable, from: RowId) -> (Vec<RowId>, RowId) {
-    let mut ids: Vec<RowId> = Vec::new();
+pub(super) fn sorted(memtable: &FixedMemtable, from: RowId) -> (Run, RowId) {
+    // Rows may be added meanwhile, which are not meant.
+    let mut added: Vec<(usize, std::ops::Range<u32>)> = Vec::new();
     let mut next = from;
     for (index, part) in memtable.parts().enumerate().skip(from.part()) {
         let start = if index == from.part() { from.number() } else { 0 };
         let count = part.count();
-        ids.reserve_exact(count.saturating_sub(start) as usize);
-        ids.extend((start..count).map(|number| RowId::new(index, number)));
+        added.push((index, start..count));
         next = RowId::new(index, count);
     }
-    let (mut ids, ends) = dealt(memtable, ids);
+    let (mut run, ends) = dealt(memtable, &added);
     let mut start = 0;
     for end in ends {
-        if let Some(piece) = ids.get_mut(start..end) {
-            let items: Vec<Item> = piece.iter().map(|id| (prefix(memtable, *id), id.0)).collect();
+        if let Some(piece) = run.numbers_mut().get_mut(start..end) {
+            let item = |number| (prefix(memtable, decode(number)), decode(number).0);
+            let items: Vec<Item> = piece.iter().map(item).collect();
             let sorted = sort(items, |a, b| compare(memtable, RowId(a.1), RowId(b.1)));
             for (place, (_, id)) in piece.iter_mut().zip(sorted) {
-                *place = RowId(id);
+                *place = id.to_ne_bytes();
             }
         }
         start = end;
     }
-    (ids, next)
+    (run, next)
 }
 
 fn prefix(memtable: &FixedMemtable, id: RowId) -> u64 {
     memtable.row(id).map_or(0, |row| row.prefix())
 }
 
-/// Rows dealt by their first bits into pieces, each in the order it had; and where the pieces end.
-fn dealt(memtable: &FixedMemtable, ids: Vec<RowId>) -> (Vec<RowId>, Vec<usize>) {
-    let bits = (ids.len() / PIECE_ROWS).max(1).ilog2();
-    if bits == 0 {
-        let end = ids.len();
-        return (ids, vec![end]);
-    }
-    let piece = |id: RowId| usize::try_from(prefix(memtable, id) >> (64 - bits)).unwrap_or(0);
+/// Rows of some parts dealt by their first bits into pieces, each in the order it had; and where the pieces end.
+fn dealt(memtable: &FixedMemtable, added: &[(usize, std::ops::Range<u32>)]) -> (Run, Vec<usize>) {
+    let ids = || added.iter().flat_map(|(part, rows)| rows.clone().map(|number| RowId::new(*part, number)));
+    let count: usize = added.iter().map(|(_, rows)| rows.len()).sum();
+    let bits = (count / PIECE_ROWS).max(1).ilog2();
+    let piece = |id: RowId| match bits {
+        0 => 0,
+        bits => usize::try_from(prefix(memtable, id) >> (64 - bits)).unwrap_or(0),
+    };
     let mut ends = vec![0usize; 1 << bits];
-    for id in &ids {
-        if let Some(count) = ends.get_mut(piece(*id)) {
+    for id in ids() {
+        if let Some(count) = ends.get_mut(piece(id)) {
             *count += 1;
         }
     }
@@ -96,11 +140,11 @@ fn dealt(memtable: &FixedMemtable, ids: Vec<RowId>) -> (Vec<RowId>, Vec<usize>) 
         // Where the piece begins, and once it is filled, where it ends.
         sum += std::mem::replace(end, sum);
     }
-    let mut dealt = vec![RowId::default(); ids.len()];
-    for id in ids {
+    let mut dealt = Run::zeroed(count);
+    for id in ids() {
         if let Some(end) = ends.get_mut(piece(id)) {
-            if let Some(place) = dealt.get_mut(*end) {
-                *place = id;
+            if let Some(place) = dealt.numbers_mut().get_mut(*end) {
+                *place = id.0.to_ne_bytes();
             }
             *end += 1;
         }
@@ -108,19 +152,24 @@ fn dealt(memtable: &FixedMemtable, ids: Vec<RowId>) -> (Vec<RowId>, Vec<usize>) 
     (dealt, ends)
 }
 
-fn merge(memtable: &FixedMemtable, mut a: &[RowId], mut b: &[RowId]) -> Vec<RowId> {
-    let mut merged = Vec::with_capacity(a.len() + b.len());
-    while let (Some((first_a, rest_a)), Some((first_b, rest_b))) = (a.split_first(), b.split_first()) {
-        if compare(memtable, *first_a, *first_b).is_lt() {
-            merged.push(*first_a);
-            a = rest_a;
-        } else {
-            merged.push(*first_b);
-            b = rest_b;
-        }
+fn merge(memtable: &FixedMemtable, a: &Run, b: &Run) -> Run {
+    let mut merged = Run::zeroed(a.len() + b.len());
+    let (mut a, mut b) = (a.numbers(), b.numbers());
+    for place in merged.numbers_mut() {
+        let (from_a, from_b) = (a.split_first(), b.split_first());
+        let (first, rest) = match (from_a, from_b) {
+            (Some((first_a, rest)), Some((first_b, _)))
+                if compare(memtable, decode(first_a), decode(first_b)).is_lt() =>
+            {
+                (first_a, (rest, b))
+            }
+            (_, Some((first_b, rest))) => (first_b, (a, rest)),
+            (Some((first_a, rest)), None) => (first_a, (rest, b)),
+            (None, None) => break,
+        };
+        *place = *first;
+        (a, b) = rest;
     }
-    merged.extend_from_slice(a);
-    merged.extend_from_slice(b);
     merged
 }
 
@@ -150,6 +199,7 @@ mod tests {
                 let (ids, next) = sorted(&memtable, from);
                 assert_eq!(ids.len(), 20_000);
                 from = next;
+                let ids = ids.to_vec();
                 let key = |id: &RowId| {
                     let mut key = [0; 10];
                     memtable.row(*id).unwrap().key(&mut key);

@@ -10,6 +10,7 @@ use crate::block::{Block, TRAILER_BYTES};
 use crate::error::{Error, IoContext, Result};
 use crate::iter::InternalIterator;
 use crate::key::{self, Kind, SEQUENCE_MAX, SequenceNumber};
+use crate::memory::Bytes;
 use crate::range::KeyRange;
 use crate::table::ReadMode;
 
@@ -42,8 +43,9 @@ pub(crate) struct RowCursor {
     current_block: usize,
     count: usize,
     is_valid: bool,
-    /// Blocks read ahead, and the first one's number.
-    ahead: Vec<u8>,
+    /// Room for blocks that are read ahead, what of it they take, and the first one's number.
+    ahead: Bytes,
+    ahead_bytes: usize,
     ahead_block: usize,
     /// How many are read at once.
     ahead_max: usize,
@@ -63,7 +65,8 @@ impl RowCursor {
             current_block: usize::MAX,
             count: 0,
             is_valid: false,
-            ahead: Vec::new(),
+            ahead: Bytes::Heap(Vec::new()),
+            ahead_bytes: 0,
             ahead_block: 0,
             ahead_max: AHEAD_BLOCKS,
             failed: None,
@@ -235,7 +238,7 @@ impl RowCursor {
     fn buffered(&self, block: usize) -> Option<&[u8]> {
         let size = self.table.layout.block_bytes;
         let start = block.checked_sub(self.ahead_block)?.checked_mul(size)?;
-        self.ahead.get(start..start.checked_add(size)?)
+        self.ahead.get(..self.ahead_bytes)?.get(start..start.checked_add(size)?)
     }
 
     fn read_ahead(&mut self, block: usize, is_backward: bool) -> Result<()> {
@@ -244,21 +247,28 @@ impl RowCursor {
             true => (block.saturating_sub(self.ahead_max - 1), (block + 1).min(self.ahead_max)),
             false => (block, self.ahead_max.min(self.table.blocks().saturating_sub(block))),
         };
-        self.ahead.resize(count * size, 0);
+        if self.ahead.len() < count * size {
+            self.ahead = match self.mode {
+                // Merges have many of these; a scan is short, mostly, and would wait for the system.
+                ReadMode::Bypass => Bytes::scratch(count * size),
+                ReadMode::Cached => Bytes::Heap(vec![0; count * size]),
+            };
+        }
+        self.ahead_bytes = 0;
         self.ahead_block = first;
-        let offset = self.table.layout.handle(first as u64).offset;
+        let handle = self.table.layout.handle(first as u64);
         let file = &self.table.file;
-        if file.file.read_exact_at(&mut self.ahead, offset).is_err() {
+        let mut read = |count: usize, offset: u64| {
+            let place = self.ahead.get_mut(..count * size).unwrap_or_default();
+            file.file.read_exact_at(place, offset).map(|()| self.ahead_bytes = place.len())
+        };
+        if read(count, handle.offset).is_err() {
             // A neighbour may be what cannot be read: this block alone decides.
-            self.ahead.resize(size, 0);
-            self.ahead_block = block;
             let handle = self.table.layout.handle(block as u64);
-            let read = file.file.read_exact_at(&mut self.ahead, handle.offset);
-            if read.is_err() {
-                self.ahead.clear();
-            }
-            read.context("read rows of a table", &file.path)
+            read(1, handle.offset)
+                .context("read rows of a table", &file.path)
                 .map_err(|error| error.at_offset(handle.offset))?;
+            self.ahead_block = block;
         }
         Ok(())
     }

@@ -411,24 +411,21 @@ impl FixedTable {
     fn load_filter(&self) -> Result<Bytes> {
         let lines = usize::try_from(self.plan.filter_lines).unwrap_or(usize::MAX / 128);
         let lines_per_block = usize::try_from(LINES_PER_BLOCK).unwrap_or(1);
-        Bytes::build(lines * filter::LINE_BYTES, |all| {
-            for (block, lines) in (0..).zip(all.chunks_mut(lines_per_block * filter::LINE_BYTES)) {
-                let handle = self.plan.filter_handle(block);
-                let payload = self.file.payload(handle, BlockKind::Filter)?;
-                match filter::parts(&payload) {
-                    Some((probes, read))
-                        if probes == self.plan.filter_probes && read.len() == lines.len() =>
-                    {
-                        lines.copy_from_slice(read);
-                    }
-                    _ => {
-                        let error = Error::corruption("a filter of another shape than the table says");
-                        return Err(self.file.locate(error, handle.offset));
-                    }
+        let mut all = Bytes::zeroed(lines * filter::LINE_BYTES);
+        for (block, lines) in (0..).zip(all.chunks_mut(lines_per_block * filter::LINE_BYTES)) {
+            let handle = self.plan.filter_handle(block);
+            let payload = self.file.payload(handle, BlockKind::Filter)?;
+            match filter::parts(&payload) {
+                Some((probes, read)) if probes == self.plan.filter_probes && read.len() == lines.len() => {
+                    lines.copy_from_slice(read);
+                }
+                _ => {
+                    let error = Error::corruption("a filter of another shape than the table says");
+                    return Err(self.file.locate(error, handle.offset));
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(all)
     }
 
     /// The filter, if there is one and it is to be in memory.

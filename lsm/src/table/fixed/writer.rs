@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filter;
 use crate::fs::{File, FileSystem};
 use crate::key::{Kind, SequenceNumber};
+use crate::memory::Bytes;
 use crate::range::KeyRange;
 use crate::row::{self, Widths};
 use crate::table::behind::WriteBehind;
@@ -20,33 +21,58 @@ use crate::table::index::Handle;
 use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
-/// Hashes in one part: what is not yet used, and what growing would copy, is little.
-const HASHES_EACH: usize = 8 << 10;
+/// Bytes of the first part of the hashes, and of the largest: each is twice as large as the one before.
+const PART_BYTES_MIN: usize = 1 << 10;
+const PART_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of a hash.
+const HASH_BYTES: usize = size_of::<u64>();
 
 /// The hashes of all keys, until it is known how large the filter is to be.
 #[derive(Debug, Default)]
 struct Hashes {
-    parts: Vec<Vec<u64>>,
+    /// All full but the last.
+    parts: Vec<Bytes>,
+    /// Bytes of the last that are in use.
+    used: usize,
     count: usize,
 }
 
 impl Hashes {
     #[inline]
     fn push(&mut self, hash: u64) {
-        match self.parts.last_mut() {
-            Some(part) if part.len() < HASHES_EACH => part.push(hash),
-            // The first grows as it comes: most tables of a small database have few rows.
-            _ => {
-                let mut part = Vec::with_capacity(if self.parts.is_empty() { 0 } else { HASHES_EACH });
-                part.push(hash);
-                self.parts.push(part);
-            }
+        let place = self.parts.last_mut().and_then(|part| part.get_mut(self.used..)?.first_chunk_mut());
+        match place {
+            Some(place) => *place = hash.to_le_bytes(),
+            None => self.push_part(hash),
         }
+        self.used += HASH_BYTES;
         self.count += 1;
+    }
+
+    #[cold]
+    fn push_part(&mut self, hash: u64) {
+        let bytes = self.parts.last().map_or(PART_BYTES_MIN, |last| (last.len() * 2).min(PART_BYTES_MAX));
+        let mut part = Bytes::scratch(bytes);
+        if let Some(place) = part.first_chunk_mut() {
+            *place = hash.to_le_bytes();
+        }
+        self.parts.push(part);
+        self.used = 0;
     }
 
     fn len(&self) -> usize {
         self.count
+    }
+
+    /// All of them; each part goes when it has been gone through.
+    fn drain(&mut self) -> impl Iterator<Item = u64> {
+        let Self { parts, count, .. } = std::mem::take(self);
+        let each = |part: Bytes| {
+            let hash = move |index| part.as_chunks().0.get(index).map(|hash| u64::from_le_bytes(*hash));
+            (0..).map_while(hash)
+        };
+        parts.into_iter().flat_map(each).take(count)
     }
 }
 
@@ -322,9 +348,9 @@ impl FixedWriter {
         if lines == 0 {
             return Ok(());
         }
-        let mut all = vec![0; lines * filter::LINE_BYTES];
-        for hash in std::mem::take(&mut self.hashes).parts.iter().flatten() {
-            filter::insert(&mut all, *hash, probes);
+        let mut all = Bytes::scratch(lines * filter::LINE_BYTES);
+        for hash in self.hashes.drain() {
+            filter::insert(&mut all, hash, probes);
         }
         for lines in all.chunks(usize::try_from(LINES_PER_BLOCK).unwrap_or(1) * filter::LINE_BYTES) {
             self.put(BlockKind::Filter, &filter::payload(probes, lines))?;
