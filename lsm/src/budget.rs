@@ -10,10 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cache::BlockCache;
 use crate::charge::Charge;
+use crate::memory;
 use crate::memtable::fixed::Pool;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
+
+/// When so large a part of the budget was freed in small pieces, between these bounds, the allocator is asked to give the system what nobody uses: it would keep it.
+const FREED_PART: usize = 32;
+const FREED_BYTES_MIN: usize = 1 << 20;
+const FREED_BYTES_MAX: usize = 4 << 20;
 
 /// The budget, and the cache that fills what others leave.
 #[derive(Debug)]
@@ -29,8 +35,12 @@ pub(crate) struct Budget {
     resident: Arc<Charge>,
     /// Buffers of loads.
     loads: Arc<Charge>,
+    /// Buffers of merges of rows.
+    merges: Arc<Charge>,
     /// What was pinned when a View was last installed.
     pinned_before: AtomicUsize,
+    /// What was freed since the allocator was last asked to give back what it keeps.
+    freed: AtomicUsize,
 }
 
 impl Budget {
@@ -39,14 +49,16 @@ impl Budget {
         let cache = Arc::new(BlockCache::new(0));
         let memtables = Arc::<Charge>::default();
         let budget = Self {
-            pool: Arc::new(Pool::charged(Arc::clone(&memtables))),
+            pool: Arc::new(Pool::charged(Arc::clone(&memtables), write_bytes_max)),
             memory_bytes,
             write_bytes_max: AtomicUsize::new(write_bytes_max),
             cache,
             memtables,
             resident: Arc::default(),
             loads: Arc::default(),
+            merges: Arc::default(),
             pinned_before: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
         };
         budget.settle(0, 0);
         budget
@@ -65,6 +77,7 @@ impl Budget {
     /// From now on the write buffers may take so much.
     pub(crate) fn expect_writes(&self, write_bytes_max: usize) {
         self.write_bytes_max.store(write_bytes_max, Ordering::Relaxed);
+        self.pool.limit(write_bytes_max);
     }
 
     /// What all memtables take, those too that only a snapshot or a scan keeps.
@@ -80,6 +93,11 @@ impl Budget {
     /// What loads keep in memory before they write it.
     pub(crate) fn loads(&self) -> &Arc<Charge> {
         &self.loads
+    }
+
+    /// What merges of rows need while they run: the cache makes room for it, out of its part too, and nothing else does.
+    pub(crate) fn merges(&self) -> &Arc<Charge> {
+        &self.merges
     }
 
     /// How many bytes are left, and leave the cache its part: twice what tables have pinned at least, which nobody can take from them.
@@ -131,9 +149,23 @@ impl Budget {
         let kept =
             self.table_bytes().saturating_add(self.resident.bytes()).saturating_add(self.loads.bytes());
         let left = self.memory_bytes.saturating_sub(taken.saturating_add(kept));
-        let capacity = left.max(self.memory_bytes / CACHE_PART_MIN);
-        if capacity != self.cache.capacity_bytes() {
+        let (part, merges) = (self.memory_bytes / CACHE_PART_MIN, self.merges.bytes());
+        let capacity = left.saturating_sub(merges).max(part - merges.min(part / 2));
+        let before = self.cache.capacity_bytes();
+        if capacity != before {
+            let used = if capacity < before { self.cache.used_bytes() } else { 0 };
             self.cache.set_capacity(capacity);
+            self.freed(used.saturating_sub(capacity));
+        }
+    }
+
+    /// So much was freed in pieces that went through the allocator, which may keep it.
+    pub(crate) fn freed(&self, bytes: usize) {
+        let enough = (self.memory_bytes / FREED_PART).clamp(FREED_BYTES_MIN, FREED_BYTES_MAX);
+        let before = self.freed.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 && before.saturating_add(bytes) >= enough {
+            self.freed.store(0, Ordering::Relaxed);
+            memory::give_back();
         }
     }
 }
@@ -162,8 +194,14 @@ mod tests {
         budget.loads().add(300);
         assert_eq!((capacity(200, 0), budget.room()), (400, 275));
         assert!(budget.has_room(275) && !budget.has_room(276));
+        budget.merges().add(150);
+        assert_eq!((capacity(200, 0), budget.room()), (250, 275), "tables that are resident stay so");
         budget.loads().add(1000);
-        assert_eq!((capacity(200, 0), budget.room()), (125, 0));
+        assert_eq!((capacity(200, 0), budget.room()), (63, 0));
+        budget.merges().subtract(120);
+        assert_eq!(capacity(200, 0), 95);
+        budget.merges().subtract(30);
+        assert_eq!(capacity(200, 0), 125);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Counts of bytes in memory: grown by what is made, shrunk when it is dropped, whoever kept it alive until then.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that all of one kind take together.
@@ -22,5 +23,25 @@ impl Charge {
     /// The bytes taken now.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes that are charged for as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct Charged {
+    charge: Arc<Charge>,
+    bytes: usize,
+}
+
+impl Charged {
+    pub(crate) fn new(charge: &Arc<Charge>, bytes: usize) -> Self {
+        charge.add(bytes);
+        Self { charge: Arc::clone(charge), bytes }
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.charge.subtract(self.bytes);
     }
 }

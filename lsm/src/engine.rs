@@ -313,6 +313,12 @@ impl Engine {
         self.budget.release(write_bytes, pinned_bytes);
     }
 
+    /// Gives cache and system what a merge of so many bytes took.
+    pub(crate) fn merge_ended(&self, bytes: u64) {
+        self.share_memory();
+        self.budget.freed(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+
     /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.
     pub(crate) fn read_sequences(&self) -> Vec<SequenceNumber> {
         // Exclusive: no snapshot is between its number and its registration.

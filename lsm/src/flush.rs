@@ -204,9 +204,10 @@ impl FlushJob {
                 self.open = Some(self.begin(engine, keyspace, &memtable)?);
             }
         } else {
+            let bytes = self.generation.memory_bytes();
             self.install(engine)?;
             let time = engine.clock.now().saturating_sub(self.begun);
-            engine.backlog.flushed(self.generation.memory_bytes(), time);
+            engine.backlog.flushed(bytes, time);
             return Ok(Progress::Idle);
         }
         Ok(Progress::Working)
@@ -289,10 +290,10 @@ impl FlushJob {
         changes.extend(self.generation.logs.iter().map(|number| Change::LogRemoved(*number)));
         changes.push(Change::NextSequence(through + 1));
         let levels = manifest.commit(Edit { changes })?;
+        let logs = self.generation.logs.clone();
         // Installed before the next edit can be made: Views follow edits in their order.
-        let generation = &self.generation;
         engine.install(|view| {
-            view.frozen.retain(|frozen| !Arc::ptr_eq(frozen, generation));
+            view.frozen.retain(|frozen| !Arc::ptr_eq(frozen, &self.generation));
             update(
                 view,
                 &levels,
@@ -301,6 +302,8 @@ impl FlushJob {
             );
         });
         drop(manifest);
+        // Whoever waited for that fills the next memtable from here on: with this one's memory, not with more.
+        self.generation = Arc::default();
         for (id, file, summary) in &self.done {
             let bytes = summary.file_bytes;
             engine.events.tell(|| Event::TableMade {
@@ -317,7 +320,7 @@ impl FlushJob {
         });
         engine.preload(|file| self.done.iter().any(|(_, done, _)| *done == file));
         engine.counters.flushed(&self.done);
-        engine.add_obsolete(self.generation.logs.iter().map(|number| FileName::Log(*number)));
+        engine.add_obsolete(logs.into_iter().map(FileName::Log));
         engine.remove_obsolete();
         engine.settle_resident();
         Ok(())

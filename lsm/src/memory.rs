@@ -148,6 +148,17 @@ impl std::fmt::Debug for Bytes {
     }
 }
 
+/// Has the allocator give the system what it keeps and nobody uses: behind a merge, that are holes among what was made meanwhile, which it does not look at by itself.
+/// The GNU allocator does so; others do it unasked, or not.
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: takes nothing that is in use, and may be called at any time from any thread.
+    #[expect(unsafe_code, reason = "a call of the C library")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Asks the processor to fetch the line in which `place` lies, which will be needed soon. Where there is no such hint, nothing happens.
 #[inline(always)]
 pub(crate) fn prefetch<T>(place: &T) {

@@ -51,6 +51,14 @@ impl OutputPlan {
         Self { is_temporary: true, ..self }
     }
 
+    /// About what writing a table of rows takes in memory until it is finished, besides its rows.
+    pub(crate) fn buffer_bytes(&self, table_bytes: u64) -> usize {
+        match self.kind {
+            KeyspaceKind::Sorted => 0,
+            KeyspaceKind::Fixed(widths) => FixedWriter::buffer_bytes(widths, table_bytes),
+        }
+    }
+
     fn origin(&self, levels: &Levels) -> Option<TableOrigin> {
         let (keyspace, epoch) = self.place?;
         let name = Arc::clone(&levels.keyspaces.get(&keyspace)?.name);

@@ -221,6 +221,8 @@ impl Engine {
         if let Some(job) = job.take() {
             self.merge_given_up(job.keyspace, error);
             self.add_obsolete(job.files().map(FileName::Table));
+            drop(job);
+            self.share_memory();
         }
     }
 
@@ -273,8 +275,10 @@ impl Engine {
             Ok(Progress::Working) => Ok(Stepped::Working),
             Ok(Progress::Idle) => {
                 self.merge_succeeded(&current.pick.inputs);
+                let bytes = current.read_bytes;
                 *job = None;
                 self.settle_resident();
+                self.merge_ended(bytes);
                 Ok(Stepped::Done)
             }
             Err(Fault::Read(error)) => {
@@ -409,7 +413,9 @@ impl Job {
         let (input, rows) = match keyspace.kind {
             KeyspaceKind::Sorted => (Input::new(runs)?, None),
             KeyspaceKind::Fixed(_) => {
-                let work = RowsWork::new(runs, plan.clone(), retention.clone(), &engine.tuning);
+                let charge = engine.budget.merges();
+                let work = RowsWork::new(runs, plan.clone(), retention.clone(), &engine.tuning, charge);
+                engine.share_memory();
                 (Input::new(Vec::new())?, Some(work))
             }
         };

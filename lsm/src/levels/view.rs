@@ -297,7 +297,7 @@ impl KeyspaceView {
 }
 
 /// All that was written between two rotations: the memtables that were frozen together, and the logs that hold the same.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Generation {
     /// The memtables that hold something.
     pub memtables: OrderedMap<KeyspaceId, Memtable>,

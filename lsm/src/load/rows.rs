@@ -173,7 +173,11 @@ fn merge(loading: &mut Loading, spilled: &[Run]) -> Result<Run> {
         };
         runs.push(run.iter().map(open).collect::<Result<_>>()?);
     }
-    let mut work = RowsWork::new(runs, loading.plan(), Retention::new(Vec::new()), &engine.tuning);
+    let bytes = spilled.iter().flatten().map(|(_, summary)| summary.file_bytes).sum();
+    let retention = Retention::new(Vec::new());
+    let charge = engine.budget.merges();
+    let mut work = RowsWork::new(runs, loading.plan(), retention, &engine.tuning, charge);
+    engine.share_memory();
     let merged = loop {
         let stepped = work.step(&engine, engine.tuning.merge_threads, &|_| true);
         match stepped.map_err(|(RowsFault::Read(error) | RowsFault::Write(error))| error) {
@@ -187,6 +191,8 @@ fn merge(loading: &mut Loading, spilled: &[Run]) -> Result<Run> {
         }
     };
     work.files().for_each(|file| loading.began(file));
+    drop(work);
+    engine.merge_ended(bytes);
     merged
 }
 

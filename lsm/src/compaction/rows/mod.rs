@@ -8,6 +8,7 @@ mod merge;
 use std::sync::Arc;
 
 use super::drop::Retention;
+use crate::charge::{Charge, Charged};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileNumber;
@@ -29,7 +30,7 @@ const STEP_FACTOR: usize = 8;
 /// What all cursors of a merge together read ahead, in bytes, however many runs there are and however many threads merge them: at most this, and no more than
 /// this part of a write buffer, so that it is little beside the budget.
 const AHEAD_BYTES_MAX: usize = 8 << 20;
-const AHEAD_PART: usize = 4;
+const AHEAD_PART: usize = 8;
 
 /// What a range came to.
 #[derive(Debug)]
@@ -72,15 +73,17 @@ pub(crate) struct RowsWork {
     retention: Retention,
     ahead_blocks: usize,
     ranges: Vec<Range>,
+    _charged: Charged,
 }
 
 impl RowsWork {
-    /// The merge of runs, the newest first.
+    /// The merge of runs, the newest first; what it takes is charged as long as it is there.
     pub(crate) fn new(
         runs: Vec<Arc<[OpenTable]>>,
         plan: OutputPlan,
         retention: Retention,
         tuning: &Tuning,
+        charge: &Arc<Charge>,
     ) -> Self {
         let bounds = cut(&runs, tuning.merge_threads.saturating_mul(RANGES_EACH), tuning.table_bytes);
         let ranges = bounds.into_iter().map(|bounds| Range {
@@ -96,7 +99,9 @@ impl RowsWork {
         let ahead_bytes = (tuning.write_buffer_bytes / AHEAD_PART).min(AHEAD_BYTES_MAX);
         let each = ahead_bytes / runs.len().saturating_mul(tuning.merge_threads).max(1);
         let ahead_blocks = (each / block_bytes.max().unwrap_or(0).max(1)).clamp(1, AHEAD_BLOCKS);
-        Self { ranges: ranges.collect(), runs, plan, retention, ahead_blocks }
+        let written = plan.buffer_bytes(tuning.table_bytes).saturating_mul(tuning.merge_threads);
+        let charged = Charged::new(charge, ahead_bytes.saturating_add(written));
+        Self { ranges: ranges.collect(), runs, plan, retention, ahead_blocks, _charged: charged }
     }
 
     /// The files that were begun.

@@ -1,8 +1,9 @@
 //! Memory of memtables that are no more, kept for the next: the system zeroes each page that it gives anew, which costs as much as writing to it.
 //!
-//! One part is kept, the last that was given back; it counts as memtables' memory.
+//! One part is kept, the last that was given back, where memtables may take so much more; it counts as their memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::Mutex;
 
@@ -13,16 +14,28 @@ use crate::charge::Charge;
 const ROWS_MIN: usize = 1 << 12;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     kept: Mutex<Option<Part>>,
     charge: Arc<Charge>,
+    bytes_max: AtomicUsize,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self::charged(Arc::default(), usize::MAX)
+    }
 }
 
 impl Pool {
-    /// A pool whose memory counts as this.
-    pub(crate) fn charged(charge: Arc<Charge>) -> Self {
-        Self { kept: Mutex::default(), charge }
+    /// A pool whose memory counts as this, which may come to so many bytes.
+    pub(crate) fn charged(charge: Arc<Charge>, bytes_max: usize) -> Self {
+        Self { kept: Mutex::default(), charge, bytes_max: AtomicUsize::new(bytes_max) }
+    }
+
+    /// From now on it may come to so many bytes.
+    pub(crate) fn limit(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// A part with room for about so many rows.
@@ -45,9 +58,12 @@ impl Pool {
         self.kept.lock().as_ref().map_or(0, Part::memory_bytes)
     }
 
-    /// Keeps a part, empty, in the place of the one that was kept.
+    /// Keeps a part, empty, in the place of the one that was kept. If somebody was faster than its memtable went, and took new memory, it is one too many.
     pub(super) fn give(&self, mut part: Part) {
-        if part.capacity() < ROWS_MIN {
+        let others = self.charge.bytes().saturating_sub(self.bytes());
+        if part.capacity() < ROWS_MIN
+            || others.saturating_add(part.memory_bytes()) > self.bytes_max.load(Ordering::Relaxed)
+        {
             return;
         }
         part.clear();
@@ -76,7 +92,7 @@ mod tests {
     #[test]
     fn what_was_given_back_is_empty_and_counted() {
         let charge = Arc::<Charge>::default();
-        let pool = Pool::charged(Arc::clone(&charge));
+        let pool = Pool::charged(Arc::clone(&charge), 2 << 20);
         let layout = Layout::new(Widths::new(8, 4).unwrap());
         let part = pool.take(layout, 10_000);
         for number in 0..10_000u64 {
@@ -93,6 +109,16 @@ mod tests {
         assert!((0..10_000u64).all(|number| again.get(&number.to_be_bytes(), number, u64::MAX).is_none()));
         pool.give(again);
         pool.give(Part::new(layout, 5_000));
+        let kept = pool.bytes();
+        assert_eq!(charge.bytes(), kept);
+        // Memtables take so much that there is no room for another part, which goes; the one that is there stays.
+        charge.add(2 << 20);
+        pool.give(Part::new(layout, 10_000));
+        assert_eq!((pool.bytes(), charge.bytes()), (kept, kept + (2 << 20)));
+        pool.limit(4 << 20);
+        pool.give(Part::new(layout, 10_000));
+        assert!(pool.bytes() > kept);
+        charge.subtract(2 << 20);
         drop(pool);
         assert_eq!(charge.bytes(), 0);
     }

@@ -47,7 +47,7 @@ impl Run {
 }
 
 fn decode(number: &[u8; size_of::<RowId>()]) -> RowId {
-    RowId(u32::from_ne_bytes(*number))
+    RowId(u32::from_le_bytes(*number))
 }
 
 /// See the module.
@@ -108,7 +108,7 @@ pub(super) fn sorted(memtable: &FixedMemtable, from: RowId) -> (Run, RowId) {
             let items: Vec<Item> = piece.iter().map(item).collect();
             let sorted = sort(items, |a, b| compare(memtable, RowId(a.1), RowId(b.1)));
             for (place, (_, id)) in piece.iter_mut().zip(sorted) {
-                *place = id.to_ne_bytes();
+                *place = id.to_le_bytes();
             }
         }
         start = end;
@@ -144,7 +144,7 @@ fn dealt(memtable: &FixedMemtable, added: &[(usize, std::ops::Range<u32>)]) -> (
     for id in ids() {
         if let Some(end) = ends.get_mut(piece(id)) {
             if let Some(place) = dealt.numbers_mut().get_mut(*end) {
-                *place = id.0.to_ne_bytes();
+                *place = id.0.to_le_bytes();
             }
             *end += 1;
         }

@@ -150,6 +150,14 @@ impl FixedWriter {
         })
     }
 
+    /// About how many bytes of memory one takes for a table of this length: what waits to be written, hashes, and the filter that is made of them.
+    pub(crate) fn buffer_bytes(widths: Widths, table_bytes: u64) -> usize {
+        let rows =
+            usize::try_from(table_bytes).unwrap_or(usize::MAX) / (widths.key() + widths.value()).max(1);
+        // A filter has two bytes a row, or less.
+        WRITE_BYTES.saturating_add(rows.saturating_mul(HASH_BYTES + 2))
+    }
+
     /// What the table is to say of its place in the database, for repair.
     pub fn set_origin(&mut self, origin: Option<TableOrigin>) {
         self.origin = origin;
