@@ -2,8 +2,12 @@
 //!
 //! Memtables are bounded by freezing and flushing them, open tables by their number; the cache takes what is left and is the one
 //! that shrinks. Nobody waits for pinned memory (tables and memtables that a snapshot or a scan keeps alive): it is charged, because each memtable and
-//! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. What the budget means is
-//! anonymous memory, and about 16 MiB above it for buffers of jobs and the code.
+//! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. So are the buffers of a merge of rows,
+//! for which the cache gives half of its own part too.
+//!
+//! What the budget means is anonymous memory, and a tenth of it (at least some 16 MiB) above it for buffers of other jobs, the code, and what the allocator cannot
+//! give back. What it can, and would keep, it is asked for when the cache has shrunk or a merge has ended; what is large, and there for a moment, comes from
+//! the system ([`crate::memory`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

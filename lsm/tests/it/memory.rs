@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lsm::fs::{FaultCall, FaultFs, MemFs};
-use lsm::{Background, Db, Keyspace, KeyspaceOptions};
+use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress};
 
 use crate::support::Random;
 
@@ -102,4 +102,27 @@ fn filters_come_before_rows_and_back_when_what_was_merged_is_gone() {
         let present = reads_each(4000, false);
         assert!(absent <= 0.05 && present <= 1.05, "round {round}: {absent} {present}");
     }
+}
+
+#[test]
+fn the_cache_makes_room_for_a_merge_of_rows_while_it_runs() {
+    let (db, _) = open();
+    let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap();
+    let capacity = || db.stats().cache_capacity_bytes;
+    let mut number = 0u64;
+    while db.stats().flushes < 12 {
+        for _ in 0..100 {
+            number += 1;
+            rows.put(number.to_be_bytes(), [0; 8]).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    let before = capacity();
+    let mut smallest = before;
+    while db.step().unwrap() == Progress::Working {
+        smallest = smallest.min(capacity());
+    }
+    assert!(db.stats().compactions > 0, "{:?}", db.stats());
+    assert!(smallest + 500_000 < before, "{smallest} {before}");
+    assert!(capacity() + 100_000 > before, "{} {before}", capacity());
 }

@@ -27,10 +27,11 @@ const RANGES_EACH: usize = 4;
 /// Rows that a range handles in a step, in multiples of what a step of other merges does: they are cheap.
 const STEP_FACTOR: usize = 8;
 
-/// What all cursors of a merge together read ahead, in bytes, however many runs there are and however many threads merge them: at most this, and no more than
-/// this part of a write buffer, so that it is little beside the budget.
-const AHEAD_BYTES_MAX: usize = 8 << 20;
+/// What all cursors of a merge together read ahead, in bytes, however many runs there are and however many threads merge them: this part of a write buffer, so that
+/// it is little beside the budget; more, up to twice as much, where that is little in itself; at most so many.
 const AHEAD_PART: usize = 8;
+const AHEAD_BYTES_LITTLE: usize = 2 << 20;
+const AHEAD_BYTES_MAX: usize = 8 << 20;
 
 /// What a range came to.
 #[derive(Debug)]
@@ -96,7 +97,8 @@ impl RowsWork {
             AnyTable::Fixed(table) => table.block_bytes(),
             AnyTable::Sorted(_) => 0,
         });
-        let ahead_bytes = (tuning.write_buffer_bytes / AHEAD_PART).min(AHEAD_BYTES_MAX);
+        let part = tuning.write_buffer_bytes / AHEAD_PART;
+        let ahead_bytes = part.max((2 * part).min(AHEAD_BYTES_LITTLE)).min(AHEAD_BYTES_MAX);
         let each = ahead_bytes / runs.len().saturating_mul(tuning.merge_threads).max(1);
         let ahead_blocks = (each / block_bytes.max().unwrap_or(0).max(1)).clamp(1, AHEAD_BLOCKS);
         let written = plan.buffer_bytes(tuning.table_bytes).saturating_mul(tuning.merge_threads);
