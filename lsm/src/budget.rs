@@ -23,7 +23,7 @@ const CACHE_PART_MIN: usize = 8;
 /// When so large a part of the budget was freed in small pieces, between these bounds, the allocator is asked to give the system what nobody uses: it would keep it.
 const FREED_PART: usize = 32;
 const FREED_BYTES_MIN: usize = 1 << 20;
-const FREED_BYTES_MAX: usize = 4 << 20;
+const FREED_BYTES_MAX: usize = 64 << 20;
 
 /// The budget, and the cache that fills what others leave.
 #[derive(Debug)]

@@ -101,7 +101,7 @@ impl RowsWork {
         let ahead_bytes = part.max((2 * part).min(AHEAD_BYTES_LITTLE)).min(AHEAD_BYTES_MAX);
         let each = ahead_bytes / runs.len().saturating_mul(tuning.merge_threads).max(1);
         let ahead_blocks = (each / block_bytes.max().unwrap_or(0).max(1)).clamp(1, AHEAD_BLOCKS);
-        let written = plan.buffer_bytes(tuning.table_bytes).saturating_mul(tuning.merge_threads);
+        let written = plan.buffer_bytes(tuning.fixed_table_bytes()).saturating_mul(tuning.merge_threads);
         let charged = Charged::new(charge, ahead_bytes.saturating_add(written));
         Self { ranges: ranges.collect(), runs, plan, retention, ahead_blocks, _charged: charged }
     }
