@@ -4,6 +4,7 @@ mod args;
 mod catalog;
 mod commands;
 mod cost;
+mod descriptors;
 mod exit;
 mod input;
 mod interrupt;
@@ -28,6 +29,7 @@ use crate::render::json;
 use crate::render::path::show;
 
 fn main() -> ExitCode {
+    descriptors::raise_limit();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         // Help and the version are no errors; they go to standard output, where nobody may be listening.

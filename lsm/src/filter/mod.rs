@@ -10,6 +10,7 @@
 mod live;
 
 use crate::error::{Error, Result};
+use crate::memory;
 
 pub(crate) use live::LiveFilter;
 
@@ -23,6 +24,9 @@ const HEADER_BYTES: usize = 8;
 const KIND_BLOCKED_BLOOM: u8 = 1;
 
 const PROBES_MAX: u8 = 16;
+
+/// Keys that are put in together.
+const INSERTED_TOGETHER: usize = 32;
 
 /// Probes that are looked at before anything is decided.
 const PROBES_TOGETHER: u8 = 4;
@@ -86,13 +90,31 @@ pub(crate) fn probes_for(bits_per_key: u32) -> u8 {
 ///
 /// # Panics
 /// If there is no line.
-pub(crate) fn insert(lines: &mut [u8], hash: u64, count: u8) {
+fn insert(lines: &mut [u8], hash: u64, count: u8) {
     let start = line_of(hash, lines.len() / LINE_BYTES) * LINE_BYTES;
     let line = lines.get_mut(start..start + LINE_BYTES).expect("a line below their number");
     for (byte, bit) in probes(hash, count) {
         if let Some(byte) = line.get_mut(byte) {
             *byte |= bit;
         }
+    }
+}
+
+/// Puts many keys in; in a large filter the waits for their lines overlap.
+///
+/// # Panics
+/// If there is no line.
+pub(crate) fn insert_all(lines: &mut [u8], hashes: impl Iterator<Item = u64>, count: u8) {
+    let mut hashes = hashes.peekable();
+    let mut next = [0; INSERTED_TOGETHER];
+    while hashes.peek().is_some() {
+        let mut filled = 0;
+        for (place, hash) in next.iter_mut().zip(hashes.by_ref()) {
+            memory::prefetch_at(lines, line_of(hash, lines.len() / LINE_BYTES) * LINE_BYTES);
+            *place = hash;
+            filled += 1;
+        }
+        next.iter().take(filled).for_each(|hash| insert(lines, *hash, count));
     }
 }
 
@@ -108,9 +130,7 @@ pub(crate) fn payload(probes: u8, lines: &[u8]) -> Vec<u8> {
 pub fn build(hashes: &[u64], bits_per_key: u32) -> Vec<u8> {
     let count = probes_for(bits_per_key);
     let mut lines = vec![0; lines_for(hashes.len(), bits_per_key) * LINE_BYTES];
-    for &hash in hashes {
-        insert(&mut lines, hash, count);
-    }
+    insert_all(&mut lines, hashes.iter().copied(), count);
     let payload = payload(count, &lines);
     assert!(hashes.iter().all(|hash| may_contain(&payload, *hash)), "a filter finds what was put into it");
     payload

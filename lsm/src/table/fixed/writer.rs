@@ -356,10 +356,9 @@ impl FixedWriter {
         if lines == 0 {
             return Ok(());
         }
-        let mut all = Bytes::scratch(lines * filter::LINE_BYTES);
-        for hash in self.hashes.drain() {
-            filter::insert(&mut all, hash, probes);
-        }
+        // It is filled at random: on huge pages, if it is large.
+        let mut all = Bytes::zeroed(lines * filter::LINE_BYTES);
+        filter::insert_all(&mut all, self.hashes.drain(), probes);
         for lines in all.chunks(usize::try_from(LINES_PER_BLOCK).unwrap_or(1) * filter::LINE_BYTES) {
             self.put(BlockKind::Filter, &filter::payload(probes, lines))?;
         }
