@@ -165,9 +165,15 @@ impl Budget {
 
     /// So much was freed in pieces that went through the allocator, which may keep it.
     pub(crate) fn freed(&self, bytes: usize) {
+        let more = |freed: usize| Some(freed.saturating_add(bytes));
+        let _ = self.freed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Asks the allocator for what it keeps, if enough was freed since the last time. It looks through all that the process has: for a thread in the background that
+    /// no reader and no writer waits for.
+    pub(crate) fn give_back(&self) {
         let enough = (self.memory_bytes / FREED_PART).clamp(FREED_BYTES_MIN, FREED_BYTES_MAX);
-        let before = self.freed.fetch_add(bytes, Ordering::Relaxed);
-        if bytes > 0 && before.saturating_add(bytes) >= enough {
+        if self.freed.load(Ordering::Relaxed) >= enough {
             self.freed.store(0, Ordering::Relaxed);
             memory::give_back();
         }

@@ -317,6 +317,7 @@ impl Engine {
     pub(crate) fn merge_ended(&self, bytes: u64) {
         self.share_memory();
         self.budget.freed(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.budget.give_back();
     }
 
     /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.

@@ -132,6 +132,7 @@ impl Engine {
         drop(job);
         if had_job && is_done {
             self.notify();
+            self.budget.give_back();
         }
         Ok(progress)
     }

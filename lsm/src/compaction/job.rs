@@ -575,11 +575,11 @@ impl Job {
                 .sync_dir(&engine.directory, sites::TABLE_NAMES)
                 .context("sync the directory", &engine.directory)?;
         }
-        let mut opened = Vec::new();
+        let (mut opened, shared) = (Vec::new(), self.shared_filter());
         for (file, summary) in &self.done {
             let table = open_table(engine, *file, self.kind, summary)?;
             if let AnyTable::Fixed(table) = &table {
-                table.share(self.shared_filter());
+                table.share(shared.clone());
             }
             opened.push((*file, table));
         }
