@@ -1,7 +1,7 @@
 //! The one memory budget: memtables, block cache, what open tables keep; and who yields.
 //!
 //! Memtables are bounded by freezing and flushing them, open tables by their number; the cache takes what is left and is the one
-//! that shrinks. Nobody waits for pinned memory (tables and memtables that a snapshot or a scan keeps alive): it is charged, because each memtable and
+//! that shrinks. What is set aside for memtables is lent to the cache while they do not need it. Nobody waits for pinned memory (tables and memtables that a snapshot or a scan keeps alive): it is charged, because each memtable and
 //! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. So are the buffers of a merge of rows,
 //! for which the cache gives half of its own part too.
 //!
@@ -16,9 +16,17 @@ use crate::cache::BlockCache;
 use crate::charge::Charge;
 use crate::memory;
 use crate::memtable::fixed::Pool;
+use crate::sync::Mutex;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
+
+/// Of the memory that is set aside for memtables, a part of the budget is never lent: for what is charged to nobody. One in so many.
+const UNLENT_PART: usize = 16;
+
+/// What is lent follows the memtables in steps of such a part of the budget, of a power of two above this many bits.
+const STEP_PART: usize = 64;
+const STEP_BITS_MIN: u32 = 16;
 
 /// When so large a part of the budget was freed in small pieces, between these bounds, the allocator is asked to give the system what nobody uses: it would keep it.
 const FREED_PART: usize = 32;
@@ -29,9 +37,8 @@ const FREED_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Budget {
     memory_bytes: usize,
-    /// Memtables may take this much when all that may wait are waiting.
-    write_bytes_max: AtomicUsize,
     cache: Arc<BlockCache>,
+    lender: Arc<Lender>,
     memtables: Arc<Charge>,
     /// Memory of memtables of rows, for the next.
     pool: Arc<Pool>,
@@ -47,16 +54,50 @@ pub(crate) struct Budget {
     freed: AtomicUsize,
 }
 
+/// Lends the cache what memtables may take and have not taken.
+#[derive(Debug)]
+struct Lender {
+    cache: Arc<BlockCache>,
+    /// Memtables may take this much when all that may wait are waiting.
+    write_bytes_max: AtomicUsize,
+    /// So much of it is not lent; and the step, as a power of two, in which they are followed.
+    unlent_bytes: usize,
+    step_bits: u32,
+    turn: Mutex<()>,
+}
+
+impl Lender {
+    fn new(cache: Arc<BlockCache>, memory_bytes: usize, write_bytes_max: usize) -> Self {
+        Self {
+            cache,
+            write_bytes_max: AtomicUsize::new(write_bytes_max),
+            unlent_bytes: memory_bytes / UNLENT_PART,
+            step_bits: (memory_bytes / STEP_PART).checked_ilog2().unwrap_or(0).max(STEP_BITS_MIN),
+            turn: Mutex::default(),
+        }
+    }
+
+    fn lend(&self, memtables: &Charge) {
+        // One at a time, and each looks itself: the last one knows what is there.
+        let _turn = self.turn.lock();
+        let taken = memtables.bytes() | ((1 << self.step_bits) - 1);
+        let kept = taken.saturating_add(self.unlent_bytes);
+        self.cache.lend(self.write_bytes_max.load(Ordering::Relaxed).saturating_sub(kept));
+    }
+}
+
 impl Budget {
     /// A budget of which the write buffers may take so much.
     pub(crate) fn new(memory_bytes: usize, write_bytes_max: usize) -> Self {
         let cache = Arc::new(BlockCache::new(0));
-        let memtables = Arc::<Charge>::default();
+        let lender = Arc::new(Lender::new(Arc::clone(&cache), memory_bytes, write_bytes_max));
+        let watcher = Arc::clone(&lender);
+        let memtables = Arc::new(Charge::watched(lender.step_bits, move |memtables| watcher.lend(memtables)));
         let budget = Self {
             pool: Arc::new(Pool::charged(Arc::clone(&memtables), write_bytes_max)),
             memory_bytes,
-            write_bytes_max: AtomicUsize::new(write_bytes_max),
             cache,
+            lender,
             memtables,
             resident: Arc::default(),
             loads: Arc::default(),
@@ -64,6 +105,7 @@ impl Budget {
             pinned_before: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
         };
+        budget.lender.lend(&budget.memtables);
         budget.settle(0, 0);
         budget
     }
@@ -80,8 +122,16 @@ impl Budget {
 
     /// From now on the write buffers may take so much.
     pub(crate) fn expect_writes(&self, write_bytes_max: usize) {
-        self.write_bytes_max.store(write_bytes_max, Ordering::Relaxed);
-        self.pool.limit(write_bytes_max);
+        let before = self.lender.write_bytes_max.swap(write_bytes_max, Ordering::Relaxed);
+        if before != write_bytes_max {
+            self.pool.limit(write_bytes_max);
+            self.lender.lend(&self.memtables);
+        }
+    }
+
+    /// What memtables may come to take.
+    fn write_bytes_max(&self) -> usize {
+        self.lender.write_bytes_max.load(Ordering::Relaxed)
     }
 
     /// What all memtables take, those too that only a snapshot or a scan keeps.
@@ -107,13 +157,8 @@ impl Budget {
     /// How many bytes are left, and leave the cache its part: twice what tables have pinned at least, which nobody can take from them.
     pub(crate) fn room(&self) -> usize {
         let cache = (self.memory_bytes / CACHE_PART_MIN).max(self.cache.pinned_bytes().saturating_mul(2));
-        let taken = [
-            self.write_bytes_max.load(Ordering::Relaxed),
-            self.table_bytes(),
-            self.resident.bytes(),
-            self.loads.bytes(),
-            cache,
-        ];
+        let taken =
+            [self.write_bytes_max(), self.table_bytes(), self.resident.bytes(), self.loads.bytes(), cache];
         self.memory_bytes.saturating_sub(taken.into_iter().fold(0, usize::saturating_add))
     }
 
@@ -148,8 +193,7 @@ impl Budget {
 
     fn give(&self, write_bytes: usize, pinned_bytes: usize) {
         // The write buffers are set aside before they fill: a cache that breathes with each flush keeps nothing.
-        let taken =
-            write_bytes.max(self.write_bytes_max.load(Ordering::Relaxed)).saturating_add(pinned_bytes);
+        let taken = write_bytes.max(self.write_bytes_max()).saturating_add(pinned_bytes);
         let kept =
             self.table_bytes().saturating_add(self.resident.bytes()).saturating_add(self.loads.bytes());
         let left = self.memory_bytes.saturating_sub(taken.saturating_add(kept));
@@ -212,6 +256,33 @@ mod tests {
         assert_eq!(capacity(200, 0), 95);
         budget.merges().subtract(30);
         assert_eq!(capacity(200, 0), 125);
+    }
+
+    #[test]
+    fn what_memtables_do_not_use_is_lent() {
+        let budget = Budget::new(64 << 20, 24 << 20);
+        let fill = || {
+            for offset in 0..100_000 {
+                budget.cache.insert(1, offset, crate::block::Block::opaque(vec![0; 4000]));
+            }
+            budget.cache.used_bytes()
+        };
+        let all = (64 << 20) - (64 << 20) / UNLENT_PART;
+        let used = fill();
+        assert!((all / 10 * 9..=all).contains(&used), "{used} of {all}");
+        // A memtable grows, faster than anything is read: what it takes is free before it is taken.
+        for step in 1..=24 {
+            budget.memtables.add(1 << 20);
+            let used = budget.cache.used_bytes();
+            assert!(used <= all - (step << 20).min(all / 4), "{used} at {step}");
+        }
+        assert!(fill() <= 40 << 20);
+        budget.memtables.subtract(24 << 20);
+        assert!(fill() >= all / 10 * 9);
+        budget.expect_writes(8 << 20);
+        budget.settle(0, 0);
+        let used = fill();
+        assert!((all / 10 * 9..=all).contains(&used), "{used} of {all}");
     }
 
     #[test]

@@ -137,6 +137,15 @@ pub struct Block {
     kind_min: u8,
 }
 
+/// What a block is beside its bytes, for whoever keeps those elsewhere for a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    start: u32,
+    restarts: u32,
+    restart_skip: u32,
+    kind_min: u8,
+}
+
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Block");
@@ -246,6 +255,22 @@ impl Block {
             bytes.copy_from_slice(payload);
         }
         Self { spare, ..Self::opaque(bytes) }
+    }
+
+    /// What it is, its bytes not included.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape {
+            start: self.start,
+            restarts: self.restarts,
+            restart_skip: self.restart_skip,
+            kind_min: self.kind_min,
+        }
+    }
+
+    /// A block from a copy of its [`bytes`](Self::bytes), in memory that `memory` gives, for so many bytes or a few more.
+    pub(crate) fn copied(shape: Shape, bytes: &[u8], memory: impl FnOnce(usize) -> Arc<[u8]>) -> Self {
+        let Shape { start, restarts, restart_skip, kind_min } = shape;
+        Self { start, restarts, restart_skip, kind_min, ..Self::opaque_in(bytes, memory) }
     }
 
     /// Its memory, for [`Buffers::give`].

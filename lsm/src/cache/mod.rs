@@ -9,25 +9,28 @@
 //! they are a small part of the capacity, which they are taken off ([`BlockCache::pin`]).
 //!
 //! Keys are spread over shards, each behind its own lock. A hit takes the lock for reading and sets a counter.
+//!
+//! Of the blocks that have no ghost some are put into memory that is lent, as long as write buffers have no use for it ([`lent`]).
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::sync::RwLock;
 
 use crate::block::{Block, Buffers};
 use crate::charge::Charge;
 
+mod lent;
+mod shard;
+
+use lent::LentMemory;
+use shard::{Key, Shard};
+
 const SHARDS: usize = 16;
 
 /// A shard below this many bytes would have no room for a large block: then fewer shards are used. One of more than sixteen times as many (so that a capacity that
 /// goes up and down does not change the number each time) is divided again.
 const SHARD_BYTES_MIN: usize = 256 << 10;
-
-/// The small queue's part of the capacity: one in so many.
-const SMALL_PART: usize = 10;
 
 /// Times that a block can go round the main queue without being asked for.
 const COUNT_MAX: u8 = 3;
@@ -44,148 +47,6 @@ const LEFT_PART: usize = 32;
 /// Bytes that a block costs beside its own: its places in map and queue, its counts, the allocator's share.
 const OVERHEAD_BYTES: usize = 96;
 
-/// Where a block comes from: a table (by [`BlockCache::new_table`]) and the offset in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    table: u64,
-    offset: u64,
-}
-
-impl Key {
-    fn hash(self) -> u64 {
-        let mixed = (self.table ^ self.offset.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-    }
-}
-
-/// Takes the number that [`Key`] has hashed itself to.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-#[derive(Debug)]
-struct Slot {
-    block: Block,
-    bytes: usize,
-    count: AtomicU8,
-    in_main: bool,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    slots: HashMap<Key, Slot, BuildHasherDefault<Hashed>>,
-    small: VecDeque<Key>,
-    main: VecDeque<Key>,
-    /// Hashes of keys that left the small queue, and how often each stands in the queue.
-    ghosts: VecDeque<u64>,
-    ghost_counts: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    small_bytes: usize,
-    main_bytes: usize,
-    /// Blocks of long scans that came when there was no room.
-    passed: u32,
-}
-
-impl Shard {
-    fn bytes(&self) -> usize {
-        self.small_bytes + self.main_bytes
-    }
-
-    fn insert(&mut self, key: Key, block: Block, bytes: usize, capacity: usize, left: &Buffers) {
-        let in_main = self.ghost_counts.contains_key(&key.hash());
-        if in_main {
-            self.main.push_back(key);
-            self.main_bytes += bytes;
-        } else {
-            self.small.push_back(key);
-            self.small_bytes += bytes;
-        }
-        self.slots.insert(key, Slot { block, bytes, count: AtomicU8::new(0), in_main });
-        self.shrink(capacity, left);
-    }
-
-    /// The memory of what goes is `left` to those that come.
-    fn shrink(&mut self, capacity: usize, left: &Buffers) {
-        while self.bytes() > capacity {
-            let moved = if self.small_bytes > capacity / SMALL_PART || self.main.is_empty() {
-                self.take_from_small(left)
-            } else {
-                self.take_from_main(left)
-            };
-            if !moved {
-                break;
-            }
-        }
-        while self.ghosts.len() > self.main.len().max(16) {
-            self.forget_ghost();
-        }
-    }
-
-    /// The oldest of the small queue: on to the main queue if it was asked for again, else out.
-    fn take_from_small(&mut self, left: &Buffers) -> bool {
-        let Some(key) = self.small.pop_front() else { return false };
-        let Some(slot) = self.slots.get_mut(&key) else { return true };
-        self.small_bytes -= slot.bytes;
-        if *slot.count.get_mut() > 0 {
-            *slot.count.get_mut() = 0;
-            slot.in_main = true;
-            self.main_bytes += slot.bytes;
-            self.main.push_back(key);
-        } else {
-            self.remove(key, left);
-            self.ghosts.push_back(key.hash());
-            *self.ghost_counts.entry(key.hash()).or_default() += 1;
-        }
-        true
-    }
-
-    /// The oldest of the main queue: round again if it was asked for, else out.
-    fn take_from_main(&mut self, left: &Buffers) -> bool {
-        let Some(key) = self.main.pop_front() else { return false };
-        let Some(slot) = self.slots.get_mut(&key) else { return true };
-        let count = slot.count.get_mut();
-        if *count > 0 {
-            *count -= 1;
-            self.main.push_back(key);
-        } else {
-            self.main_bytes -= slot.bytes;
-            self.remove(key, left);
-        }
-        true
-    }
-
-    fn remove(&mut self, key: Key, left: &Buffers) {
-        if let Some(slot) = self.slots.remove(&key) {
-            left.give(slot.block.into_memory());
-        }
-    }
-
-    fn forget_ghost(&mut self) {
-        let Some(ghost) = self.ghosts.pop_front() else { return };
-        if let Some(count) = self.ghost_counts.get_mut(&ghost) {
-            *count -= 1;
-            if *count == 0 {
-                self.ghost_counts.remove(&ghost);
-            }
-        }
-    }
-}
-
 /// What a cache did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
@@ -193,11 +54,11 @@ pub struct CacheStats {
     pub hits: u64,
     /// Blocks asked for that had to be read.
     pub misses: u64,
-    /// Bytes held now: pinned ones too, and memory that waits for blocks.
+    /// Bytes held now: pinned ones too, memory that waits for blocks, and memory that is lent.
     pub used_bytes: usize,
     /// Blocks held now, pinned ones not included.
     pub blocks: usize,
-    /// Bytes that may be held.
+    /// Bytes that may be held, those not counted that are lent.
     pub capacity_bytes: usize,
 }
 
@@ -223,6 +84,7 @@ pub struct BlockCache {
     pinned: AtomicUsize,
     /// What blocks left that went.
     left: Arc<Buffers>,
+    lent: LentMemory,
 }
 
 impl BlockCache {
@@ -236,6 +98,7 @@ impl BlockCache {
             table_bytes: Charge::default(),
             pinned: AtomicUsize::new(0),
             left: Arc::default(),
+            lent: LentMemory::default(),
         };
         cache.set_capacity(capacity_bytes);
         cache
@@ -263,6 +126,11 @@ impl BlockCache {
                 *shard = Shard::default();
             }
         }
+    }
+
+    /// So many bytes beside the capacity may be used until others want them. What is more than that is given back at once.
+    pub(crate) fn lend(&self, bytes: usize) {
+        self.lent.limit(bytes);
     }
 
     /// Bytes that may be held.
@@ -320,7 +188,7 @@ impl BlockCache {
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
         let cached: usize = self.shards.iter().map(|padded| padded.shard.read().bytes()).sum();
-        cached + self.pinned_bytes() + self.left.bytes()
+        cached + self.pinned_bytes() + self.left.bytes() + self.lent.bytes()
     }
 
     /// What it did so far.
@@ -334,7 +202,7 @@ impl BlockCache {
             stats.used_bytes += shard.bytes();
             stats.blocks += shard.slots.len();
         }
-        stats.used_bytes += self.pinned_bytes() + self.left.bytes();
+        stats.used_bytes += self.pinned_bytes() + self.left.bytes() + self.lent.bytes();
         stats
     }
 
@@ -364,33 +232,33 @@ impl BlockCache {
             padded.hits.fetch_add(1, Ordering::Relaxed);
             return Some(slot.block.clone());
         }
-        padded.misses.fetch_add(1, Ordering::Relaxed);
-        None
+        drop(shard);
+        self.get_lent(key, padded)
+    }
+
+    #[cold]
+    fn get_lent(&self, key: Key, padded: &Padded) -> Option<Block> {
+        let Some((block, again)) = self.lent.get(key, &self.left) else {
+            padded.misses.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        padded.hits.fetch_add(1, Ordering::Relaxed);
+        Some(if again { self.insert(key.table, key.offset, block) } else { block })
     }
 
     /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
     pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) -> Block {
-        self.insert_where(table, offset, block, |_| true)
+        self.insert_where(table, offset, block, false)
     }
 
     /// As [`Self::insert`], for a scan that will read much more: where there is room, and else only one block in [`PASSING_PART`]. Were all of them put in, then of
     /// what is a little larger than the cache each scan would push out just what the next one reads first. So most of it stays; and if it is of no use any more,
     /// it is replaced bit by bit.
     pub(crate) fn insert_passing(&self, table: u64, offset: u64, block: Block) -> Block {
-        self.insert_where(table, offset, block, |shard| {
-            shard.passed = shard.passed.wrapping_add(1);
-            shard.passed.is_multiple_of(PASSING_PART)
-        })
+        self.insert_where(table, offset, block, true)
     }
 
-    /// Puts a block in if there is room or room `may_be_made`.
-    fn insert_where(
-        &self,
-        table: u64,
-        offset: u64,
-        block: Block,
-        may_be_made: impl FnOnce(&mut Shard) -> bool,
-    ) -> Block {
+    fn insert_where(&self, table: u64, offset: u64, block: Block, passing: bool) -> Block {
         let key = Key { table, offset };
         let bytes = Self::bytes_of(&block);
         let capacity = self.shard_bytes();
@@ -401,9 +269,23 @@ impl BlockCache {
         if let Some(slot) = shard.slots.get(&key) {
             return slot.block.clone();
         }
-        if shard.bytes() + bytes <= capacity || may_be_made(&mut shard) {
-            shard.insert(key, block.clone(), bytes, capacity, &self.left);
+        if passing && shard.bytes() + bytes > capacity {
+            shard.passed = shard.passed.wrapping_add(1);
+            if !shard.passed.is_multiple_of(PASSING_PART) {
+                return block;
+            }
         }
+        if shard.bytes() + bytes > capacity
+            && !shard.has_ghost(key)
+            && self.lent.is_place_of(key, self.capacity_bytes())
+        {
+            drop(shard);
+            if !passing {
+                self.lent.keep(key, &block);
+            }
+            return block;
+        }
+        shard.insert(key, block.clone(), bytes, capacity, &self.left);
         block
     }
 }
