@@ -113,6 +113,7 @@ pub mod memtable;
 pub mod merge;
 #[cfg(test)]
 mod model;
+mod niceness;
 pub mod options;
 pub mod ordered;
 mod output;

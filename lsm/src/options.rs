@@ -118,6 +118,10 @@ pub struct Tuning {
     /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
     /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
+    /// How readily the thread that merges leaves the processors to others, as of `nice(2)`, up to 19. More: where they are scarce readers and writers are faster, and
+    /// merges lag further behind, until writers are slowed: then they are as quick as all else. Less: the reverse; 0: merges are like any other thread. Default: 10.
+    /// 0 where other programs keep all processors busy. Without effect but on Linux.
+    pub merge_niceness: u8,
     /// After so long without a commit, merges begin at half of the limits above: a merge more now, fewer tables and runs to ask later. More: less is written
     /// in the pauses between bursts; less: reads are fast sooner behind a burst; `None`: never. Default: 10 seconds. `None` where the disk is to rest.
     pub idle_after: Option<Duration>,
@@ -186,6 +190,7 @@ impl Tuning {
             tier_runs: 12,
             bulk_buffer_bytes: memory_bytes / 8 * 5,
             merge_threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
+            merge_niceness: 10,
             idle_after: Some(Duration::from_secs(10)),
             step_entries: 4096,
             manifest_bytes: 1 << 20,

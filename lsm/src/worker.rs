@@ -1,4 +1,7 @@
 //! The only place that starts threads: one that flushes, one that compacts. They stop in order when the database closes.
+//!
+//! Merging is work that can wait, so its thread lets others go first. Should it come to wait for so long that writers must be slowed, a thread that is like any other
+//! goes on in its place until that is over.
 
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -7,11 +10,15 @@ use std::time::Duration;
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
+use crate::niceness;
 
 /// After so long without a synced commit the journal says how much of it is durable.
 const MARK_AFTER: Duration = Duration::from_millis(50);
 
-/// The two threads.
+/// From this debt on merges cannot wait: where writers begin to be slowed to what a disk can take.
+const HURRY_DEBT: f64 = 0.2;
+
+/// The threads.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     handles: Vec<JoinHandle<()>>,
@@ -24,7 +31,17 @@ impl Workers {
     /// Io if the system has no thread to give: one may run then, until the engine is closed.
     pub(crate) fn start(&mut self, engine: &Arc<Engine>) -> Result<()> {
         self.spawn("lsm-flush", engine, flush)?;
-        self.spawn("lsm-compact", engine, compact)
+        if gives_way(engine) {
+            self.spawn("lsm-hurry", engine, |engine| compact(engine, is_hurried))?;
+        }
+        self.spawn("lsm-compact", engine, |engine| {
+            if gives_way(engine) {
+                niceness::lower(engine.tuning.merge_niceness);
+                compact(engine, |engine| !is_hurried(engine));
+            } else {
+                compact(engine, |_| true);
+            }
+        })
     }
 
     pub(crate) fn spawn(&mut self, name: &str, engine: &Arc<Engine>, run: fn(&Engine)) -> Result<()> {
@@ -122,9 +139,22 @@ fn flush(engine: &Engine) {
     }
 }
 
-/// Compacts while there is something to compact.
-fn compact(engine: &Engine) {
+/// Whether merges are left to a thread that lets others go first.
+fn gives_way(engine: &Engine) -> bool {
+    niceness::IS_KNOWN && engine.tuning.merge_niceness > 0
+}
+
+fn is_hurried(engine: &Engine) -> bool {
+    engine.debt().as_f64() >= HURRY_DEBT
+}
+
+/// Compacts while there is something to compact and it is this thread's turn.
+fn compact(engine: &Engine, is_own_turn: impl Fn(&Engine) -> bool) {
     while !may_stop(engine) {
+        if !is_own_turn(engine) {
+            engine.wait_until(|| may_stop(engine) || is_own_turn(engine), None);
+            continue;
+        }
         // Before the step: what changes while it looks for something to do is a change too, and so is a pause that ends. The view is
         // told by its address, and not kept: its tables may go while the step waits.
         let view = Arc::downgrade(&engine.view());

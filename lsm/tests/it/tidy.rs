@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Modules that may use those of their own line, and of the lines above, never those below.
 const LAYERS: &[&[&str]] = &[
     &["error", "sync"],
-    &["codec", "layout", "charge", "memory", "ordered"],
+    &["codec", "layout", "charge", "memory", "niceness", "ordered"],
     &["checksum", "key", "range", "row"],
     &["clock", "fs", "filename"],
     &["journal"],
