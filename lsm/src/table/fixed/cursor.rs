@@ -4,8 +4,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::layout::Rows;
-use super::reader::{FixedTable, Resident};
+use super::reader::FixedTable;
 use super::region::Region;
+use super::resident::{BlockRef, Resident};
 use crate::block::{Block, TRAILER_BYTES};
 use crate::error::{Error, IoContext, Result};
 use crate::iter::InternalIterator;
@@ -207,8 +208,8 @@ impl RowCursor {
         if self.mode == ReadMode::Cached && !is_near && self.buffered(block).is_none() {
             let read = self.table.rows_block(&self.resident, block)?;
             return Ok(match read {
-                super::reader::BlockRef::Cached(block) => Current::Read(block),
-                super::reader::BlockRef::Resident(_) => self
+                BlockRef::Cached(block) => Current::Read(block),
+                BlockRef::Resident(_) => self
                     .resident
                     .rows
                     .clone()

@@ -19,6 +19,7 @@ mod index;
 mod layout;
 mod reader;
 mod region;
+mod resident;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub(crate) use cursor::{AHEAD_BLOCKS, RowCursor};
 pub use layout::Columns;
 pub(in crate::table) use layout::{Plan, RowLayout};
 pub use reader::FixedTable;
-pub(crate) use reader::{Resident, Search};
+pub(crate) use reader::Search;
+pub(crate) use resident::Resident;
 pub(crate) use shared::SharedFilter;
 pub use writer::FixedWriter;
