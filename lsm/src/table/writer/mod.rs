@@ -1,26 +1,23 @@
-//! Writing a table: blocks are laid out as entries come, and verified before they leave.
+//! Writing a table: data blocks are laid out as entries come, and verified before they leave; what leads to them follows ([`ending`]).
+
+mod ending;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::block::{
-    BlockBuilder, BlockKind, Compression, Compressor, DICTIONARY_BYTES_MAX, PAYLOAD_BYTES_MAX, STAMP_LAST,
-    stamp_of_rank,
-};
+use crate::block::{BlockBuilder, BlockKind, Compression, Compressor, DICTIONARY_BYTES_MAX, stamp_of_rank};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filter;
 use crate::fs::{File, FileSystem, SyncSite};
 use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
-use crate::range::KeyRange;
-use crate::range_tombstone::{RangeTombstone, RangeTombstones};
+use crate::range_tombstone::RangeTombstone;
 use crate::table::behind::WriteBehind;
-use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_ZSTD, TableKind};
-use crate::table::index::{Handle, Partition, separator};
+use crate::table::index::Handle;
 use crate::table::place::{Packed, Place};
 use crate::table::sample::{HeldBlock, Sample};
-use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOptions, TableSummary, properties};
+use crate::table::{HEADER_BYTES, TableOptions};
 
 /// Written at once: large enough that the calls cost nothing beside the copying.
 pub(super) const WRITE_BYTES: usize = 256 << 10;
@@ -330,125 +327,5 @@ impl TableWriter {
             self.write_out()?;
         }
         Ok(())
-    }
-
-    /// Enters a block in the index: `next` is the user key that follows it.
-    fn index_block(&mut self, pending: &Pending, next: Option<&[u8]>) {
-        let mut value = Vec::with_capacity(16);
-        pending.handle.encode(&mut value);
-        match next {
-            Some(next) if next == pending.last_user => {
-                self.index.add(&pending.last_user, pending.last_stamp, &value);
-            }
-            Some(next) => self.index.add(&separator(&pending.last_user, next), STAMP_LAST, &value),
-            None => self.index.add(&pending.last_user, STAMP_LAST, &value),
-        }
-    }
-
-    fn finish_partition(&mut self) -> Result<()> {
-        let place = Place { identity: self.identity, out_offset: self.out_offset };
-        let (last_user, last_stamp) = self.index.last();
-        let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
-        let index = place.put(&mut self.out, &mut self.compressor, BlockKind::Index, self.index.finish())?;
-        self.index.clear();
-        let mut filter_bytes = 0;
-        if !self.hashes.is_empty() {
-            let payload = filter::build(&self.hashes, self.options.filter_bits_per_key);
-            let filter = place.put_plain(&mut self.out, BlockKind::Filter, &payload);
-            assert!(filter.offset == index.end(), "the filter follows the index block");
-            filter_bytes = filter.bytes;
-            self.hashes.clear();
-        }
-        let mut value = Vec::with_capacity(16);
-        Partition { index, filter_bytes }.encode(&mut value);
-        self.top.add(&last_user, last_stamp, &value);
-        self.partitions += 1;
-        Ok(())
-    }
-
-    /// Writes what is left and makes the file's contents durable; its name is the caller's to sync.
-    ///
-    /// # Panics
-    /// If the blocks don't hold what was added.
-    ///
-    /// # Errors
-    /// Io; InvalidArgument if nothing was added.
-    pub fn finish(mut self) -> Result<TableSummary> {
-        let Some((sequence_min, sequence_max)) = self.sequences else {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
-            );
-        };
-        if !self.data.is_empty() {
-            self.finish_data_block()?;
-        }
-        self.end_sample()?;
-        if let Some(pending) = self.pending.take() {
-            self.index_block(&pending, None);
-        }
-        if !self.index.is_empty() {
-            self.finish_partition()?;
-        }
-        assert!(self.blocks_entries == self.entries, "every entry is in one block");
-        assert!(self.partitions == self.top.entries(), "every partition is in the top index");
-
-        let place = Place { identity: self.identity, out_offset: self.out_offset };
-        let tombstones = RangeTombstones::new(std::mem::take(&mut self.tombstones));
-        let mut directory = Directory::default();
-        if !tombstones.is_empty() {
-            let mut payload = Vec::with_capacity(self.tombstone_bytes);
-            tombstones.encode(&mut payload);
-            if payload.len() > PAYLOAD_BYTES_MAX {
-                return Err(Error::new(
-                    ErrorKind::InvalidArgument,
-                    format!("{} range tombstones are too many for one table", tombstones.len()),
-                )
-                .at(&self.path));
-            }
-            directory.tombstones =
-                Some(place.put(&mut self.out, &mut self.compressor, BlockKind::Tombstones, &payload)?);
-        }
-        if !self.top.is_empty() {
-            directory.top_index =
-                Some(place.put_plain(&mut self.out, BlockKind::TopIndex, self.top.finish()));
-        }
-        let points = self.first_user.take().map(|first| KeyRange::inclusive(first, self.last.0.clone()));
-        let bounds = match (points, tombstones.bounds()) {
-            (Some(points), Some(ranges)) => points.union(ranges),
-            (Some(points), None) => points,
-            (None, Some(ranges)) => ranges.clone(),
-            (None, None) => unreachable!("something was added"),
-        };
-        let mut summary = TableSummary {
-            identity: self.identity,
-            file_bytes: 0,
-            entries: self.entries,
-            deletions: self.deletions,
-            range_tombstones: tombstones.len() as u64,
-            bounds,
-            sequence_min,
-            sequence_max,
-            key_bytes: self.key_bytes,
-            value_bytes: self.value_bytes,
-            data_blocks: self.data_blocks,
-            partitions: self.partitions,
-        };
-        directory.properties = Some(place.put_plain(
-            &mut self.out,
-            BlockKind::Properties,
-            &properties::encode(&summary, self.options.origin.as_ref()),
-        ));
-        if let Some((_, dictionary)) = self.with_dictionary.take() {
-            directory.dictionary = Some(place.put_packed(&mut self.out, BlockKind::Dictionary, &dictionary));
-        }
-        let directory = place.put_plain(&mut self.out, BlockKind::Directory, &directory.encode());
-        summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
-        let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
-        self.out.extend_from_slice(&footer.encode());
-        self.write_out()?;
-        assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
-        assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
-        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
-        Ok(summary)
     }
 }
