@@ -17,11 +17,12 @@ pub(crate) fn lower(by: u8) {
 /// Whether [`lower`] does anything here.
 pub(crate) const IS_KNOWN: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     /// The niceness of the calling thread, as the system shows it.
+    #[cfg(target_os = "linux")]
     fn of_this_thread() -> i64 {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
         // Behind the name, which may hold anything: the state is the third field, the niceness the nineteenth.
@@ -30,6 +31,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn only_the_thread_that_asks_gives_way() {
         let before = of_this_thread();
         let (lowered, child) = std::thread::spawn(|| {
