@@ -201,7 +201,7 @@ impl Budget {
         let capacity = left.saturating_sub(merges).max(part - merges.min(part / 2));
         let before = self.cache.capacity_bytes();
         if capacity != before {
-            let used = if capacity < before { self.cache.used_bytes() } else { 0 };
+            let used = if capacity < before { self.cache.own_bytes() } else { 0 };
             self.cache.set_capacity(capacity);
             self.freed(used.saturating_sub(capacity));
         }

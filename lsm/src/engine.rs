@@ -95,6 +95,8 @@ pub(crate) struct Engine {
     pub(crate) events: Arc<Events>,
     pub(crate) flush_job: Mutex<Option<FlushJob>>,
     pub(crate) compaction_job: Mutex<Option<Job>>,
+    /// Whether the next step of the merge is its last. A hint for those who take turns.
+    pub(crate) merge_ends: AtomicBool,
     pub(crate) commit: Mutex<CommitState>,
     /// The next log, if it was made ahead.
     pub(crate) next_log: Mutex<Option<PreparedLog>>,
@@ -177,6 +179,7 @@ impl Engine {
             counters: Counters::default(),
             flush_job: Mutex::new(None),
             compaction_job: Mutex::new(None),
+            merge_ends: AtomicBool::new(false),
             bucket: Mutex::default(),
             backlog: Backlog::default(),
             avoided: Mutex::default(),
@@ -270,8 +273,8 @@ impl Engine {
     /// What memtables in a View may come to take, and what others take now.
     fn memtable_bytes(&self, view: &View) -> (usize, usize) {
         let all = self.budget.memtables().bytes();
-        let frozen: usize = view.frozen.iter().map(|generation| generation.memory_bytes()).sum();
-        let active: usize = view.keyspaces.values().map(|keyspace| keyspace.active.memory_bytes()).sum();
+        let frozen: usize = view.frozen.iter().map(|generation| generation.charged_bytes()).sum();
+        let active: usize = view.keyspaces.values().map(|keyspace| keyspace.active.charged_bytes()).sum();
         // What is kept for the next memtable is there in its place.
         let own = frozen.saturating_add(active).saturating_add(self.budget.pool().bytes());
         let pinned = all.saturating_sub(own);

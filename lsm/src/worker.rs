@@ -1,8 +1,9 @@
 //! The only place that starts threads: one that flushes, one that compacts. They stop in order when the database closes.
 //!
-//! Merging is work that can wait, so its thread lets others go first. Should it come to wait for so long that writers must be slowed, a thread that is like any other
-//! goes on in its place until that is over.
+//! Merging is work that can wait, so its thread lets others go first. A thread that is like any other does in its place what cannot wait: the last step of a merge, whose
+//! locks others need, and, should it come to wait for so long that writers must be slowed, all of it until that is over.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -145,13 +146,15 @@ fn gives_way(engine: &Engine) -> bool {
 }
 
 fn is_hurried(engine: &Engine) -> bool {
-    engine.debt().as_f64() >= HURRY_DEBT
+    engine.merge_ends.load(Ordering::Relaxed) || engine.debt().as_f64() >= HURRY_DEBT
 }
 
 /// Compacts while there is something to compact and it is this thread's turn.
 fn compact(engine: &Engine, is_own_turn: impl Fn(&Engine) -> bool) {
     while !may_stop(engine) {
         if !is_own_turn(engine) {
+            // Whose turn it is may have changed by the time alone, and the other one may sleep.
+            engine.notify();
             engine.wait_until(|| may_stop(engine) || is_own_turn(engine), None);
             continue;
         }

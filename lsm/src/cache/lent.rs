@@ -20,9 +20,11 @@ use crate::sync::RwLock;
 
 const LANES: usize = 4;
 
-/// Bytes of a region, and of what it costs beside them: an entry of the map for each block.
+/// Bytes of a region; blocks that it holds at most; and what it costs with the map's entries, two for each: a map is half empty when it has grown.
 const REGION_BYTES: usize = 1 << 20;
-const REGION_COST: usize = REGION_BYTES + REGION_BYTES / 64;
+const REGION_BLOCKS_MAX: usize = 512;
+const REGION_COST: usize =
+    REGION_BYTES + REGION_BLOCKS_MAX * (size_of::<Key>() + 2 * size_of::<(Key, Place)>());
 
 /// A larger block than one in so many parts of a region is not kept: there would be too few of them, and too much room left at the end.
 const BLOCK_PART: usize = 16;
@@ -95,17 +97,24 @@ impl LentMemory {
         (part as usize).saturating_mul(bytes.saturating_add(cache_bytes)) < bytes << 16
     }
 
-    /// Keeps a copy of a block, if there is memory for it.
-    pub(super) fn keep(&self, key: Key, block: &Block) {
+    /// Keeps a copy of a block, if there is memory for it; whether it is here now.
+    pub(super) fn keep(&self, key: Key, block: &Block) -> bool {
         if self.regions_max.load(Ordering::Relaxed) == 0 || block.bytes().len() > REGION_BYTES / BLOCK_PART {
-            return;
+            return false;
         }
         let mut lane = self.lane(key).write();
         // Read behind the lock: whoever lowers it takes the lock next, and looks again.
         let before = lane.regions.len();
-        lane.keep(key, block, self.regions_max.load(Ordering::SeqCst));
+        let kept = lane.keep(key, block, self.regions_max.load(Ordering::SeqCst)).is_some();
         let after = lane.regions.len();
         self.regions.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        kept
+    }
+
+    /// Whether a block is here.
+    #[cfg(test)]
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.lane(key).read().places.contains_key(&key)
     }
 
     /// A copy of the block, in memory from `buffers`, if it is here; and whether it was found before.
@@ -130,8 +139,8 @@ impl Lane {
         while self.regions.len() > regions_max && self.take_oldest().is_some() {
             gone += 1;
         }
-        if self.regions.is_empty() {
-            self.places = ByKey::default();
+        if self.places.capacity() > 4 * self.places.len() {
+            self.places.shrink_to(2 * self.places.len());
         }
         gone
     }
@@ -150,30 +159,34 @@ impl Lane {
         Some(region)
     }
 
-    fn keep(&mut self, key: Key, block: &Block, regions_max: usize) {
+    /// Keeps a copy of a block; `None` if there is no memory for it.
+    fn keep(&mut self, key: Key, block: &Block, regions_max: usize) -> Option<()> {
+        if regions_max == 0 {
+            return None;
+        }
         // What a table holds at a place never changes.
-        if regions_max == 0 || self.places.contains_key(&key) {
-            return;
+        if self.places.contains_key(&key) {
+            return Some(());
         }
         let bytes = block.bytes();
-        let has_room = |region: &Region| region.bytes.len() - region.filled >= bytes.len();
+        let has_room = |region: &Region| {
+            region.bytes.len() - region.filled >= bytes.len() && region.keys.len() < REGION_BLOCKS_MAX
+        };
         if !self.regions.back().is_some_and(has_room) {
             let next = if self.regions.len() < regions_max {
                 Region { bytes: Bytes::scratch(REGION_BYTES), filled: 0, keys: Vec::new() }
             } else {
-                let Some(oldest) = self.take_oldest() else { return };
-                oldest
+                self.take_oldest()?
             };
             self.regions.push_back(next);
         }
         let number = self.gone + self.regions.len() as u64 - 1;
-        let Some(region) = self.regions.back_mut() else { return };
+        let region = self.regions.back_mut()?;
         let start = region.filled;
-        let Some(to) = region.bytes.get_mut(start..start + bytes.len()) else { return };
-        to.copy_from_slice(bytes);
+        let (start, length) = (u32::try_from(start).ok()?, u32::try_from(bytes.len()).ok()?);
+        region.bytes.get_mut(region.filled..region.filled + bytes.len())?.copy_from_slice(bytes);
         region.filled += bytes.len();
         region.keys.push(key);
-        let (Ok(start), Ok(length)) = (u32::try_from(start), u32::try_from(bytes.len())) else { return };
         let place = Place {
             region: number,
             start,
@@ -182,6 +195,7 @@ impl Lane {
             was_found: AtomicBool::new(false),
         };
         self.places.insert(key, place);
+        Some(())
     }
 }
 
@@ -199,8 +213,8 @@ mod tests {
         number.to_le_bytes().into_iter().cycle().take(length).collect()
     }
 
-    fn keep(lent: &LentMemory, number: u64) {
-        lent.keep(key(number), &Block::opaque(contents(number)));
+    fn keep(lent: &LentMemory, number: u64) -> bool {
+        lent.keep(key(number), &Block::opaque(contents(number)))
     }
 
     /// Whether it was found, and right.
@@ -215,11 +229,9 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_memory() {
         let lent = LentMemory::default();
-        keep(&lent, 1);
-        assert!(!has(&lent, 1));
+        assert!(!keep(&lent, 1) && !has(&lent, 1));
         lent.limit(REGION_BYTES);
-        keep(&lent, 1);
-        assert!(!has(&lent, 1), "too little for each lane to have a region");
+        assert!(!keep(&lent, 1) && !has(&lent, 1), "too little for each lane to have a region");
         assert_eq!(lent.bytes(), 0);
     }
 
@@ -227,7 +239,7 @@ mod tests {
     fn what_left_is_found_and_the_second_time_said_to_be() {
         let lent = LentMemory::default();
         lent.limit(8 * REGION_COST);
-        (0..100).for_each(|number| keep(&lent, number));
+        assert!((0..100).all(|number| keep(&lent, number)));
         for number in 0..100 {
             let again = |found: Option<(Block, bool)>| found.map(|(_, again)| again);
             assert_eq!(again(lent.get(key(number), &Buffers::default())), Some(false));
@@ -269,12 +281,12 @@ mod tests {
         let lent = LentMemory::default();
         lent.limit(4 * REGION_COST);
         for _ in 0..2000 {
-            keep(&lent, 7);
+            assert!(keep(&lent, 7));
         }
         keep(&lent, 8);
         assert!(has(&lent, 7) && has(&lent, 8));
         assert!(lent.bytes() <= 2 * REGION_COST);
-        lent.keep(key(9), &Block::opaque(vec![0; REGION_BYTES / BLOCK_PART + 1]));
+        assert!(!lent.keep(key(9), &Block::opaque(vec![0; REGION_BYTES / BLOCK_PART + 1])));
         assert!(lent.get(key(9), &Buffers::default()).is_none());
     }
 

@@ -187,8 +187,13 @@ impl BlockCache {
 
     /// Bytes held now.
     pub fn used_bytes(&self) -> usize {
+        self.own_bytes() + self.lent.bytes()
+    }
+
+    /// Those of them that are not lent.
+    pub(crate) fn own_bytes(&self) -> usize {
         let cached: usize = self.shards.iter().map(|padded| padded.shard.read().bytes()).sum();
-        cached + self.pinned_bytes() + self.left.bytes() + self.lent.bytes()
+        cached + self.pinned_bytes() + self.left.bytes()
     }
 
     /// What it did so far.
@@ -243,7 +248,18 @@ impl BlockCache {
             return None;
         };
         padded.hits.fetch_add(1, Ordering::Relaxed);
-        Some(if again { self.insert(key.table, key.offset, block) } else { block })
+        if !again {
+            return Some(block);
+        }
+        let (bytes, capacity) = (Self::bytes_of(&block), self.shard_bytes());
+        let mut shard = padded.shard.write();
+        if let Some(slot) = shard.slots.get(&key) {
+            return Some(slot.block.clone());
+        }
+        if bytes <= capacity {
+            shard.insert(key, block.clone(), true, bytes, capacity, &self.left);
+        }
+        Some(block)
     }
 
     /// Puts a block in. Two readers may load the same block at once: both get what the first put in.
@@ -269,23 +285,19 @@ impl BlockCache {
         if let Some(slot) = shard.slots.get(&key) {
             return slot.block.clone();
         }
-        if passing && shard.bytes() + bytes > capacity {
+        let is_full = shard.bytes() + bytes > capacity;
+        if passing && is_full {
             shard.passed = shard.passed.wrapping_add(1);
             if !shard.passed.is_multiple_of(PASSING_PART) {
                 return block;
             }
         }
-        if shard.bytes() + bytes > capacity
-            && !shard.has_ghost(key)
-            && self.lent.is_place_of(key, self.capacity_bytes())
-        {
-            drop(shard);
-            if !passing {
-                self.lent.keep(key, &block);
-            }
-            return block;
+        let is_known = shard.has_ghost(key);
+        let is_lents = is_full && !is_known && !passing && self.lent.is_place_of(key, self.capacity_bytes());
+        // The order of locks: a shard's, a lane's.
+        if !(is_lents && self.lent.keep(key, &block)) {
+            shard.insert(key, block.clone(), is_known, bytes, capacity, &self.left);
         }
-        shard.insert(key, block.clone(), bytes, capacity, &self.left);
         block
     }
 }
@@ -417,6 +429,61 @@ mod tests {
         pinned.iter().for_each(|block| cache.unpin(BlockCache::bytes_of(block)));
         cache.set_capacity(0);
         assert_eq!(cache.used_bytes(), 0);
+    }
+
+    /// A full cache of small blocks that has as much again lent to it.
+    fn with_lent_memory() -> BlockCache {
+        let cache = BlockCache::new(16 << 20);
+        cache.lend(17 << 20);
+        (0..20_000).for_each(|offset| drop(cache.insert(1, offset, block(2000))));
+        cache
+    }
+
+    #[test]
+    fn what_is_lent_is_used_and_given_back() {
+        let cache = with_lent_memory();
+        let used = cache.used_bytes();
+        assert!((30 << 20..=33 << 20).contains(&used), "{used}");
+        assert!(cache.own_bytes() <= 16 << 20);
+        let found = (0..20_000).filter(|offset| cache.get(1, *offset).is_some()).count();
+        assert!(found > 13_000, "{found}");
+        cache.lend(0);
+        assert_eq!(cache.used_bytes(), cache.own_bytes());
+        let found = (0..20_000).filter(|offset| cache.get(1, *offset).is_some()).count();
+        assert!((6_000..9_000).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn what_is_asked_for_again_and_again_does_not_stay_in_lent_memory() {
+        let cache = with_lent_memory();
+        let is_own = |offset| {
+            let places = (cache.get(1, offset), cache.get(1, offset));
+            matches!(places, (Some(a), Some(b)) if Arc::ptr_eq(&a.share(), &b.share()))
+        };
+        let lent: Vec<u64> = (0..20_000)
+            .filter(|offset| cache.lent.has(Key { table: 1, offset: *offset }))
+            .filter(|offset| cache.get(1, *offset).is_some())
+            .take(1000)
+            .collect();
+        assert_eq!(lent.len(), 1000);
+        let own = lent.iter().filter(|offset| is_own(**offset)).count();
+        assert!(own > 950, "{own}: the second time it is copied out for good");
+        assert!(cache.own_bytes() <= 16 << 20);
+    }
+
+    #[test]
+    fn what_lent_memory_does_not_take_the_cache_does() {
+        let cache = with_lent_memory();
+        for offset in 0..50 {
+            cache.insert(2, offset, block(100 << 10));
+            assert!(cache.get(2, offset).is_some(), "a large block, {offset}");
+        }
+        // One in four of a long scan, wherever it would have its place.
+        let before = cache.lent.bytes();
+        (0..400).for_each(|offset| drop(cache.insert_passing(3, offset, block(2000))));
+        let found = (0..400).filter(|offset| cache.get(3, *offset).is_some()).count();
+        assert!((90..=110).contains(&found), "{found}");
+        assert_eq!(cache.lent.bytes(), before);
     }
 
     #[test]

@@ -79,9 +79,16 @@ impl Shard {
         self.ghost_counts.contains_key(&key.hash())
     }
 
-    /// Puts a block in that is not there yet, and lets others go for it.
-    pub(super) fn insert(&mut self, key: Key, block: Block, bytes: usize, capacity: usize, left: &Buffers) {
-        let in_main = self.has_ghost(key);
+    /// Puts a block in that is not there yet, into the main queue or the small one, and lets others go for it.
+    pub(super) fn insert(
+        &mut self,
+        key: Key,
+        block: Block,
+        in_main: bool,
+        bytes: usize,
+        capacity: usize,
+        left: &Buffers,
+    ) {
         if in_main {
             self.main.push_back(key);
             self.main_bytes += bytes;

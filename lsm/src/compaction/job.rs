@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::batch::KeyspaceId;
@@ -119,7 +120,9 @@ impl Engine {
 
     fn compaction_step_with(&self, job: &mut Option<Job>) -> Result<Progress> {
         if job.is_some() {
-            self.step_job(job)?;
+            let stepped = self.step_job(job);
+            self.merge_ends.store(job.as_ref().is_some_and(Job::is_at_end), Ordering::Relaxed);
+            stepped?;
             return Ok(Progress::Working);
         }
         let view = self.view();
@@ -446,6 +449,11 @@ impl Job {
         self.done.iter().map(|(file, _)| *file).chain(open).chain(rows)
     }
 
+    /// Whether everything is merged, and the next step brings it into the View.
+    fn is_at_end(&self) -> bool {
+        self.rows.is_none() && !self.input.valid()
+    }
+
     /// Idle when the merge is done and in the View.
     fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
         if !engine.view().keyspaces.contains_key(&self.keyspace) {
@@ -454,8 +462,12 @@ impl Job {
         if self.rows.is_some() {
             return self.step_rows(engine);
         }
-        for _ in 0..engine.tuning.step_entries {
+        for stepped in 0..engine.tuning.step_entries {
             if !self.input.valid() {
+                // That is a step of its own: others wait for locks that it takes.
+                if stepped > 0 {
+                    return Ok(Progress::Working);
+                }
                 self.close_output(engine, None).map_err(Fault::Write)?;
                 self.install(engine)?;
                 return Ok(Progress::Idle);
@@ -510,8 +522,7 @@ impl Job {
             Ok(Some(done)) => {
                 self.rows = None;
                 self.done = done;
-                self.install(engine)?;
-                Ok(Progress::Idle)
+                Ok(Progress::Working)
             }
             Err(RowsFault::Read(error)) => Err(Fault::Read(error)),
             Err(RowsFault::Write(error)) => Err(Fault::Write(error)),

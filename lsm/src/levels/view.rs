@@ -312,6 +312,11 @@ impl Generation {
     pub fn memory_bytes(&self) -> usize {
         self.memtables.values().map(|memtable| memtable.memory_bytes()).sum()
     }
+
+    /// What is charged for it.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.memtables.values().map(|memtable| memtable.charged_bytes()).sum()
+    }
 }
 
 /// Everything a reader needs. Immutable (but for the active memtables, which grow).

@@ -83,6 +83,14 @@ impl Memtable {
         delegate!(self, memtable => memtable.memory_bytes())
     }
 
+    /// What is charged for it, which may be more.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        match self {
+            Self::Sorted(memtable) => memtable.memory_bytes(),
+            Self::Fixed(memtable) => memtable.charged_bytes(),
+        }
+    }
+
     /// The largest sequence number in it; 0 where it is empty.
     pub fn sequence_max(&self) -> SequenceNumber {
         delegate!(self, memtable => memtable.sequence_max())

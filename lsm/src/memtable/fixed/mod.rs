@@ -86,6 +86,8 @@ pub struct FixedMemtable {
     entry_count: AtomicUsize,
     deletion_count: AtomicUsize,
     memory_bytes: AtomicUsize,
+    /// Bytes of rows to come, in memory that was used before: they are charged already.
+    early_bytes: AtomicUsize,
     charge: Arc<Charge>,
     /// Where parts come from and go to.
     pool: Arc<Pool>,
@@ -118,6 +120,7 @@ impl FixedMemtable {
             entry_count: AtomicUsize::new(0),
             deletion_count: AtomicUsize::new(0),
             memory_bytes: AtomicUsize::new(0),
+            early_bytes: AtomicUsize::new(0),
             charge,
             pool,
             sequence_min: AtomicU64::new(SEQUENCE_MAX),
@@ -150,6 +153,11 @@ impl FixedMemtable {
     /// About how many bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What is charged for it: memory that was used before takes all that its rows may need.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.memory_bytes() + self.early_bytes.load(Ordering::Relaxed)
     }
 
     /// The largest sequence number in it; 0 where it is empty.
@@ -198,12 +206,15 @@ impl FixedMemtable {
     fn add(&self, key: &[u8], value: &[u8], sequence: SequenceNumber, kind: Kind) {
         let _alone = self.writing.lock();
         let hash = hash(key);
-        let mut bytes = self.layout.bytes_per_row() - 2 * size_of::<u32>();
+        let row_bytes = self.layout.bytes_per_row() - 2 * size_of::<u32>();
+        let mut part_bytes = 0;
         while !self.parts().next_back().is_some_and(|part| part.add(key, value, hash, sequence, kind)) {
-            bytes += self.add_part();
+            part_bytes += self.add_part();
         }
-        self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.charge.add(bytes);
+        self.memory_bytes.fetch_add(row_bytes + part_bytes, Ordering::Relaxed);
+        let early_bytes = self.early_bytes.load(Ordering::Relaxed).min(row_bytes);
+        self.early_bytes.fetch_sub(early_bytes, Ordering::Relaxed);
+        self.charge.add(row_bytes - early_bytes + part_bytes);
         self.deletion_count.fetch_add(usize::from(kind == Kind::Delete), Ordering::AcqRel);
         self.sequence_min.fetch_min(sequence, Ordering::AcqRel);
         self.sequence_max.fetch_max(sequence, Ordering::AcqRel);
@@ -221,7 +232,18 @@ impl FixedMemtable {
             .parts
             .get(count)
             .expect("255 parts, nearly all of 2^24 rows, are more than a terabyte of memory");
-        let bytes = slot.get_or_init(|| self.pool.take(self.layout, rows)).slot_bytes();
+        let mut is_used = false;
+        let part = slot.get_or_init(|| {
+            let (part, was_used) = self.pool.take(self.layout, rows);
+            is_used = was_used;
+            part
+        });
+        if is_used {
+            let early_bytes = part.memory_bytes() - part.slot_bytes();
+            self.early_bytes.fetch_add(early_bytes, Ordering::Relaxed);
+            self.charge.add(early_bytes);
+        }
+        let bytes = part.slot_bytes();
         self.part_count.store(count + 1, Ordering::Release);
         bytes
     }
@@ -298,7 +320,7 @@ impl FixedMemtable {
 
 impl Drop for FixedMemtable {
     fn drop(&mut self) {
-        self.charge.subtract(self.memory_bytes());
+        self.charge.subtract(self.charged_bytes());
         // The largest is the last: the next memtable begins with one of that size.
         if let Some(last) = self.parts.iter_mut().rev().find_map(OnceLock::take) {
             self.pool.give(last);

@@ -38,8 +38,8 @@ impl Pool {
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
-    /// A part with room for about so many rows.
-    pub(super) fn take(&self, layout: Layout, rows: usize) -> Part {
+    /// A part with room for about so many rows; and whether all of it is memory that was used before.
+    pub(super) fn take(&self, layout: Layout, rows: usize) -> (Part, bool) {
         let mut kept = self.kept.lock();
         let fits = |part: &mut Part| {
             part.layout() == layout && (rows - rows / 4..=rows.saturating_mul(2)).contains(&part.capacity())
@@ -47,9 +47,9 @@ impl Pool {
         match kept.take_if(|part| fits(part)) {
             Some(part) => {
                 self.charge.subtract(part.memory_bytes());
-                part
+                (part, true)
             }
-            None => Part::new(layout, rows),
+            None => (Part::new(layout, rows), false),
         }
     }
 
@@ -94,17 +94,19 @@ mod tests {
         let charge = Arc::<Charge>::default();
         let pool = Pool::charged(Arc::clone(&charge), 2 << 20);
         let layout = Layout::new(Widths::new(8, 4).unwrap());
-        let part = pool.take(layout, 10_000);
+        let (part, is_used) = pool.take(layout, 10_000);
+        assert!(!is_used);
         for number in 0..10_000u64 {
             assert!(part.add(&number.to_be_bytes(), b"abcd", number, number + 1, Kind::Put));
         }
         assert_eq!(charge.bytes(), 0, "what is in use is the memtable's to count");
         pool.give(part);
         assert!(charge.bytes() > 10_000 * 20);
-        assert_eq!(pool.take(layout, 100).capacity(), 100, "one that is much too large is left");
+        assert_eq!(pool.take(layout, 100).0.capacity(), 100, "one that is much too large is left");
         let other = Layout::new(Widths::new(8, 12).unwrap());
-        assert_eq!(pool.take(other, 10_000).count(), 0);
-        let again = pool.take(layout, 9_000);
+        assert_eq!(pool.take(other, 10_000).0.count(), 0);
+        let (again, is_used) = pool.take(layout, 9_000);
+        assert!(is_used);
         assert_eq!((again.capacity(), again.count(), charge.bytes()), (10_000, 0, 0));
         assert!((0..10_000u64).all(|number| again.get(&number.to_be_bytes(), number, u64::MAX).is_none()));
         pool.give(again);
@@ -121,5 +123,35 @@ mod tests {
         charge.subtract(2 << 20);
         drop(pool);
         assert_eq!(charge.bytes(), 0);
+    }
+
+    #[test]
+    fn memory_that_was_used_before_is_charged_whole_from_the_first_row_on() {
+        use crate::memtable::fixed::FixedMemtable;
+        let charge = Arc::<Charge>::default();
+        let pool = Arc::new(Pool::charged(Arc::clone(&charge), 64 << 20));
+        let widths = Widths::new(8, 24).unwrap();
+        let memtable = || FixedMemtable::charged(widths, 10_000, Arc::clone(&charge), Arc::clone(&pool));
+        let fill = |memtable: &FixedMemtable, numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                memtable.add(&number.to_be_bytes(), &[7; 24], number + 1, Kind::Put);
+            }
+        };
+        let first = memtable();
+        fill(&first, 0..5_000);
+        assert_eq!((first.charged_bytes(), charge.bytes()), (first.memory_bytes(), first.memory_bytes()));
+        drop(first);
+        let kept = pool.bytes();
+        assert_eq!(charge.bytes(), kept);
+        let second = memtable();
+        fill(&second, 0..1);
+        assert!(second.memory_bytes() < kept / 2, "it is not full");
+        assert_eq!((pool.bytes(), charge.bytes(), second.charged_bytes()), (0, kept, kept));
+        fill(&second, 1..10_000);
+        assert_eq!((charge.bytes(), second.charged_bytes()), (kept, kept));
+        fill(&second, 10_000..10_001);
+        assert!(charge.bytes() > kept && charge.bytes() == second.charged_bytes(), "a second part");
+        drop(second);
+        assert_eq!(charge.bytes(), pool.bytes());
     }
 }
