@@ -20,6 +20,11 @@ impl KeyspaceReads {
     }
 }
 
+/// Nobody can write into a range that ends before it begins.
+fn holds_keys(range: &KeyRange) -> bool {
+    !range.is_empty()
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -38,7 +43,7 @@ impl Reads {
     /// A scan begins; returns its place. Until it ends all of its range counts, so that one that is never dropped is not forgotten.
     pub(super) fn scan(&mut self, keyspace: KeyspaceId, range: &KeyRange) -> usize {
         let scans = &mut self.keyspaces.get_or_insert_with(keyspace, KeyspaceReads::default).scans;
-        scans.push([Some(range.clone()), None]);
+        scans.push([Some(range.clone()).filter(holds_keys), None]);
         scans.len() - 1
     }
 
@@ -46,7 +51,7 @@ impl Reads {
     pub(super) fn scanned(&mut self, keyspace: KeyspaceId, place: usize, ranges: [Option<KeyRange>; 2]) {
         let scans = self.keyspaces.get_mut(&keyspace).map(|reads| &mut reads.scans);
         if let Some(scan) = scans.and_then(|scans| scans.get_mut(place)) {
-            *scan = ranges;
+            *scan = ranges.map(|range| range.filter(holds_keys));
         }
     }
 

@@ -376,6 +376,26 @@ fn nothing_is_counted_twice() {
     assert_eq!(counter.prefix("n").count(), 600);
 }
 
+#[test]
+fn a_scan_of_a_range_that_ends_before_it_begins_is_no_reason_for_a_conflict() {
+    let db = open_with(Background::Manual, &tiny(600));
+    let a = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
+    for keeps_scan in [false, true] {
+        let mut transaction = db.transaction();
+        let bounds = (Bound::Excluded(vec![2, 2]), Bound::Included(vec![0]));
+        let mut scan = transaction.range::<Vec<u8>>(&a, bounds);
+        assert!(scan.next_back().is_none() && scan.next().is_none());
+        if keeps_scan {
+            std::mem::forget(scan);
+        } else {
+            drop(scan);
+        }
+        a.delete_range(vec![0]..vec![3]).unwrap();
+        transaction.delete(&a, [3]);
+        transaction.commit(Durability::Process).unwrap();
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Begin(usize),
