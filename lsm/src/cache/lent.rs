@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::shard::{ByKey, Key};
-use crate::block::{Block, Buffers, Shape};
+use crate::block::{Block, Buffers, Shape, zeros};
 use crate::memory::Bytes;
 use crate::sync::RwLock;
 
@@ -117,7 +117,8 @@ impl LentMemory {
         self.lane(key).read().places.contains_key(&key)
     }
 
-    /// A copy of the block, in memory from `buffers`, if it is here; and whether it was found before.
+    /// A copy of the block, if it is here; and whether it was found before, and is to stay: then it is in memory from `buffers`, where what leaves the cache for it
+    /// goes. What is only looked at is the allocator's.
     pub(super) fn get(&self, key: Key, buffers: &Buffers) -> Option<(Block, bool)> {
         if self.regions.load(Ordering::Relaxed) == 0 {
             return None;
@@ -127,8 +128,9 @@ impl LentMemory {
         let region = usize::try_from(place.region.checked_sub(lane.gone)?).ok()?;
         let start = place.start as usize;
         let bytes = lane.regions.get(region)?.bytes.get(start..start + place.bytes as usize)?;
-        let block = Block::copied(place.shape, bytes, |bytes| buffers.take(bytes));
-        Some((block, place.was_found.swap(true, Ordering::Relaxed)))
+        let again = place.was_found.swap(true, Ordering::Relaxed);
+        let memory = |bytes| if again { buffers.take(bytes) } else { zeros(bytes) };
+        Some((Block::copied(place.shape, bytes, memory), again))
     }
 }
 

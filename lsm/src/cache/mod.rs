@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::sync::RwLock;
 
-use crate::block::{Block, Buffers};
+use crate::block::{Block, Buffers, zeros};
 use crate::charge::Charge;
 
 mod lent;
@@ -274,6 +274,14 @@ impl BlockCache {
         self.insert_where(table, offset, block, true)
     }
 
+    /// A block for whoever loaded it, which is not kept here. Its memory, which is for blocks that are, stays: else it would go bit by bit to the allocator, who
+    /// gives each thread memory of its own, and keeps what no thread asks for.
+    fn passed_on(&self, block: Block) -> Block {
+        let copy = Block::copied(block.shape(), block.bytes(), zeros);
+        self.left.give(block.into_memory());
+        copy
+    }
+
     fn insert_where(&self, table: u64, offset: u64, block: Block, passing: bool) -> Block {
         let key = Key { table, offset };
         let bytes = Self::bytes_of(&block);
@@ -295,9 +303,11 @@ impl BlockCache {
         let is_known = shard.has_ghost(key);
         let is_lents = is_full && !is_known && !passing && self.lent.is_place_of(key, self.capacity_bytes());
         // The order of locks: a shard's, a lane's.
-        if !(is_lents && self.lent.keep(key, &block)) {
-            shard.insert(key, block.clone(), is_known, bytes, capacity, &self.left);
+        if is_lents && self.lent.keep(key, &block) {
+            drop(shard);
+            return self.passed_on(block);
         }
+        shard.insert(key, block.clone(), is_known, bytes, capacity, &self.left);
         block
     }
 }
