@@ -27,7 +27,7 @@ const DICTIONARY_TABLE_PART: u64 = 64;
 /// Who flushes and compacts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// One thread that flushes, one that compacts. The default.
+    /// One thread that flushes, and one that merges and lets others go first ([`Tuning::merge_niceness`]; beside it one for what of that cannot wait). The default.
     #[default]
     Threads,
     /// Nobody: the caller runs steps with [`Db::step`](crate::Db::step), and a writer that would have to wait runs them itself. For

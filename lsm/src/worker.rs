@@ -1,4 +1,4 @@
-//! The only place that starts threads: one that flushes, one that compacts. They stop in order when the database closes.
+//! The only place that starts threads: one that flushes, one that compacts, or two that take turns at it. They stop in order when the database closes.
 //!
 //! Merging is work that can wait, so its thread lets others go first. A thread that is like any other does in its place what cannot wait: the last step of a merge, whose
 //! locks others need, and, should it come to wait for so long that writers must be slowed, all of it until that is over.
