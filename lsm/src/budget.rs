@@ -22,7 +22,7 @@ use crate::sync::Mutex;
 const CACHE_PART_MIN: usize = 8;
 
 /// Of the memory that is set aside for memtables, a part of the budget is never lent: for what is charged to nobody. One in so many.
-const UNLENT_PART: usize = 16;
+const UNLENT_PART: usize = 10;
 
 /// What is lent follows the memtables in steps of such a part of the budget, of a power of two above this many bits.
 const STEP_PART: usize = 64;
@@ -216,6 +216,7 @@ impl Budget {
     /// Asks the allocator for what it keeps, if enough was freed since the last time. It looks through all that the process has: for a thread in the background that
     /// no reader and no writer waits for.
     pub(crate) fn give_back(&self) {
+        self.freed(self.cache.buffers().take_refused());
         let enough = (self.memory_bytes / FREED_PART).clamp(FREED_BYTES_MIN, FREED_BYTES_MAX);
         if self.freed.load(Ordering::Relaxed) >= enough {
             self.freed.store(0, Ordering::Relaxed);

@@ -40,6 +40,8 @@ pub(crate) struct Buffers {
     classes: [Mutex<Vec<Arc<[u8]>>>; CLASSES],
     bytes: AtomicUsize,
     bytes_max: AtomicUsize,
+    /// Bytes that were not kept, and went to the allocator.
+    refused: AtomicUsize,
 }
 
 impl Default for Buffers {
@@ -48,6 +50,7 @@ impl Default for Buffers {
             classes: std::array::from_fn(|_| Mutex::default()),
             bytes: AtomicUsize::new(0),
             bytes_max: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 }
@@ -69,16 +72,24 @@ impl Buffers {
     /// Keeps memory that nobody else has, if there is room for it here.
     pub(crate) fn give(&self, mut buffer: Arc<[u8]>) {
         let bytes = buffer.len();
-        let Some((class, rounded)) = class(bytes) else { return };
-        if rounded != bytes || Arc::get_mut(&mut buffer).is_none() {
+        let known = class(bytes).filter(|(_, rounded)| *rounded == bytes);
+        let (Some((class, _)), Some(_)) = (known, Arc::get_mut(&mut buffer)) else {
+            self.refused.fetch_add(bytes, Ordering::Relaxed);
             return;
-        }
+        };
         let max = self.bytes_max.load(Ordering::Relaxed);
         let more = |kept: usize| kept.checked_add(bytes).filter(|kept| *kept <= max);
         let Some(class) = self.classes.get(class) else { return };
         if self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok() {
             class.lock().push(buffer);
+        } else {
+            self.refused.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// How many bytes went to the allocator since this was last asked.
+    pub(crate) fn take_refused(&self) -> usize {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// From now on so many bytes may be kept, at most.
@@ -150,12 +161,12 @@ mod tests {
         buffers.limit(10_000);
         let held = buffers.take(4096);
         buffers.give(Arc::clone(&held));
-        assert_eq!(buffers.bytes(), 0);
+        assert_eq!((buffers.bytes(), buffers.take_refused()), (0, 2 * 4096));
         for buffer in [buffers.take(4096), buffers.take(4096), buffers.take(4096)] {
             buffers.give(buffer);
         }
-        assert_eq!(buffers.bytes(), 8192);
+        assert_eq!((buffers.bytes(), buffers.take_refused()), (8192, 4096));
         buffers.limit(5000);
-        assert_eq!(buffers.bytes(), 4096);
+        assert_eq!((buffers.bytes(), buffers.take_refused()), (4096, 0));
     }
 }
