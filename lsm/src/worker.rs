@@ -174,3 +174,62 @@ fn compact(engine: &Engine, is_own_turn: impl Fn(&Engine) -> bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
+    use crate::{Background, Db, KeyspaceOptions, Tuning};
+
+    #[test]
+    fn whose_turn_it_becomes_by_the_time_alone_is_woken() {
+        let fs = FaultFs::new(Arc::new(MemFs::new()));
+        let tuning = Tuning {
+            level0_tables: 2,
+            level0_tables_slow: 2,
+            idle_after: None,
+            ..Tuning::for_memory(1 << 20)
+        };
+        let db = Db::builder("/db")
+            .file_system(Arc::new(fs.clone()))
+            .background(Background::Manual)
+            .memory_bytes(1 << 20)
+            .tuning(tuning)
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
+        let level0 = || db.stats().keyspaces.first().map_or(0, |a| a.level_tables[0]);
+        // More than are slowed for and fewer than are waited for; and each overlaps the others: they must be read.
+        for number in 0..3 {
+            for key in ["first", "last"] {
+                keyspace.put(key, format!("{number}")).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        assert_eq!(level0(), 3);
+        assert!(is_hurried(db.engine()));
+        let names = fs.read_dir(Path::new("/db")).unwrap();
+        let tables = names
+            .iter()
+            .filter_map(|name| name.file_name()?.to_str())
+            .filter(|name| name.ends_with(".table"));
+        let newest = tables.max().unwrap().to_owned();
+        fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(&newest));
+        let mut workers = Workers::default();
+        workers.start(db.engine()).unwrap();
+        let wait = |is_done: &dyn Fn() -> bool| {
+            (0..2000).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                is_done()
+            })
+        };
+        assert!(wait(&|| db.stats().compaction_error.is_some()), "what is newest cannot be read");
+        fs.clear();
+        // Nobody writes, and nothing happens but that the pause ends, which brings the debt back.
+        assert!(wait(&|| level0() == 0), "{:?}", db.stats().keyspaces);
+        db.close().unwrap();
+        workers.join();
+    }
+}
