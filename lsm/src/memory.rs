@@ -2,7 +2,8 @@
 //! line of it early.
 //!
 //! What is looked up at random in tens of megabytes pays for each page that the processor must find: on huge pages there are five hundred
-//! times fewer. The crate's unsafe code is here, in the region of a resident table (`table/fixed/region.rs`) and in the tree of a sorted memtable (`memtable/sorted/tree`).
+//! times fewer. The crate's unsafe code is here, in the region of a resident table (`table/fixed/region.rs`), in the tree of a sorted memtable (`memtable/sorted/tree`) and
+//! around the system calls that have no other name (`fs/calls.rs`, `niceness.rs`).
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

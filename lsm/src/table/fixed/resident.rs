@@ -82,6 +82,18 @@ impl BlockRef<'_> {
     }
 }
 
+/// What is there, or is loaded now. Two may load it at once: both get what was there first.
+#[inline]
+fn loaded<T>(place: &OnceLock<T>, load: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match place.get() {
+        Some(there) => Ok(there),
+        None => {
+            let new = load()?;
+            Ok(place.get_or_init(|| new))
+        }
+    }
+}
+
 impl FixedTable {
     /// Bytes of memory that index and filter take when they are resident.
     pub(crate) fn meta_bytes(&self) -> usize {
@@ -212,13 +224,7 @@ impl FixedTable {
     /// The index, loaded if it is not there.
     #[inline]
     fn index<'a>(&self, meta: &'a Meta) -> Result<&'a Index> {
-        match meta.index.get() {
-            Some(index) => Ok(index),
-            None => {
-                let index = self.load_index()?;
-                Ok(meta.index.get_or_init(|| index))
-            }
-        }
+        loaded(&meta.index, || self.load_index())
     }
 
     #[cold]
@@ -239,13 +245,7 @@ impl FixedTable {
     /// The lines of the filter, loaded if they are not there.
     #[inline]
     fn filter<'a>(&self, meta: &'a Meta) -> Result<&'a [u8]> {
-        match meta.filter.get() {
-            Some(filter) => Ok(filter),
-            None => {
-                let filter = self.load_filter()?;
-                Ok(meta.filter.get_or_init(|| filter))
-            }
-        }
+        Ok(loaded(&meta.filter, || self.load_filter())?)
     }
 
     #[cold]
