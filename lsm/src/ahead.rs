@@ -1,17 +1,27 @@
-//! What is done for the log before a writer would have to wait for it: having the system write out what it was handed, so that the next sync of it is
-//! short; and making the next log's file when the memtables are half full. Both are done by the thread that flushes, between the steps of a flush; nothing
-//! depends on their being done.
+//! What is done before a writer would have to wait for it. For the log: having the system write out what it was handed, so that the next sync of it is
+//! short; and making the next log's file when the memtables are half full, with room for what the log will hold. Both are done by the thread that flushes, between the steps of a flush. For the
+//! memtables: having memory at hand, by the thread that sweeps. Nothing depends on their being done.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::engine::{Engine, Progress};
 use crate::error::{ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
-use crate::journal::{PreparedLog, random_identity};
-use crate::write::active_bytes;
+use crate::journal::{Journal, PreparedLog, random_identity};
+use crate::levels::View;
+use crate::memtable::Memtable;
+use crate::memtable::sorted::SEGMENT_BYTES;
+use crate::write::{active_bytes, buffered_bytes};
 
 /// After so many bytes of a log it is looked after: seldom enough that writers are not held up by being asked, and waking somebody, for it.
 const TENDED_BYTES: u64 = 4 << 20;
+
+/// Of what a memtable may take one part in so many is made ready: more than is written between two looks.
+const READY_PART: usize = 4;
+
+/// What is ready is kept for so long behind the last sign that much is written.
+const READY_FOR: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// How many bytes of a log are written before it is looked after again. Small memtables are full before that.
@@ -19,13 +29,58 @@ impl Engine {
         TENDED_BYTES.min(self.tuning.write_buffer_bytes as u64 / 4)
     }
 
-    /// Asks for [`Self::tend_log`].
+    /// Asks for [`Self::tend_log`] and [`Self::make_memory_ready`].
     pub(crate) fn ask_to_tend(&self) {
         self.tend_due.store(true, Ordering::Release);
         self.notify();
+        *self.ready_asked.lock() = Some(self.clock.now());
+        self.ready_due.store(true, Ordering::Release);
+        self.retired.ask();
     }
 
-    /// Whether that was asked for.
+    /// Makes memory ready that memtables will need soon, if that was asked for.
+    pub(crate) fn make_memory_ready(&self) {
+        let segments = &self.budget.memtables().segments;
+        segments.trim();
+        if !self.ready_due.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let view = self.view();
+        let mut memtables = view.keyspaces.values().flat_map(|keyspace| keyspace.memtables());
+        // Small ones have small pieces.
+        let is_large =
+            |memtable: &Memtable| memtable.is_sorted() && memtable.memory_bytes() >= 2 * SEGMENT_BYTES;
+        if memtables.any(is_large) {
+            let buffer = self.tuning.write_buffer_bytes;
+            segments.fill(buffer / READY_PART, buffer);
+        }
+        // It may have been given back meanwhile, before there was any.
+        if self.ready_asked.lock().is_none() {
+            segments.clear();
+        }
+    }
+
+    /// Gives back what was made ready, of memory and of the disk, if for some time there was no sign that much is written; otherwise says in what time to ask again.
+    pub(crate) fn give_back_ready(&self) -> Option<Duration> {
+        let asked = (*self.ready_asked.lock())?;
+        let left = asked.saturating_add(READY_FOR).saturating_sub(self.clock.now());
+        if left > Duration::ZERO {
+            return Some(left);
+        }
+        self.keep_nothing_ready();
+        None
+    }
+
+    /// Gives back what was made ready.
+    pub(crate) fn keep_nothing_ready(&self) {
+        *self.ready_asked.lock() = None;
+        self.budget.memtables().segments.clear();
+        if let Some(next_log) = &mut *self.next_log.lock() {
+            next_log.release();
+        }
+    }
+
+    /// Whether [`Self::tend_log`] was asked for.
     pub(crate) fn is_tend_due(&self) -> bool {
         self.tend_due.load(Ordering::Acquire)
     }
@@ -41,13 +96,25 @@ impl Engine {
         let journal = self.commit.lock().journal.clone();
         let Some(journal) = journal else { return Ok(Progress::Idle) };
         journal.write_back();
-        if active_bytes(&self.view()) >= self.tuning.write_buffer_bytes / 2 {
-            self.prepare_log()?;
+        let view = self.view();
+        if active_bytes(&view) >= self.tuning.write_buffer_bytes / 2 {
+            self.prepare_log(self.expected_log_bytes(&view, &journal))?;
         }
         Ok(Progress::Working)
     }
 
-    fn prepare_log(&self) -> Result<()> {
+    /// How long the next log will become, if it is written as this one is.
+    fn expected_log_bytes(&self, view: &View, journal: &Journal) -> u64 {
+        let full = buffered_bytes(view, &self.tuning).max(1) as u64;
+        let buffer = self.tuning.write_buffer_bytes as u64;
+        let whole = journal.position().offset().saturating_mul(buffer) / full;
+        // A memtable may be a little more than full; one that is written over and over never is.
+        let most = buffer.saturating_mul(2 * self.tuning.fixed_buffer_factor.max(1) as u64);
+        whole.saturating_add(whole / 8).min(most)
+    }
+
+    /// Makes it, with room for so many bytes.
+    fn prepare_log(&self, room: u64) -> Result<()> {
         let mut next_log = self.next_log.lock();
         self.check_writable()?;
         if next_log.is_some() {
@@ -58,7 +125,8 @@ impl Engine {
             _ => self.fail(error),
         })?;
         match self.create_log_file(number) {
-            Ok(prepared) => {
+            Ok(mut prepared) => {
+                prepared.reserve(room);
                 prepared.sync_name(self.fs.as_ref()).map_err(|error| self.fail(error))?;
                 *next_log = Some(prepared);
             }
@@ -79,5 +147,104 @@ impl Engine {
         if let Some(prepared) = self.next_log.lock().take() {
             let _ = self.fs.remove_file(prepared.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::fs::MemFs;
+    use crate::options::Background;
+    use crate::{Db, KeyspaceOptions, Tuning};
+
+    #[test]
+    fn memory_is_made_ready_while_much_is_written_and_given_back_when_it_is_not() {
+        let db = Db::builder("/db")
+            .file_system(Arc::new(MemFs::new()))
+            .background(Background::Threads)
+            .memory_bytes(128 << 20)
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+        let segments = &db.engine().budget.memtables().segments;
+        let wait = |is_done: &dyn Fn() -> bool| {
+            let begun = Instant::now();
+            while !is_done() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{} bytes", segments.bytes());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        for round in 0..2_u64 {
+            assert_eq!(segments.bytes(), 0, "nobody wrote");
+            for number in 0..14_000 {
+                keyspace.put((number * 2 + round).to_be_bytes(), [7; 1000]).unwrap();
+            }
+            wait(&|| segments.bytes() > 0);
+            assert!(db.stats().memtable_bytes >= segments.bytes());
+            // A synced commit now and then is not much.
+            wait(&|| {
+                keyspace.put(b"k", b"v").unwrap();
+                db.sync().unwrap();
+                segments.bytes() == 0
+            });
+        }
+        let all = db.stats().memtable_bytes;
+        db.flush().unwrap();
+        assert!(all > 0 && db.stats().memtable_bytes == 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn logs_have_room_set_aside_and_give_it_back() {
+        use std::os::unix::fs::MetadataExt;
+        let temporary = tempfile::tempdir().unwrap();
+        let tuning = Tuning { write_buffer_bytes: 4 << 20, ..Tuning::for_memory(64 << 20) };
+        let db = Db::builder(temporary.path())
+            .background(Background::Manual)
+            .memory_bytes(64 << 20)
+            .tuning(tuning)
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+        let engine = db.engine();
+        let on_disk = |number: FileNumber| {
+            let metadata = std::fs::metadata(FileName::Log(number).path(temporary.path())).unwrap();
+            (metadata.len(), metadata.blocks() * 512)
+        };
+        let mut number = 0_u64;
+        let mut write_until = |is_done: &dyn Fn() -> bool| {
+            while !is_done() {
+                keyspace.put(number.to_be_bytes(), [7; 1000]).unwrap();
+                engine.tend_log().unwrap();
+                number += 1;
+            }
+        };
+        let next_log = || engine.next_log.lock().as_ref().map(PreparedLog::number);
+        write_until(&|| next_log().is_some());
+        let next = next_log().unwrap();
+        let (length, reserved) = on_disk(next);
+        assert!(length < 4096);
+        if reserved < 1 << 20 {
+            return eprintln!("this file system sets no room aside");
+        }
+        assert!((2 << 20..6 << 20).contains(&reserved), "{reserved}");
+        // Nobody writes for a while; and then much again.
+        engine.keep_nothing_ready();
+        assert!(on_disk(next).1 < 1 << 20);
+        write_until(&|| engine.is_turning());
+        write_until(&|| next_log().is_some());
+        let next = next_log().unwrap();
+        assert!(on_disk(next).1 >= 2 << 20);
+        while db.step().unwrap() == crate::Progress::Working {}
+        // It is taken, and is much smaller than it was thought to become.
+        write_until(&|| engine.is_turning());
+        keyspace.put("one", "more").unwrap();
+        let state = &mut *engine.commit.lock();
+        engine.rotate(state).unwrap();
+        let (length, bytes) = on_disk(next);
+        assert!((1..1 << 20).contains(&length) && bytes < 1 << 20, "{length} of {bytes}");
     }
 }

@@ -15,14 +15,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::cache::BlockCache;
 use crate::charge::Charge;
 use crate::memory;
-use crate::memtable::fixed::Pool;
+use crate::memtable::Supply;
 use crate::sync::Mutex;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
 
 /// Of the memory that is set aside for memtables, a part of the budget is never lent: for what is charged to nobody. One in so many.
-const UNLENT_PART: usize = 10;
+const UNLENT_PART: usize = 8;
 
 /// What is lent follows the memtables in steps of such a part of the budget, of a power of two above this many bits.
 const STEP_PART: usize = 64;
@@ -39,9 +39,8 @@ pub(crate) struct Budget {
     memory_bytes: usize,
     cache: Arc<BlockCache>,
     lender: Arc<Lender>,
-    memtables: Arc<Charge>,
-    /// Memory of memtables of rows, for the next.
-    pool: Arc<Pool>,
+    /// What all memtables take.
+    memtables: Supply,
     /// What tables keep in memory beside the cache.
     resident: Arc<Charge>,
     /// Buffers of loads.
@@ -94,18 +93,17 @@ impl Budget {
         let watcher = Arc::clone(&lender);
         let memtables = Arc::new(Charge::watched(lender.step_bits, move |memtables| watcher.lend(memtables)));
         let budget = Self {
-            pool: Arc::new(Pool::charged(Arc::clone(&memtables), write_bytes_max)),
             memory_bytes,
             cache,
             lender,
-            memtables,
+            memtables: Supply::charged(memtables, write_bytes_max),
             resident: Arc::default(),
             loads: Arc::default(),
             merges: Arc::default(),
             pinned_before: AtomicUsize::new(0),
             freed: AtomicUsize::new(0),
         };
-        budget.lender.lend(&budget.memtables);
+        budget.lender.lend(&budget.memtables.charge);
         budget.settle(0, 0);
         budget
     }
@@ -124,8 +122,8 @@ impl Budget {
     pub(crate) fn expect_writes(&self, write_bytes_max: usize) {
         let before = self.lender.write_bytes_max.swap(write_bytes_max, Ordering::Relaxed);
         if before != write_bytes_max {
-            self.pool.limit(write_bytes_max);
-            self.lender.lend(&self.memtables);
+            self.memtables.limit(write_bytes_max);
+            self.lender.lend(&self.memtables.charge);
         }
     }
 
@@ -134,8 +132,8 @@ impl Budget {
         self.lender.write_bytes_max.load(Ordering::Relaxed)
     }
 
-    /// What all memtables take, those too that only a snapshot or a scan keeps.
-    pub(crate) fn memtables(&self) -> &Arc<Charge> {
+    /// Where memtables get their memory.
+    pub(crate) fn memtables(&self) -> &Supply {
         &self.memtables
     }
 
@@ -165,11 +163,6 @@ impl Budget {
     /// Whether so many bytes more may be resident.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         bytes <= self.room()
-    }
-
-    /// Where memtables of rows get their memory.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
     }
 
     /// What all open tables take, likewise.
@@ -273,12 +266,12 @@ mod tests {
         assert!((all / 20 * 17..=all).contains(&used), "{used} of {all}");
         // A memtable grows, faster than anything is read: what it takes is free before it is taken.
         for step in 1..=24 {
-            budget.memtables.add(1 << 20);
+            budget.memtables.charge.add(1 << 20);
             let used = budget.cache.used_bytes();
             assert!(used <= all - (step << 20).min(all / 4), "{used} at {step}");
         }
         assert!(fill() <= 40 << 20);
-        budget.memtables.subtract(24 << 20);
+        budget.memtables.charge.subtract(24 << 20);
         assert!(fill() >= all / 20 * 17);
         budget.expect_writes(8 << 20);
         budget.settle(0, 0);

@@ -116,6 +116,7 @@ fn check_files(
     let tables = levels.keyspaces.values().flat_map(|keyspace| keyspace.tree.tables());
     let mut named: Vec<FileName> = tables.map(|(_, table)| FileName::Table(table.file)).collect();
     named.extend(levels.logs.keys().map(|number| FileName::Log(*number)));
+    let obsolete = engine.obsolete_files();
     let found = engine
         .fs
         .read_dir(&engine.directory)
@@ -129,6 +130,7 @@ fn check_files(
         }
     }
     named.extend(unnamed_logs.map(FileName::Log));
+    named.extend(obsolete);
     let unknown = found.iter().filter(|name| name.number().is_some() && !named.contains(name));
     report.unknown_files = unknown.map(ToString::to_string).collect();
     Ok(())

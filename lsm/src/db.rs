@@ -396,7 +396,9 @@ impl Db {
     /// # Errors
     /// ReadOnly; Closed; Failed and those of writing.
     pub fn flush(&self) -> Result<()> {
-        self.engine().flush()
+        self.engine().flush()?;
+        self.engine().wait_for_removal();
+        Ok(())
     }
 
     /// Flushes, then merges all tables of each keyspace into one run: reads are fastest then, and nothing deleted takes space (but for what
@@ -409,7 +411,9 @@ impl Db {
     /// ReadOnly; Closed; Failed and those of reading and writing.
     pub fn compact(&self) -> Result<()> {
         self.engine().flush()?;
-        self.engine().compact_all()
+        let compacted = self.engine().compact_all();
+        self.engine().wait_for_removal();
+        compacted
     }
 
     /// Makes a copy of the database in the directory `to`, while everybody goes on reading and writing: all that was committed before the

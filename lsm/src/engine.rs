@@ -10,7 +10,9 @@
 //! 5. `manifest`: the order of edits. Held across the sync of an edit.
 //! 6. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
-//! 7. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `backlog`, `progress`: moments.
+//! 7. `removing`: who removes files. Held across that, for a few of them.
+//! 8. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `backlog`, `progress`, and the locks within `retired` and `budget`:
+//!    moments.
 //!
 //! Each of the first five is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
 //! then goes through every gate once ([`Engine::finish`]); from then on nothing of this session touches the directory, and `LOCK` can be given up.
@@ -39,7 +41,7 @@ use crate::flush::FlushJob;
 use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::{PreparedLog, RecoveryMode};
 use crate::key::SequenceNumber;
-use crate::levels::{KeyspaceView, View};
+use crate::levels::{KeyspaceView, Rest, Retired, View};
 use crate::load::Loads;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
@@ -63,6 +65,9 @@ pub mod sites {
     /// All of them.
     pub const ALL: [SyncSite; 3] = [DIRECTORY, TABLE_NAMES, LOST];
 }
+
+/// So many files are removed before others get their turn.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// Whether a job has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,10 @@ pub(crate) struct Engine {
     pub(crate) is_turning: AtomicBool,
     /// Whether the log is to be looked after.
     pub(crate) tend_due: AtomicBool,
+    /// Whether memory is to be made ready for memtables.
+    pub(crate) ready_due: AtomicBool,
+    /// When that was asked for last, since it was given back.
+    pub(crate) ready_asked: Mutex<Option<Duration>>,
     pub(crate) manifest: Mutex<Manifest>,
     /// What writers have paid for merging that lags.
     pub(crate) bucket: Mutex<Bucket>,
@@ -120,6 +129,8 @@ pub(crate) struct Engine {
     /// Which keyspaces are loaded, and when others were.
     pub(crate) loads: Mutex<Loads>,
     view: ArcSwap<View>,
+    /// Tables that went with Views.
+    pub(crate) retired: Arc<Retired>,
     /// Whether writers need not ask, as of the last View, whether they must pay or wait.
     at_ease: AtomicBool,
     /// Held exclusively by whoever swaps it, and by whoever wants no snapshot to be between its number and its registration.
@@ -136,6 +147,8 @@ pub(crate) struct Engine {
     closed: AtomicBool,
     /// Files that no edit names any more, to be removed when no reader is opening. `None`: the session has ended, and they are the next one's.
     obsolete: Mutex<Option<Vec<FileName>>>,
+    /// Held by whoever removes them.
+    removing: Mutex<()>,
     /// Something happened that somebody may wait for.
     progress: Mutex<()>,
     happened: Condvar,
@@ -164,6 +177,8 @@ pub(crate) struct Parts {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
+        let (mut view, retired) = (parts.view, Arc::default());
+        view.retire_to(&retired);
         let engine = Self {
             fs: parts.fs,
             directory: parts.directory,
@@ -190,9 +205,12 @@ impl Engine {
             turning: Mutex::default(),
             is_turning: AtomicBool::new(false),
             tend_due: AtomicBool::new(false),
+            ready_due: AtomicBool::new(false),
+            ready_asked: Mutex::default(),
             manifest: Mutex::new(parts.manifest),
             at_ease: AtomicBool::new(false),
-            view: ArcSwap::from_pointee(parts.view),
+            view: ArcSwap::from_pointee(view),
+            retired,
             view_swap: RwLock::new(()),
             commits_seen: AtomicU64::new(0),
             visible: AtomicU64::new(parts.visible),
@@ -202,6 +220,7 @@ impl Engine {
             session: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             obsolete: Mutex::new(Some(Vec::new())),
+            removing: Mutex::default(),
             progress: Mutex::new(()),
             happened: Condvar::new(),
             lock: Mutex::new(parts.lock),
@@ -246,11 +265,12 @@ impl Engine {
             let _alone = self.view_swap.write();
             let mut next = View::clone(&self.view.load());
             change(&mut next);
+            next.retire_to(&self.retired);
             let next = Arc::new(next);
             self.at_ease.store(Self::is_easy(&next, &self.tuning), Ordering::Release);
             (Arc::clone(&next), self.view.swap(next))
         };
-        // Its memtables may go with it, which takes long: no reader waits for that.
+        // What goes with it may take long: no reader waits for that.
         drop(before);
         self.settle_memory(&view);
     }
@@ -272,11 +292,11 @@ impl Engine {
 
     /// What memtables in a View may come to take, and what others take now.
     fn memtable_bytes(&self, view: &View) -> (usize, usize) {
-        let all = self.budget.memtables().bytes();
+        let all = self.budget.memtables().charge.bytes();
         let frozen: usize = view.frozen.iter().map(|generation| generation.charged_bytes()).sum();
         let active: usize = view.keyspaces.values().map(|keyspace| keyspace.active.charged_bytes()).sum();
         // What is kept for the next memtable is there in its place.
-        let own = frozen.saturating_add(active).saturating_add(self.budget.pool().bytes());
+        let own = frozen.saturating_add(active).saturating_add(self.budget.memtables().kept_bytes());
         let pinned = all.saturating_sub(own);
         (frozen.saturating_add(self.tuning.write_buffer_bytes), pinned)
     }
@@ -284,7 +304,7 @@ impl Engine {
     /// A memtable, charged; `before` is the one whose place it takes: what came into that may come into this.
     pub(crate) fn new_memtable(&self, kind: KeyspaceKind, before: Option<&Memtable>) -> Memtable {
         let entries_expected = before.map_or(0, |before| before.entry_count() / 4 * 5);
-        Memtable::charged(kind, entries_expected, self.budget.memtables(), self.budget.pool())
+        Memtable::charged(kind, entries_expected, self.budget.memtables())
     }
 
     /// Registers a reader at the visible number and gives it the View, both as of one moment.
@@ -320,7 +340,14 @@ impl Engine {
     pub(crate) fn merge_ended(&self, bytes: u64) {
         self.share_memory();
         self.budget.freed(usize::try_from(bytes).unwrap_or(usize::MAX));
-        self.budget.give_back();
+        self.give_memory_back();
+    }
+
+    /// Has the allocator give back what it keeps, if that is much: behind what tables let go of, by the thread that does.
+    pub(crate) fn give_memory_back(&self) {
+        if !self.retired.ask() {
+            self.budget.give_back();
+        }
     }
 
     /// The sequence numbers that somebody reads at, ascending, the visible one the last: what a flush or merge must keep.
@@ -357,7 +384,7 @@ impl Engine {
 
     /// Succeeds unless an earlier write or sync failed.
     pub(crate) fn check_healthy(&self) -> Result<()> {
-        match self.failed.load(Ordering::Acquire) {
+        match self.has_failed() {
             true => Err(self.failure().map_or_else(closed, |first| Error::failed(&first))),
             false => Ok(()),
         }
@@ -388,7 +415,13 @@ impl Engine {
             self.failed.store(true, Ordering::Release);
         }
         self.notify();
+        self.retired.wake();
         error
+    }
+
+    /// Whether an earlier write or sync failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Which opening this is: 0, then one more with each after a failure.
@@ -417,6 +450,7 @@ impl Engine {
     pub(crate) fn set_closed(&self) {
         self.closed.store(true, Ordering::Release);
         self.notify();
+        self.retired.wake();
     }
 
     /// Lets the next writer in.
@@ -467,22 +501,59 @@ impl Engine {
     /// Before this session's manifest has taken over nothing is removed: what opening read may have been written and never synced, and a power
     /// cut would bring back a manifest that needs the files. Nor after a failure: it may have been an edit, of which nobody knows whether it is there. The caller holds neither `manifest` nor what comes after it.
     pub(crate) fn remove_obsolete(&self) {
-        if !self.manifest.lock().has_written() || self.check_healthy().is_err() {
-            return;
+        while self.remove_some_obsolete() == Rest::More {}
+    }
+
+    /// As [`Self::remove_obsolete`], a few of them: readers cannot open meanwhile.
+    pub(crate) fn remove_some_obsolete(&self) -> Rest {
+        if self.obsolete_count() == 0 || !self.manifest.lock().has_written() {
+            return Rest::Nothing;
         }
-        let mut obsolete = self.obsolete.lock();
-        let Some(obsolete) = obsolete.as_mut().filter(|files| !files.is_empty()) else { return };
+        let _one = self.removing.lock();
         let readers = FileName::Readers.path(&self.directory);
-        let Ok(Some(_alone)) = self.fs.try_lock(&readers, LockMode::Exclusive) else { return };
-        obsolete.retain(|name| match self.fs.remove_file(&name.path(&self.directory)) {
-            Ok(()) => {
-                if let FileName::Table(file) = *name {
-                    self.events.tell(|| Event::TableRemoved { file });
-                }
-                false
+        let Ok(Some(_alone)) = self.fs.try_lock(&readers, LockMode::Exclusive) else { return Rest::Nothing };
+        let mut removed = 0;
+        for _ in 0..REMOVED_AT_ONCE {
+            let first = self.obsolete.lock().as_ref().and_then(|files| files.first().copied());
+            let Some(name) = first else { return Rest::Nothing };
+            // Asked behind the list: what comes into it after a failure comes after the failure.
+            if self.check_healthy().is_err() {
+                return Rest::Nothing;
             }
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-        });
+            // The system frees its blocks meanwhile, which takes long: nobody waits for that who has others to add.
+            let result = self.fs.remove_file(&name.path(&self.directory));
+            if let Some(files) = &mut *self.obsolete.lock() {
+                files.remove(0);
+                if result.as_ref().is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
+                    files.push(name);
+                    continue;
+                }
+            }
+            removed += 1;
+            if let (FileName::Table(file), Ok(())) = (name, result) {
+                self.events.tell(|| Event::TableRemoved { file });
+            }
+        }
+        // Where nothing can be removed, no work is left.
+        if removed > 0 { Rest::More } else { Rest::Nothing }
+    }
+
+    /// As [`Self::remove_obsolete`], by a thread that nobody waits for, if there is one.
+    pub(crate) fn ask_to_remove(&self) {
+        if !self.retired.ask() {
+            self.remove_obsolete();
+        }
+    }
+
+    /// Waits until what was done with before is let go of and removed, as far as it can be.
+    pub(crate) fn wait_for_removal(&self) {
+        self.retired.wait();
+        self.remove_obsolete();
+    }
+
+    /// Files that are to be removed.
+    pub(crate) fn obsolete_files(&self) -> Vec<FileName> {
+        self.obsolete.lock().clone().unwrap_or_default()
     }
 
     /// The name of a keyspace that is there, or was.
@@ -498,6 +569,7 @@ impl Engine {
 
     /// From now on nothing is removed: the files are the next session's.
     pub(crate) fn forget_obsolete(&self) {
+        let _none = self.removing.lock();
         self.obsolete.lock().take();
     }
 }

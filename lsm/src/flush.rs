@@ -132,7 +132,7 @@ impl Engine {
         drop(job);
         if had_job && is_done {
             self.notify();
-            self.budget.give_back();
+            self.give_memory_back();
         }
         Ok(progress)
     }
@@ -322,7 +322,7 @@ impl FlushJob {
         engine.preload(|file| self.done.iter().any(|(_, done, _)| *done == file));
         engine.counters.flushed(&self.done);
         engine.add_obsolete(logs.into_iter().map(FileName::Log));
-        engine.remove_obsolete();
+        engine.ask_to_remove();
         engine.settle_resident();
         Ok(())
     }

@@ -14,6 +14,9 @@ use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 /// given back, in pieces that nothing else fits into, and the process would take much more than what is in use.
 const MAPPED_BYTES_MIN: usize = 64 << 10;
 
+/// What the system gives at least.
+pub(crate) const PAGE_BYTES: usize = 4 << 10;
+
 /// A number that threads share.
 ///
 /// # Safety

@@ -52,6 +52,11 @@ impl<K, V> OrderedMap<K, V> {
         self.entries.iter().map(|(_, value)| value)
     }
 
+    /// The values by key, and nothing else.
+    pub fn into_values(self) -> impl Iterator<Item = V> {
+        self.entries.into_iter().map(|(_, value)| value)
+    }
+
     /// The values by key, to change them.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|(_, value)| value)

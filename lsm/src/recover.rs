@@ -332,7 +332,7 @@ fn replay(
     let is_fixed = |record: &KeyspaceRecord| matches!(record.kind, crate::row::KeyspaceKind::Fixed(_));
     let has_fixed = levels.keyspaces.values().any(is_fixed);
     let budget = Budget::new(options.memory_bytes, tuning.write_bytes_max(has_fixed));
-    let mut view = View { keyspace_last: levels.keyspace_last, ..View::default() };
+    let mut view = View::empty(levels.keyspace_last);
     for (id, record) in &levels.keyspaces {
         let tree = OpenTree::new(Arc::clone(&record.tree), |reference| {
             let expected = ExpectedTable {
@@ -359,7 +359,7 @@ fn replay(
             Arc::new(KeyspaceView {
                 name: Arc::clone(&record.name),
                 kind: record.kind,
-                active: Memtable::charged(record.kind, 0, budget.memtables(), budget.pool()),
+                active: Memtable::charged(record.kind, 0, budget.memtables()),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             }),

@@ -123,7 +123,7 @@ impl Engine {
     /// What the levels say, with empty memtables. Tables that are open stay so.
     fn fresh_view(&self, levels: &Levels) -> Result<View> {
         let current = self.view();
-        let mut view = View { keyspace_last: levels.keyspace_last, ..View::default() };
+        let mut view = View::empty(levels.keyspace_last);
         for (id, record) in &levels.keyspaces {
             let known = current.keyspaces.get(id).map(|keyspace| &keyspace.tables);
             let tables = match known {

@@ -208,7 +208,7 @@ impl Engine {
         keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
         Stats {
             table_bytes: keyspaces.iter().flat_map(|keyspace| &keyspace.level_bytes).sum(),
-            memtable_bytes: self.budget.memtables().bytes(),
+            memtable_bytes: self.budget.memtables().charge.bytes(),
             keyspaces,
             cache_bytes: self.budget.cache().used_bytes(),
             cache_capacity_bytes: self.budget.cache().capacity_bytes(),

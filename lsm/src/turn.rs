@@ -142,6 +142,7 @@ impl Engine {
 
     fn settle(&self, turn: &Turn) -> std::result::Result<(), Error> {
         turn.from.sync_through(turn.from.position())?;
+        turn.from.release();
         self.sync_name(turn)?;
         turn.to.sync_start()?;
         let mut manifest = self.manifest.lock();

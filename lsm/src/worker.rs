@@ -1,4 +1,5 @@
-//! The only place that starts threads: one that flushes, one that compacts, or two that take turns at it. They stop in order when the database closes.
+//! The only place that starts threads: one that flushes, one that compacts, or two that take turns at it, and one that lets go of what nobody needs any more. They stop in
+//! order when the database closes.
 //!
 //! Merging is work that can wait, so its thread lets others go first. A thread that is like any other does in its place what cannot wait: the last step of a merge, whose
 //! locks others need, and, should it come to wait for so long that writers must be slowed, all of it until that is over.
@@ -32,6 +33,7 @@ impl Workers {
     /// Io if the system has no thread to give: one may run then, until the engine is closed.
     pub(crate) fn start(&mut self, engine: &Arc<Engine>) -> Result<()> {
         self.spawn("lsm-flush", engine, flush)?;
+        self.spawn("lsm-sweep", engine, sweep)?;
         if gives_way(engine) {
             self.spawn("lsm-hurry", engine, |engine| compact(engine, is_hurried))?;
         }
@@ -112,16 +114,17 @@ fn may_stop(engine: &Engine) -> bool {
     engine.is_closed() || engine.check_healthy().is_err()
 }
 
-/// Flushes while there is something to flush; between, looks after the log and says what of it is durable.
+/// Flushes while there is something to flush; between, looks after the log and says what of it is durable, and gives back memory that was made ready when nothing is written.
 fn flush(engine: &Engine) {
     while !may_stop(engine) {
         // Between the steps too: writers are at their fastest then.
         match engine.tend_log().and_then(|_| engine.flush_step()) {
             // Only a failure: it is remembered, and everybody is told.
-            Err(_) => return,
+            Err(_) => break,
             Ok(Progress::Working) => continue,
             Ok(Progress::Idle) => {}
         }
+        let unneeded = engine.give_back_ready();
         let has_work = || may_stop(engine) || !engine.view().frozen.is_empty() || engine.is_tend_due();
         if engine.counters.is_mark_due() {
             if !engine.wait_until(has_work, Some(MARK_AFTER)) {
@@ -135,9 +138,23 @@ fn flush(engine: &Engine) {
                 }
             }
         } else {
-            engine.wait_until(|| has_work() || engine.counters.is_mark_due(), None);
+            engine.wait_until(|| has_work() || engine.counters.is_mark_due(), unneeded);
         }
     }
+    engine.keep_nothing_ready();
+}
+
+/// Lets go of what others are done with, and removes files.
+fn sweep(engine: &Engine) {
+    let is_over = || engine.is_closed() || engine.has_failed();
+    engine.retired.serve(is_over, |tables_went| {
+        if tables_went {
+            engine.share_memory();
+        }
+        engine.make_memory_ready();
+        engine.budget.give_back();
+        engine.remove_some_obsolete()
+    });
 }
 
 /// Whether merges are left to a thread that lets others go first.

@@ -121,7 +121,7 @@ impl Engine {
         };
         let gone = tables.map(|table| table.file).filter(|file| !still_used(*file));
         self.add_obsolete(gone.map(FileName::Table));
-        self.remove_obsolete();
+        self.ask_to_remove();
     }
 }
 

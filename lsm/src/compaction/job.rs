@@ -288,7 +288,7 @@ impl Engine {
                 self.merge_failed(&current.pick.inputs, &error);
                 // What was written of it lies under numbers that the manifest has given out, and goes.
                 self.give_up_merge(job, Some(&error));
-                self.remove_obsolete();
+                self.ask_to_remove();
                 Ok(Stepped::GivenUp(error))
             }
             Err(Fault::Write(error)) => {
@@ -300,7 +300,7 @@ impl Engine {
             }
             Err(Fault::Overtaken) => {
                 self.drop_merge(job);
-                self.remove_obsolete();
+                self.ask_to_remove();
                 Ok(Stepped::Overtaken)
             }
         }

@@ -33,6 +33,11 @@ pub enum Advice {
     DontNeed,
     /// They will be synced: begin to write them, and wait for nothing. Promises nothing.
     WriteBack,
+    /// They will be written, though the file may end before them: set room aside for them, so that writing them changes little more than their bytes. Changes
+    /// neither length nor contents. Where little room is left, nothing is set aside.
+    Reserve,
+    /// What was set aside behind the end of the file is not needed after all. Nobody writes to the file meanwhile.
+    Release,
 }
 
 /// Which lock of a lock file is asked for.

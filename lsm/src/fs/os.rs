@@ -209,7 +209,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = OsFs.create_new(&dir.path().join("a")).unwrap();
         file.write_all_at(b"abcdef", 0).unwrap();
-        for advice in [Advice::Sequential, Advice::Random, Advice::WriteBack, Advice::DontNeed] {
+        let all = [
+            Advice::Sequential,
+            Advice::Random,
+            Advice::WriteBack,
+            Advice::DontNeed,
+            Advice::Reserve,
+            Advice::Release,
+        ];
+        for advice in all {
             for (offset, length) in [(0, 6), (3, 0), (100, 1), (0, u64::MAX)] {
                 file.advise(advice, offset, length);
             }
@@ -217,6 +225,38 @@ mod tests {
         let mut back = [0; 6];
         file.read_exact_at(&mut back, 0).unwrap();
         assert_eq!(&back, b"abcdef");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn room_is_set_aside_behind_the_end_and_given_back() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let file = OsFs.create_new(&path).unwrap();
+        let on_disk = || {
+            let metadata = fs::metadata(&path).unwrap();
+            (metadata.len(), metadata.blocks() * 512)
+        };
+        file.write_all_at(b"abcdef", 0).unwrap();
+        file.sync_data(SITE).unwrap();
+        let before = on_disk();
+        file.advise(Advice::Reserve, 0, 1 << 50);
+        assert_eq!(on_disk(), before, "more than there is");
+        file.advise(Advice::Reserve, 0, 1 << 20);
+        let reserved = on_disk();
+        assert_eq!(reserved.0, 6);
+        // Some file systems cannot.
+        assert!(reserved == before || reserved.1 >= 1 << 20, "{reserved:?}");
+        file.write_all_at(b"ghi", 6).unwrap();
+        file.sync_data(SITE).unwrap();
+        file.advise(Advice::Release, 9, 0);
+        let (length, bytes) = on_disk();
+        assert_eq!(length, 9);
+        assert!(bytes < 1 << 20, "{bytes}");
+        let mut back = [0; 9];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back, b"abcdefghi");
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub struct Journal {
     identity: Identity,
     file: Arc<dyn File>,
     options: JournalOptions,
+    /// Room for so many bytes of the file may be set aside.
+    reserved: u64,
     state: Mutex<State>,
     /// Something was written, or durable, or failed.
     progress: Condvar,
@@ -159,11 +161,18 @@ impl Journal {
         writer.sync(sites::CREATE)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         fs.sync_dir(directory, sites::CREATE_DIRECTORY).context("sync the directory", directory)?;
-        Ok(Self::of(writer, path.to_owned(), start, options))
+        Ok(Self::of(writer, path.to_owned(), start, options, 0))
     }
 
-    /// A log whose first record is written, and nothing behind it. All logs are taken to be durable so far; [`Self::sync_start`] makes it true.
-    pub(super) fn of(writer: RecordWriter, path: PathBuf, start: Start, options: JournalOptions) -> Self {
+    /// A log whose first record is written, and nothing behind it; room for `reserved` bytes may be set aside for it. All logs are taken to be durable so far;
+    /// [`Self::sync_start`] makes it true.
+    pub(super) fn of(
+        writer: RecordWriter,
+        path: PathBuf,
+        start: Start,
+        options: JournalOptions,
+        reserved: u64,
+    ) -> Self {
         let (file, written) = writer.into_parts();
         let durable = written;
         let last_sequence = start.next_sequence.saturating_sub(1);
@@ -195,6 +204,7 @@ impl Journal {
                 syncs: 0,
             }),
             options,
+            reserved,
             progress: Condvar::new(),
         }
     }
@@ -450,7 +460,20 @@ impl Journal {
         self.put(&mut state, header, &encode_end(last_sequence))?;
         let offset = state.position;
         self.sync_until(state, offset, sites::COMMIT)?;
+        self.release();
         Ok(LogEnd { number: self.number, identity: self.identity, offset, last_sequence })
+    }
+
+    /// Gives back the room that was set aside for it and is not needed, once it has ended and is durable.
+    pub fn release(&self) {
+        let is_whole = {
+            let state = self.state.lock();
+            state.ended && state.failed.is_none() && state.durable >= state.position
+        };
+        // Nobody writes to it any more, zeros ahead neither: its length stays what it is.
+        if is_whole && self.position().offset() < self.reserved {
+            self.file.advise(Advice::Release, 0, 0);
+        }
     }
 
     fn check(state: &State) -> Result<()> {

@@ -20,6 +20,7 @@ pub struct PreparedLog {
     writer: RecordWriter,
     number: FileNumber,
     identity: Identity,
+    reserved: u64,
 }
 
 impl PreparedLog {
@@ -30,7 +31,20 @@ impl PreparedLog {
     pub fn create(fs: &dyn FileSystem, path: &Path, number: FileNumber, identity: Identity) -> Result<Self> {
         let mut writer = RecordWriter::create(fs, path, LogKind::Journal, identity)?;
         writer.write()?;
-        Ok(Self { writer, number, identity })
+        Ok(Self { writer, number, identity, reserved: 0 })
+    }
+
+    /// Has the system set room aside for so many bytes, where it can and has enough. While the system allocates a log's blocks, those wait who write to the log.
+    pub fn reserve(&mut self, bytes: u64) {
+        self.writer.file().advise(Advice::Reserve, 0, bytes);
+        self.reserved = bytes;
+    }
+
+    /// Gives that room back: it is not needed soon.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.reserved) > 0 {
+            self.writer.file().advise(Advice::Release, 0, 0);
+        }
     }
 
     /// Makes its name durable, and has the system write what is in it; that is durable when it begins.
@@ -83,7 +97,7 @@ impl PreparedLog {
         self.writer.append(RecordKind::Start, false, start.next_sequence, 0, &start.encode())?;
         self.writer.write()?;
         let path: PathBuf = self.path().to_owned();
-        Ok(Journal::of(self.writer, path, start, options))
+        Ok(Journal::of(self.writer, path, start, options, self.reserved))
     }
 }
 
@@ -147,5 +161,28 @@ mod tests {
         };
         let recovery = recover(&fs, directory, &expected, &options, &mut |_| Ok(())).unwrap();
         assert_eq!((recovery.last_sequence, recovery.next_sequence), (12, 13));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn room_that_a_log_does_not_need_goes_back_when_it_ends() {
+        use std::os::unix::fs::MetadataExt;
+        let temporary = tempfile::tempdir().unwrap();
+        let path = crate::filename::FileName::Log(7).path(temporary.path());
+        let bytes_on_disk = || std::fs::metadata(&path).unwrap().blocks() * 512;
+        let (identity, database) = (random_identity().unwrap(), random_identity().unwrap());
+        let mut prepared = PreparedLog::create(&crate::fs::OsFs, &path, 7, identity).unwrap();
+        prepared.reserve(4 << 20);
+        prepared.sync_name(&crate::fs::OsFs).unwrap();
+        let start = Start { number: 7, identity, database, previous: None, next_sequence: 1 };
+        let log = prepared.begin(start, JournalOptions::default()).unwrap();
+        let batch = BatchRecord { first_sequence: 1, op_count: 1, sync: true, payload: &[7; 10_000] };
+        log.sync_through(log.append(batch).unwrap()).unwrap();
+        // Unless the file system cannot, or has too little.
+        let reserved = bytes_on_disk();
+        assert!(!(1 << 20..4 << 20).contains(&reserved), "{reserved}");
+        let end = log.end(1).unwrap();
+        assert!(bytes_on_disk() < 1 << 20);
+        assert!(std::fs::metadata(&path).unwrap().len() >= end.offset);
     }
 }

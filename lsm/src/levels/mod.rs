@@ -9,6 +9,7 @@
 
 mod edit;
 mod fixed_run;
+mod retired;
 mod state;
 mod tree;
 mod view;
@@ -17,6 +18,7 @@ pub use crate::row::KeyspaceKind;
 pub(crate) use edit::KEYSPACE_NAME_BYTES_MAX;
 pub use edit::{Change, Edit};
 pub(crate) use fixed_run::{FixedRun, RunTable, SHARED_MAX, common_filter};
+pub use retired::{Rest, Retired};
 pub use state::{KeyspaceRecord, Levels, LogRecord};
 pub use tree::{LEVEL_COUNT, TableReference, Tree};
 pub use view::{Generation, KeyspaceView, OpenTable, OpenTree, RunIter, View};

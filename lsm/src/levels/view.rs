@@ -9,6 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::fixed_run::FixedRuns;
+use super::retired::Retired;
 use super::tree::{LEVEL_COUNT, TableReference, Tree};
 use crate::batch::KeyspaceId;
 use crate::block::Fences;
@@ -328,9 +329,30 @@ pub struct View {
     pub frozen: Vec<Arc<Generation>>,
     /// The largest number that was given to a keyspace by then.
     pub keyspace_last: u32,
+    /// Where to leave the tables that nobody else holds, at the end.
+    retired: Option<Arc<Retired>>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let Some(retired) = self.retired.take() else { return };
+        let keyspaces = std::mem::take(&mut self.keyspaces).into_values();
+        let trees = keyspaces.filter_map(|keyspace| Some(Arc::into_inner(keyspace)?.tables));
+        drop(retired.take(trees.filter(|tables| Arc::strong_count(tables) == 1).collect()));
+    }
 }
 
 impl View {
+    /// One without keyspaces, of which so many have had a number.
+    pub fn empty(keyspace_last: u32) -> Self {
+        Self { keyspaces: OrderedMap::new(), frozen: Vec::new(), keyspace_last, retired: None }
+    }
+
+    /// What it alone holds at its end goes there. So does that of its clones.
+    pub fn retire_to(&mut self, retired: &Arc<Retired>) {
+        self.retired = Some(Arc::clone(retired));
+    }
+
     /// A keyspace, of which somebody has had a handle of this name.
     ///
     /// # Errors

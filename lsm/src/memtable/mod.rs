@@ -5,20 +5,20 @@
 
 pub mod fixed;
 pub mod sorted;
+mod supply;
 
 use std::sync::Arc;
 
 use crate::batch::Operation;
-use crate::charge::Charge;
 use crate::error::Result;
 use crate::key::SequenceNumber;
 use crate::range_tombstone::RangeTombstones;
 use crate::row::KeyspaceKind;
 use crate::table::Found;
-use fixed::Pool;
 
 pub use fixed::{FixedIter, FixedMemtable};
 pub use sorted::{FragmentCursor, SortedIter, SortedMemtable};
+pub(crate) use supply::Supply;
 
 /// A write buffer of either kind; a clone is a handle to the same one.
 #[derive(Clone, Debug)]
@@ -41,20 +41,12 @@ macro_rules! delegate {
 impl Memtable {
     /// An empty one for a keyspace of this kind, whose bytes are charged for as long as somebody keeps it. `entries_expected` is how many may come:
     /// a guess that makes it faster.
-    pub(crate) fn charged(
-        kind: KeyspaceKind,
-        entries_expected: usize,
-        charge: &Arc<Charge>,
-        pool: &Arc<Pool>,
-    ) -> Self {
+    pub(crate) fn charged(kind: KeyspaceKind, entries_expected: usize, supply: &Supply) -> Self {
         match kind {
-            KeyspaceKind::Sorted => {
-                Self::Sorted(Arc::new(SortedMemtable::charged(entries_expected, Arc::clone(charge))))
-            }
+            KeyspaceKind::Sorted => Self::Sorted(Arc::new(SortedMemtable::charged(entries_expected, supply))),
             KeyspaceKind::Fixed(widths) => {
-                let memtable =
-                    FixedMemtable::charged(widths, entries_expected, Arc::clone(charge), Arc::clone(pool));
-                Self::Fixed(Arc::new(memtable))
+                let (charge, rows) = (Arc::clone(&supply.charge), Arc::clone(&supply.rows));
+                Self::Fixed(Arc::new(FixedMemtable::charged(widths, entries_expected, charge, rows)))
             }
         }
     }
@@ -66,6 +58,11 @@ impl Memtable {
             (Self::Fixed(a), Self::Fixed(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
+    }
+
+    /// Whether it holds keys of any kind, not rows.
+    pub(crate) fn is_sorted(&self) -> bool {
+        matches!(self, Self::Sorted(_))
     }
 
     /// Whether nothing was written.
@@ -85,10 +82,7 @@ impl Memtable {
 
     /// What is charged for it, which may be more.
     pub(crate) fn charged_bytes(&self) -> usize {
-        match self {
-            Self::Sorted(memtable) => memtable.memory_bytes(),
-            Self::Fixed(memtable) => memtable.charged_bytes(),
-        }
+        delegate!(self, memtable => memtable.charged_bytes())
     }
 
     /// The largest sequence number in it; 0 where it is empty.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 use crate::levels::{Change, Edit, KeyspaceView, Levels, OpenTable, OpenTree, TableReference};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Supply};
 use crate::ordered::{OrderedMap, OrderedSet};
 use crate::recover::next_file;
 use crate::repair::install::install;
@@ -110,7 +110,7 @@ impl Rebuild {
             let view = KeyspaceView {
                 name: Arc::clone(&record.name),
                 kind: record.kind,
-                active: Memtable::charged(record.kind, 0, &Arc::default(), &Arc::default()),
+                active: Memtable::charged(record.kind, 0, &Supply::default()),
                 frozen: Vec::new(),
                 tables: Arc::new(tree),
             };

@@ -1,7 +1,5 @@
 //! Logs that cannot stay as they are: up to where tables have what is in them, and the rest as tables.
 
-use std::sync::Arc;
-
 use crate::batch::{KeyspaceId, Operations};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
@@ -9,7 +7,7 @@ use crate::journal::{
     Access, ExpectedLog, Flushed, JournalRecovery, RecoverOptions, RecoveryMode, recover, start_of,
 };
 use crate::key::SequenceNumber;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Supply};
 use crate::ordered::OrderedMap;
 use crate::repair::items::{Items, Owner, Source};
 use crate::repair::keyspaces::origin;
@@ -207,8 +205,8 @@ impl Replayed {
                 misfits.push((id, sequence, error));
                 return Ok(());
             }
-            let memtable = memtables
-                .get_or_insert_with(id, || Memtable::charged(kind, 0, &Arc::default(), &Arc::default()));
+            let memtable =
+                memtables.get_or_insert_with(id, || Memtable::charged(kind, 0, &Supply::default()));
             memtable.apply(payload, operation, sequence);
             if memtable.memory_bytes() > MEMTABLE_BYTES_MAX {
                 self.flush(items, &mut memtables, workshop)?;

@@ -333,3 +333,42 @@ fn merges_above_a_large_level_write_tables_of_their_size() {
     let deepest = stats.keyspaces.iter().flat_map(|keyspace| keyspace.level_bytes.get(3)).max();
     assert!(deepest.is_some_and(|bytes| *bytes > 25 * TABLE_BYTES), "deep enough to be cut: {deepest:?}");
 }
+
+#[test]
+fn files_that_nobody_needs_any_more_go_in_the_background() {
+    let fs = Arc::new(MemFs::new());
+    let files = || fs.read_dir(Path::new("/db")).unwrap().len();
+    let db = Db::builder("/db")
+        .file_system(Arc::<MemFs>::clone(&fs))
+        .background(Background::Threads)
+        .memory_bytes(1 << 20)
+        .open()
+        .unwrap();
+    let a = keyspace(&db);
+    let mut most = 0;
+    for round in 0..20 {
+        for number in 0..500 {
+            a.put(format!("k{number}"), format!("{round} {number:0>100}")).unwrap();
+        }
+        db.flush().unwrap();
+        most = most.max(files());
+    }
+    db.compact().unwrap();
+    let tables = db.stats().keyspaces[0].level_tables.iter().sum::<usize>();
+    // Manifest, its name, the lock files, a log and the next one.
+    let enough = tables + 6;
+    assert!(most > enough, "{most} files, and {tables} tables in the end");
+    let begun = Instant::now();
+    while files() > enough || db.stats().obsolete_files > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", fs.read_dir(Path::new("/db")).unwrap());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A reader of a table that is gone goes on, and what it held goes with it.
+    let mut scan = a.iter();
+    assert!(scan.next().unwrap().is_ok());
+    a.put("k1", "new").unwrap();
+    db.flush().unwrap();
+    db.compact().unwrap();
+    assert_eq!(scan.filter(|entry| entry.is_ok()).count(), 499);
+    db.close().unwrap();
+}

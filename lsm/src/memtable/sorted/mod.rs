@@ -9,6 +9,7 @@
 
 mod filter;
 mod iter;
+mod segments;
 mod tombstones;
 mod tree;
 
@@ -16,8 +17,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Supply;
 use crate::batch::Operation;
-use crate::charge::Charge;
 use crate::error::Result;
 use crate::key::{Kind, SEQUENCE_MAX, SequenceNumber, parse_trailer, trailer};
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -28,6 +29,7 @@ use tombstones::Tombstones;
 use tree::{Cursor, Tree};
 
 pub use iter::SortedIter;
+pub(crate) use segments::{SEGMENT_BYTES, Segments};
 pub use tombstones::FragmentCursor;
 
 /// The newest writes of one keyspace.
@@ -51,15 +53,16 @@ struct Sequences {
 impl SortedMemtable {
     /// An empty one, alone.
     pub fn new() -> Self {
-        Self::charged(0, Arc::default())
+        Self::charged(0, &Supply::default())
     }
 
     /// An empty one whose bytes are charged for as long as somebody keeps it. `entries_expected` is how many may come: a guess, for its filter.
-    pub(crate) fn charged(entries_expected: usize, charge: Arc<Charge>) -> Self {
+    pub(crate) fn charged(entries_expected: usize, supply: &Supply) -> Self {
+        let charge = || Arc::clone(&supply.charge);
         Self {
-            entries: Arc::new(Tree::new(Arc::clone(&charge))),
-            filter: Filter::new(entries_expected, Arc::clone(&charge)),
-            tombstones: Tombstones::new(charge),
+            entries: Arc::new(Tree::new(charge(), Arc::clone(&supply.segments))),
+            filter: Filter::new(entries_expected, charge()),
+            tombstones: Tombstones::new(charge()),
             sequences: Sequences {
                 min: AtomicU64::new(SEQUENCE_MAX),
                 max: AtomicU64::new(0),
@@ -81,6 +84,11 @@ impl SortedMemtable {
     /// About how many bytes of memory it takes.
     pub fn memory_bytes(&self) -> usize {
         self.entries.memory_bytes() + self.tombstones.memory_bytes() + self.filter.memory_bytes()
+    }
+
+    /// What is charged for it: memory that waits for more entries, too.
+    pub(crate) fn charged_bytes(&self) -> usize {
+        self.entries.charged_bytes() + self.tombstones.charged_bytes() + self.filter.memory_bytes()
     }
 
     /// The largest sequence number in it; 0 where it is empty.

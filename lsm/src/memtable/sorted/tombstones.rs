@@ -60,7 +60,7 @@ struct Wide {
 impl Tombstones {
     pub(super) fn new(charge: Arc<Charge>) -> Self {
         Self {
-            fragments: Arc::new(Tree::new(Arc::clone(&charge))),
+            fragments: Arc::new(Tree::new(Arc::clone(&charge), Arc::default())),
             listed: Mutex::default(),
             count: AtomicUsize::new(0),
             wide: Mutex::default(),
@@ -79,6 +79,11 @@ impl Tombstones {
     /// Bytes of memory they take.
     pub(super) fn memory_bytes(&self) -> usize {
         self.fragments.memory_bytes() + self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What is charged for them.
+    pub(super) fn charged_bytes(&self) -> usize {
+        self.fragments.charged_bytes() + self.bytes.load(Ordering::Relaxed)
     }
 
     /// All as one set, for whoever writes them elsewhere.
@@ -564,7 +569,7 @@ mod tests {
         for number in 0..500 {
             tombstones.insert(RangeTombstone { start: number_key(number), end: None, sequence: number + 1 });
         }
-        assert_eq!(charge.bytes(), tombstones.memory_bytes());
+        assert_eq!(charge.bytes(), tombstones.charged_bytes());
         assert!(charge.bytes() > 500 * LISTED_BYTES);
         drop(tombstones);
         assert_eq!(charge.bytes(), 0);

@@ -17,19 +17,19 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use memmap2::MmapRaw;
 
+use super::super::segments::{SEGMENT_BYTES, Segments};
 use crate::key::TRAILER_BYTES;
-use crate::memory;
 
 /// The first segment, in bytes: a memtable of a keyspace that is hardly written is small.
 const SEGMENT_BYTES_MIN: usize = 4 << 10;
 
-/// Segments double up to this, a huge page: what is not yet used of the last one is a small part of a memtable. Such segments come from the system, which has
-/// huge pages for them where it has any: a tree of tens of megabytes pays for each page that the processor must find.
-const SEGMENT_BYTES_MAX: usize = 2 << 20;
+/// Segments double up to this: what is not yet used of the last one is a small part of a memtable. Such segments come from a supply of them.
+const SEGMENT_BYTES_MAX: usize = SEGMENT_BYTES;
 
 /// Segments begin at a multiple of this, a cache line, and so can nodes.
 const SEGMENT_ALIGNMENT: usize = 64;
@@ -40,27 +40,31 @@ const HEADER_BYTES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Arena {
     segments: Vec<(NonNull<u8>, Layout)>,
-    /// Segments that came from the system.
+    /// Segments that came from there.
     maps: Vec<MmapRaw>,
+    source: Arc<Segments>,
     /// The free part of the last segment.
     free: NonNull<u8>,
     free_bytes: usize,
     segment_bytes: usize,
     used_bytes: usize,
+    held_bytes: usize,
 }
 
 // SAFETY: the arena owns its segments alone; pointers into them are handed out under the conditions of `place` and `entry`.
 unsafe impl Send for Arena {}
 
 impl Arena {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(source: Arc<Segments>) -> Self {
         Self {
             segments: Vec::new(),
             maps: Vec::new(),
+            source,
             free: NonNull::dangling(),
             free_bytes: 0,
             segment_bytes: SEGMENT_BYTES_MIN,
             used_bytes: 0,
+            held_bytes: 0,
         }
     }
 
@@ -69,9 +73,15 @@ impl Arena {
         self.used_bytes
     }
 
+    /// Bytes of all segments: of one that was used before all are there, whatever was handed out.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     fn segment(&mut self, bytes: usize) -> NonNull<u8> {
+        self.held_bytes += bytes;
         if bytes == SEGMENT_BYTES_MAX
-            && let Some(map) = memory::map(bytes).map(MmapRaw::from)
+            && let Some(map) = self.source.take()
             && let Some(start) = NonNull::new(map.as_mut_ptr())
         {
             self.maps.push(map);
@@ -164,6 +174,8 @@ impl Drop for Arena {
             // SAFETY: allocated with this layout; whoever has a place in it has promised to be gone.
             unsafe { dealloc(start.as_ptr(), *layout) };
         }
+        // Likewise: whoever takes them next finds nobody else in them.
+        self.maps.drain(..).for_each(|map| self.source.give(map));
     }
 }
 
@@ -281,7 +293,7 @@ mod tests {
 
     #[test]
     fn entries_of_all_sizes_come_back() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::new(Arc::default());
         let sizes = [0, 1, 3, 8, 100, 1000, 5000, 70_000, 3 << 20];
         let mut written = Vec::new();
         for (number, bytes) in sizes.iter().cycle().take(200).enumerate() {

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use crate::sync::Mutex;
 
+use super::segments::Segments;
 use crate::charge::Charge;
 use crate::key::{self, TRAILER_BYTES};
 use arena::{Arena, Entry, Link, Slot};
@@ -49,6 +50,7 @@ pub(super) struct Tree {
     structure: AtomicU64,
     entry_count: AtomicUsize,
     memory_bytes: AtomicUsize,
+    charged_bytes: AtomicUsize,
     charge: Arc<Charge>,
     writer: Mutex<Writer>,
 }
@@ -80,7 +82,7 @@ enum Put<'t> {
 
 impl Tree {
     /// An empty one whose bytes are charged as long as it lives.
-    pub(super) fn new(charge: Arc<Charge>) -> Self {
+    pub(super) fn new(charge: Arc<Charge>, segments: Arc<Segments>) -> Self {
         Self {
             root: Link::new(),
             first: Link::new(),
@@ -88,10 +90,11 @@ impl Tree {
             structure: AtomicU64::new(0),
             entry_count: AtomicUsize::new(0),
             memory_bytes: AtomicUsize::new(0),
+            charged_bytes: AtomicUsize::new(0),
             charge,
             writer: Mutex::new(Writer {
-                entries: Arena::new(),
-                nodes: Arena::new(),
+                entries: Arena::new(Arc::clone(&segments)),
+                nodes: Arena::new(segments),
                 near: Near { leaf: Link::new(), entry: Slot::new(), upper: Slot::new() },
             }),
         }
@@ -102,23 +105,31 @@ impl Tree {
         self.entry_count.load(Ordering::Acquire)
     }
 
-    /// Bytes of memory it takes.
+    /// Bytes of memory that are in use.
     pub(super) fn memory_bytes(&self) -> usize {
         self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory it takes.
+    pub(super) fn charged_bytes(&self) -> usize {
+        self.charged_bytes.load(Ordering::Relaxed)
     }
 
     /// Puts an entry in. There is none yet with this key and trailer.
     pub(super) fn insert(&self, user: &[u8], trailer: [u8; TRAILER_BYTES], value: &[u8]) {
         let mut writer = self.writer.lock();
-        let before = writer.entries.used_bytes() + writer.nodes.used_bytes();
         // SAFETY: the arena is dropped with the tree, and the entry is not used beyond `self`'s borrow.
         #[expect(unsafe_code, reason = "the arena cannot know how long the tree is borrowed")]
         let entry: Entry<'_> = unsafe { writer.entries.entry(user, trailer, value) };
         self.put(&mut writer, entry);
         self.entry_count.store(self.entry_count.load(Ordering::Relaxed) + 1, Ordering::Release);
-        let after = writer.entries.used_bytes() + writer.nodes.used_bytes();
-        self.memory_bytes.store(after, Ordering::Relaxed);
-        self.charge.add(after - before);
+        let used = writer.entries.used_bytes() + writer.nodes.used_bytes();
+        self.memory_bytes.store(used, Ordering::Relaxed);
+        let (held, charged) = (writer.entries.held_bytes() + writer.nodes.held_bytes(), self.charged_bytes());
+        if held != charged {
+            self.charged_bytes.store(held, Ordering::Relaxed);
+            self.charge.add(held - charged);
+        }
     }
 
     fn put<'t>(&'t self, writer: &mut Writer, entry: Entry<'t>) {
@@ -355,6 +366,6 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        self.charge.subtract(self.memory_bytes());
+        self.charge.subtract(self.charged_bytes());
     }
 }
