@@ -316,8 +316,14 @@ impl FileSystem for MemFs {
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let path = normal(path);
-        let inode = self.read(|state| state.names.file(&path))?;
-        Ok(self.handle(inode, &path))
+        if self.power_is_off() {
+            return Err(power_is_off());
+        }
+        // Both at once: else the name may go between, and the contents with it.
+        let mut live = self.shared.live.lock();
+        let inode = self.shared.state.lock().names.file(&path)?;
+        *live.handles.entry(inode).or_default() += 1;
+        Ok(Arc::new(MemFile { fs: self.clone(), inode, path }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -319,3 +319,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_opens_a_file_while_another_takes_its_name_has_one_of_them() {
+    let fs = MemFs::new();
+    let make = |name: &str, byte: u8| {
+        let file = fs.create_new(Path::new(name)).unwrap();
+        file.write_all_at(&[byte; 10], 0).unwrap();
+    };
+    make("/a", 0);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for byte in (0..200).cycle() {
+                if is_over.load(std::sync::atomic::Ordering::Acquire) {
+                    return;
+                }
+                make("/b", byte);
+                fs.rename(Path::new("/b"), Path::new("/a")).unwrap();
+                fs.sync_dir(root(), SITE).unwrap();
+            }
+        });
+        let found: Vec<_> =
+            (0..20_000).map(|_| fs.open_read(Path::new("/a")).and_then(|file| file.len())).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Release);
+        assert!(found.iter().all(|length| length.as_ref().is_ok_and(|length| *length == 10)));
+    });
+}
