@@ -396,9 +396,7 @@ impl Db {
     /// # Errors
     /// ReadOnly; Closed; Failed and those of writing.
     pub fn flush(&self) -> Result<()> {
-        self.engine().flush()?;
-        self.engine().wait_for_removal();
-        Ok(())
+        self.engine().flush()
     }
 
     /// Flushes, then merges all tables of each keyspace into one run: reads are fastest then, and nothing deleted takes space (but for what

@@ -608,4 +608,34 @@ mod tests {
             assert!(!has_given_up);
         });
     }
+
+    #[test]
+    fn after_a_failure_nothing_is_removed_whenever_it_was_given_up() {
+        let fs = MemFs::new();
+        let db = Db::builder("/db")
+            .file_system(Arc::new(fs.clone()))
+            .background(Background::Manual)
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("k", crate::KeyspaceOptions::sorted()).unwrap();
+        keyspace.put("a", "b").unwrap();
+        db.flush().unwrap();
+        let engine = db.engine();
+        let names = [FileName::Table(900), FileName::Table(901), FileName::Table(902)];
+        let paths = names.map(|name| name.path(&engine.directory));
+        paths.iter().for_each(|path| drop(fs.create_new(path).unwrap()));
+        let is_there = || paths.each_ref().map(|path| fs.exists(path).unwrap());
+        let [first, second, third] = names;
+        engine.add_obsolete([first]);
+        engine.remove_obsolete();
+        assert_eq!(is_there(), [false, true, true]);
+        engine.add_obsolete([second]);
+        engine.fail(Error::new(ErrorKind::Io, "as if"));
+        engine.add_obsolete([third]);
+        engine.remove_obsolete();
+        assert_eq!((is_there(), engine.obsolete_files()), ([false, true, true], vec![second, third]));
+        db.reopen().unwrap();
+        assert_eq!(is_there(), [false, false, false]);
+        assert_eq!(keyspace.get("a").unwrap().as_deref(), Some(&b"b"[..]));
+    }
 }
