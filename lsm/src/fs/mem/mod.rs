@@ -266,9 +266,9 @@ impl MemFs {
         read(&self.shared.state.lock())
     }
 
-    fn handle(&self, inode: InodeNumber, path: &Path) -> Arc<dyn File> {
-        *self.shared.live.lock().handles.entry(inode).or_default() += 1;
-        Arc::new(MemFile { fs: self.clone(), inode, path: path.to_owned() })
+    fn handle(&self, live: &mut Live, inode: InodeNumber, path: PathBuf) -> Arc<dyn File> {
+        *live.handles.entry(inode).or_default() += 1;
+        Arc::new(MemFile { fs: self.clone(), inode, path })
     }
 }
 
@@ -311,19 +311,18 @@ impl FileSystem for MemFs {
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let path = normal(path);
         let inode = self.mutate("create_new", None, &path, |state, call| state.add_file(&path, call))?;
-        Ok(self.handle(inode, &path))
+        Ok(self.handle(&mut self.shared.live.lock(), inode, path))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let path = normal(path);
-        if self.power_is_off() {
+        // Held until the handle is counted: else the name may go between, and the contents with it.
+        let mut live = self.shared.live.lock();
+        if live.power_is_off {
             return Err(power_is_off());
         }
-        // Both at once: else the name may go between, and the contents with it.
-        let mut live = self.shared.live.lock();
         let inode = self.shared.state.lock().names.file(&path)?;
-        *live.handles.entry(inode).or_default() += 1;
-        Ok(Arc::new(MemFile { fs: self.clone(), inode, path }))
+        Ok(self.handle(&mut live, inode, path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

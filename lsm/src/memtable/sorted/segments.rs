@@ -55,33 +55,26 @@ impl Segments {
         }
     }
 
-    /// Keeps a segment that is not used any more, if one is wanted. (What was in it is counted no more.)
-    pub(super) fn give(&self, segment: MmapRaw) {
-        if segment.len() == SEGMENT_BYTES {
-            self.keep(segment);
-        }
-    }
-
     /// Whether one more would be kept.
     fn has_room(&self) -> bool {
-        self.bytes() / SEGMENT_BYTES < self.count_max.load(Ordering::Relaxed)
+        self.ready.lock().len() < self.count_max.load(Ordering::Relaxed)
             && self.charge.bytes().saturating_add(SEGMENT_BYTES) <= self.bytes_max.load(Ordering::Relaxed)
     }
 
-    fn keep(&self, segment: MmapRaw) -> bool {
-        if !self.has_room() {
-            return false;
+    /// Keeps a segment that is not used any more, if one is wanted. (What was in it is counted no more.)
+    pub(super) fn give(&self, segment: MmapRaw) {
+        // Whoever takes one relies on its size.
+        if segment.len() != SEGMENT_BYTES || !self.has_room() {
+            return;
         }
         // Counted before it is there: whoever takes it counts it no more.
         self.charge.add(SEGMENT_BYTES);
         let mut ready = self.ready.lock();
         if ready.len() < self.count_max.load(Ordering::Relaxed) {
-            ready.push(segment);
-            return true;
+            return ready.push(segment);
         }
         drop(ready);
         self.charge.subtract(SEGMENT_BYTES);
-        false
     }
 
     /// Makes segments ready until there are so many bytes of them, touched page by page, so that nobody else waits for it; from now on so many that are given are kept.
@@ -93,7 +86,7 @@ impl Segments {
                 // Any write will do, as long as it is one.
                 *std::hint::black_box(first) = 1;
             });
-            self.keep(segment.into());
+            self.give(segment.into());
         }
     }
 
