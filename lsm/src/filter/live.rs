@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{LINE_BYTES, line, lines_for, probes_for, word_probes};
+use super::{LINE_BYTES, all_set, line, lines_for, probes, probes_for};
 use crate::memory::{self, Cells};
 
 /// Words of a line.
@@ -56,12 +56,12 @@ impl LiveFilter {
     pub(crate) fn insert(&self, hash: u64) -> bool {
         let line = self.line(hash);
         let mut is_new = false;
-        for (word, bit) in word_probes(hash, self.probes) {
-            if let Some(word) = line.get(word) {
+        for (place, bit) in probes(hash).take(usize::from(self.probes)) {
+            if let Some(word) = line.get(place) {
                 // One writer: nobody sets another bit between.
                 let bits = word.load(Ordering::Relaxed);
-                if bits & bit == 0 {
-                    word.store(bits | bit, Ordering::Relaxed);
+                if bits >> bit & 1 == 0 {
+                    word.store(bits | 1 << bit, Ordering::Relaxed);
                     is_new = true;
                 }
             }
@@ -73,9 +73,9 @@ impl LiveFilter {
     #[inline]
     pub(crate) fn may_contain(&self, hash: u64) -> bool {
         let line = self.line(hash);
-        word_probes(hash, self.probes).fold(0, |missing, (word, bit)| {
-            missing | (!line.get(word).map_or(u64::MAX, |word| word.load(Ordering::Relaxed)) & bit)
-        }) == 0
+        all_set(hash, self.probes, |place| {
+            line.get(place).map_or(u64::MAX, |word| word.load(Ordering::Relaxed))
+        })
     }
 }
 

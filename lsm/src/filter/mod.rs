@@ -43,28 +43,31 @@ pub fn hash(user_key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(user_key)
 }
 
-/// The bit of a line for each probe: nine bits of a number that is multiplied on and on. The line came from the upper half of the hash, so
-/// the lower half begins on top.
+/// The bits of a line for all probes that there may be, as the place of a word of eight bytes and a bit of it: nine bits of a number that is multiplied on and on. The
+/// line came from the upper half of the hash, so the lower half begins on top.
 #[inline]
-fn bits(hash: u64, count: u8) -> impl Iterator<Item = u64> {
+fn probes(hash: u64) -> impl Iterator<Item = (usize, u32)> {
     let mut number = hash.rotate_left(32).wrapping_mul(SPREAD);
-    (0..count).map(move |_| {
+    std::iter::repeat_with(move || {
         let bit = number >> 55;
         number = number.wrapping_mul(SPREAD);
-        bit
+        ((bit >> 6) as usize, (bit & 63) as u32)
     })
 }
 
-/// Those bits, of a line of bytes.
+/// Whether all bits of a key are set in its line, of whose words `word` tells. Half of the bits are set, so whoever decides at each guesses wrong at each key that
+/// is absent: four are looked at before.
 #[inline]
-fn probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u8)> {
-    bits(hash, count).map(|bit| ((bit >> 3) as usize, 1 << (bit & 7)))
-}
-
-/// Those bits, of a line of eight words.
-#[inline]
-fn word_probes(hash: u64, count: u8) -> impl Iterator<Item = (usize, u64)> {
-    bits(hash, count).map(|bit| ((bit >> 6) as usize, 1 << (bit & 63)))
+fn all_set(hash: u64, count: u8, word: impl Fn(usize) -> u64) -> bool {
+    let mut set = probes(hash).map(|(place, bit)| word(place) >> bit);
+    let mut left = count;
+    while let Some(fewer) = left.checked_sub(PROBES_TOGETHER) {
+        if set.by_ref().take(usize::from(PROBES_TOGETHER)).fold(1, |all, bits| all & bits) == 0 {
+            return false;
+        }
+        left = fewer;
+    }
+    set.take(usize::from(left)).fold(1, |all, bits| all & bits) != 0
 }
 
 #[inline]
@@ -93,9 +96,10 @@ pub(crate) fn probes_for(bits_per_key: u32) -> u8 {
 fn insert(lines: &mut [u8], hash: u64, count: u8) {
     let start = line_of(hash, lines.len() / LINE_BYTES) * LINE_BYTES;
     let line = lines.get_mut(start..start + LINE_BYTES).expect("a line below their number");
-    for (byte, bit) in probes(hash, count) {
-        if let Some(byte) = line.get_mut(byte) {
-            *byte |= bit;
+    let (words, _) = line.as_chunks_mut::<8>();
+    for (place, bit) in probes(hash).take(usize::from(count)) {
+        if let Some(word) = words.get_mut(place) {
+            *word = (u64::from_le_bytes(*word) | 1 << bit).to_le_bytes();
         }
     }
 }
@@ -142,20 +146,11 @@ pub(crate) fn line(hash: u64, lines: usize) -> usize {
     line_of(hash, lines)
 }
 
-/// Whether a key may be in its line. Half of the bits are set, so whoever decides at each guesses wrong at each key that is absent: four are looked at before.
+/// Whether a key may be in its line.
 #[inline]
 pub(crate) fn line_may_contain(line: &[u8; LINE_BYTES], hash: u64, count: u8) -> bool {
-    let mut probes = probes(hash, count);
-    for _ in 0..count.div_ceil(PROBES_TOGETHER) {
-        let missing = probes
-            .by_ref()
-            .take(usize::from(PROBES_TOGETHER))
-            .fold(0, |missing, (byte, bit)| missing | (!line.get(byte).copied().unwrap_or(0) & bit));
-        if missing != 0 {
-            return false;
-        }
-    }
-    true
+    let (words, _) = line.as_chunks::<8>();
+    all_set(hash, count, |place| words.get(place).map_or(u64::MAX, |word| u64::from_le_bytes(*word)))
 }
 
 /// The probes and the lines of a filter's payload; `None` for one of an unknown kind.

@@ -13,8 +13,6 @@ use crate::table::fixed::{FixedTable, Resident, SharedFilter};
 /// Tables with disjoint bounds, in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct FixedRun {
-    /// The prefixes of their lower bounds.
-    lowers: Vec<u64>,
     tables: Vec<RunTable>,
     /// Which of the filters that runs share has all of its keys.
     shared: Option<usize>,
@@ -113,7 +111,7 @@ impl FixedRuns {
 impl FixedRun {
     fn new(tables: &[OpenTable]) -> Option<Self> {
         let tables: Vec<RunTable> = tables.iter().map(RunTable::new).collect::<Option<_>>()?;
-        Some(Self { lowers: tables.iter().map(|table| table.lower).collect(), tables, shared: None })
+        Some(Self { tables, shared: None })
     }
 
     /// The filter that has the keys of all of its tables, if there is one.
@@ -136,22 +134,22 @@ impl FixedRun {
         }
     }
 
-    /// How many tables begin at or before a prefix. Where keys are spread evenly, as those of hashes, and tables of about one size, the prefix itself says so, or nearly.
+    /// The one table that answers for a key, if there is one. Where keys are spread evenly, as those of hashes, and tables of about one size, the prefix itself says which,
+    /// or nearly.
     #[inline]
-    fn after(&self, prefix: u64) -> usize {
-        let count = self.lowers.len();
-        let guess = usize::try_from((u128::from(prefix) * count as u128) >> 64).unwrap_or(0);
-        let is_before = |at: usize| self.lowers.get(at).is_some_and(|lower| *lower <= prefix);
-        match (is_before(guess), is_before(guess + 1)) {
-            (true, false) => guess + 1,
-            _ => self.lowers.partition_point(|lower| *lower <= prefix),
+    pub(crate) fn find(&self, key: &[u8], prefix: u64) -> Option<&RunTable> {
+        let guess = (u128::from(prefix) * self.tables.len() as u128) >> 64;
+        let guessed = self.tables.get(usize::try_from(guess).unwrap_or(0))?;
+        // Strictly between its bounds, there is nothing to compare.
+        match guessed.lower < prefix && prefix < guessed.upper {
+            true => Some(guessed),
+            false => self.search(key, prefix),
         }
     }
 
-    /// The one table that answers for a key, if there is one.
-    #[inline]
-    pub(crate) fn find(&self, key: &[u8], prefix: u64) -> Option<&RunTable> {
-        let mut after = self.after(prefix);
+    #[inline(never)]
+    fn search(&self, key: &[u8], prefix: u64) -> Option<&RunTable> {
+        let mut after = self.tables.partition_point(|table| table.lower <= prefix);
         // Several may begin with one prefix: then the key decides, from the last on.
         loop {
             let table = self.tables.get(after.checked_sub(1)?)?;

@@ -17,7 +17,7 @@ mod view;
 pub use crate::row::KeyspaceKind;
 pub(crate) use edit::KEYSPACE_NAME_BYTES_MAX;
 pub use edit::{Change, Edit};
-pub(crate) use fixed_run::{FixedRun, RunTable, SHARED_MAX, common_filter};
+pub(crate) use fixed_run::{FixedRun, FixedRuns, RunTable, SHARED_MAX, common_filter};
 pub use retired::{Rest, Retired};
 pub use state::{KeyspaceRecord, Levels, LogRecord};
 pub use tree::{LEVEL_COUNT, TableReference, Tree};

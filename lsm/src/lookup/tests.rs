@@ -51,7 +51,7 @@ fn tables(db: &Db, keyspace: &Keyspace) -> Arc<OpenTree> {
 }
 
 fn shared(db: &Db, keyspace: &Keyspace) -> Vec<Option<usize>> {
-    tables(db, keyspace).runs().runs().iter().map(super::FixedRun::shared).collect()
+    tables(db, keyspace).runs().runs().iter().map(crate::levels::FixedRun::shared).collect()
 }
 
 /// All lookups, of keys that are there, were there, and never were.
