@@ -303,8 +303,7 @@ impl Block {
     /// Has the processor fetch it, all at once.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        let lines = self.bytes.chunks(LINE_BYTES).take(PREFETCHED_LINES_MAX);
-        lines.filter_map(<[u8]>::first).for_each(memory::prefetch);
+        prefetch_lines(&self.bytes);
     }
 
     /// The entries, one behind the other.
@@ -471,9 +470,13 @@ impl Block {
         rank: Rank,
         mut visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
     ) -> Result<Option<(Entry, bool)>> {
-        let mut offset = self.restart_offset(self.restart_before(user, rank)?);
+        let restart = self.restart_before(user, rank)?;
+        let mut offset = self.restart_offset(restart);
         let mut matched = 0;
         let entries = self.entries();
+        // Where each entry ends only the entry itself tells: without this each line would be waited for.
+        let next = if restart + 1 < self.restarts as usize { self.restart_offset(restart + 1) } else { entries.len() };
+        prefetch_lines(entries.get(offset..next).unwrap_or_default());
         while offset < entries.len() {
             let entry = self.parse(entries, offset).ok_or_else(|| self.malformed(offset))?;
             let suffix = entries.get(entry.suffix.clone()).unwrap_or_default();
@@ -505,6 +508,13 @@ impl Block {
         let found = self.lower_bound(user, rank_seen_by(sequence), |_, _, _| Ok(()))?;
         Ok(found.and_then(|(entry, same)| same.then_some(entry)))
     }
+}
+
+/// Has the processor fetch all lines of these bytes, up to [`PREFETCHED_LINES_MAX`].
+#[inline]
+fn prefetch_lines(bytes: &[u8]) {
+    let lines = bytes.chunks(LINE_BYTES).take(PREFETCHED_LINES_MAX);
+    lines.filter_map(<[u8]>::first).for_each(memory::prefetch);
 }
 
 /// Memory for `needed` bytes from `memory`, which nobody else has; and `needed`, within it.
