@@ -16,7 +16,7 @@ use lsm::iter::InternalIterator;
 use lsm::key::{Kind, SEQUENCE_MAX, trailer};
 use lsm::merge::MergingIterator;
 use lsm::range_tombstone::{RangeTombstone, RangeTombstones, TombstoneCursor};
-use lsm::table::{ExpectedTable, Lookup, ReadMode, Table, TableOptions, TableWriter};
+use lsm::table::{ExpectedTable, Lookup, ReadMode, Table, TableOptions, TableWriter, multi_get};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -184,7 +184,7 @@ fn gets(table: &Arc<Table>, count: u64, wanted: &dyn Fn(&str) -> bool) -> Outcom
                     .iter()
                     .map(|key| Lookup { user_key: key, hash: lsm::filter::hash(key), found: None })
                     .collect();
-                table.multi_get(&mut lookups, SEQUENCE_MAX)?;
+                multi_get(&[(table, 0..lookups.len())], &mut lookups, SEQUENCE_MAX)?;
                 black_box(lookups);
             }
             report(&format!("multi_get of {batch}, sorting included"), operations, start);

@@ -306,6 +306,15 @@ impl Block {
         prefetch_lines(&self.bytes);
     }
 
+    /// Has the processor fetch where it begins, the first entry included, and the count of those who share it, which stands before that.
+    #[inline]
+    pub(crate) fn prefetch_front(&self) {
+        let start = self.bytes.as_ptr();
+        memory::prefetch_pointer(start.wrapping_sub(2 * size_of::<usize>()));
+        memory::prefetch_pointer(start);
+        memory::prefetch_pointer(start.wrapping_add(LINE_BYTES));
+    }
+
     /// The entries, one behind the other.
     #[inline]
     fn entries(&self) -> &[u8] {
@@ -458,6 +467,18 @@ impl Block {
         Ok(low.saturating_sub(1))
     }
 
+    /// Where a search for (`user`, `rank`) begins. The entries that it may see are on their way then: where each ends only the entry itself tells, so else each line
+    /// of them would be waited for.
+    #[inline]
+    pub(crate) fn fetch_for(&self, user: &[u8], rank: Rank) -> Result<usize> {
+        let restart = self.restart_before(user, rank)?;
+        let (start, entries) = (self.restart_offset(restart), self.entries());
+        let is_last = restart + 1 >= self.restarts as usize;
+        let end = if is_last { entries.len() } else { self.restart_offset(restart + 1) };
+        prefetch_lines(entries.get(start..end).unwrap_or_default());
+        Ok(start)
+    }
+
     /// The first entry at or above (`user`, `rank`), and whether it has that user key. `visit` sees each entry on the way and the one found: how
     /// many bytes it shares with the one before, and the rest of its key.
     ///
@@ -470,13 +491,9 @@ impl Block {
         rank: Rank,
         mut visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
     ) -> Result<Option<(Entry, bool)>> {
-        let restart = self.restart_before(user, rank)?;
-        let mut offset = self.restart_offset(restart);
+        let mut offset = self.fetch_for(user, rank)?;
         let mut matched = 0;
         let entries = self.entries();
-        // Where each entry ends only the entry itself tells: without this each line would be waited for.
-        let next = if restart + 1 < self.restarts as usize { self.restart_offset(restart + 1) } else { entries.len() };
-        prefetch_lines(entries.get(offset..next).unwrap_or_default());
         while offset < entries.len() {
             let entry = self.parse(entries, offset).ok_or_else(|| self.malformed(offset))?;
             let suffix = entries.get(entry.suffix.clone()).unwrap_or_default();

@@ -217,11 +217,29 @@ impl BlockCache {
         self.tables.fetch_add(1, Ordering::Relaxed)
     }
 
+    fn shard_of(&self, key: Key) -> usize {
+        // The map uses the lower bits.
+        (key.hash() >> 60) as usize & (self.in_use.load(Ordering::Relaxed) - 1)
+    }
+
     fn shard(&self, key: Key) -> &Padded {
         let [first, ..] = &self.shards;
-        // The map uses the lower bits.
-        let in_use = self.in_use.load(Ordering::Relaxed);
-        self.shards.get((key.hash() >> 60) as usize & (in_use - 1)).unwrap_or(first)
+        self.shards.get(self.shard_of(key)).unwrap_or(first)
+    }
+
+    /// Has the processor fetch what of several blocks, each of a table and at an offset, is looked at first, as far as they are here. Whoever asks for them afterwards
+    /// waits for memory once and not for each; a shard that somebody changes is left out.
+    pub(crate) fn prefetch(&self, blocks: impl Iterator<Item = (u64, u64)>) {
+        // No lock is taken between two of them: that would make the second wait for the first.
+        let shards = self.shards.each_ref().map(|padded| padded.shard.try_read());
+        for (table, offset) in blocks {
+            let key = Key { table, offset };
+            if let Some(Some(shard)) = shards.get(self.shard_of(key))
+                && let Some(slot) = shard.slots.get(&key)
+            {
+                slot.block.prefetch_front();
+            }
+        }
     }
 
     /// The block at `offset` of a table, if it is here.

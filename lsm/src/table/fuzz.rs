@@ -89,7 +89,8 @@ fn read(bytes: &[u8]) {
             .map(|(user, _)| Lookup { user_key: user, hash: filter::hash(user), found: None })
             .collect();
         lookups.sort_by_key(|lookup| lookup.user_key);
-        let _ = table.multi_get(&mut lookups, SEQUENCE_MAX);
+        let asked = [(&*table, 0..lookups.len())];
+        let _ = crate::table::multi_get(&asked, &mut lookups, SEQUENCE_MAX);
     }
 }
 

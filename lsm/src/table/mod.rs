@@ -40,6 +40,7 @@ mod index;
 mod iter;
 #[cfg(test)]
 mod layout;
+mod many;
 mod opening;
 mod origin;
 mod pinned;
@@ -58,6 +59,7 @@ pub use check::{CheckLevel, TableCheck};
 pub use footer::FOOTER_BYTES;
 pub use header::HEADER_BYTES;
 pub use iter::TableIter;
+pub use many::multi_get;
 pub use origin::TableOrigin;
 pub use reader::{Place, Table};
 pub use salvage::{LostKeys, TableScan, scan};
@@ -152,7 +154,7 @@ pub enum ReadMode {
 /// What a lookup found: the sequence number of the write, what it did, the value where it lies (empty for a deletion).
 pub type Found<'a> = (SequenceNumber, Kind, Lent<'a>);
 
-/// One key of a [`Table::multi_get`].
+/// One key of several ([`multi_get`]).
 #[derive(Debug)]
 pub struct Lookup<'a> {
     /// The user's key.

@@ -19,11 +19,8 @@ use crate::table::header::TableKind;
 use crate::table::index::{Handle, Partition};
 use crate::table::opening::Opening;
 use crate::table::pinned::{Held, PinnedBlocks, PinnedFilter, PinnedPartition, Route};
-use crate::table::{ExpectedTable, Found, Lookup, ReadMode, TableIter, TableOrigin, TableSummary};
+use crate::table::{ExpectedTable, Found, ReadMode, TableIter, TableOrigin, TableSummary};
 use crate::value::Lent;
-
-/// Blocks that [`Table::multi_get`] reads at once.
-const BATCH_BLOCKS: usize = 64;
 
 /// An open table. Blocks are read when they are asked for.
 #[derive(Debug)]
@@ -218,93 +215,17 @@ impl Table {
 
     fn search(
         &self,
-        Place { partition, pinned }: Place<'_>,
+        place: Place<'_>,
         user_key: &[u8],
         read_sequence: SequenceNumber,
     ) -> Result<Option<Found<'static>>> {
-        let index = self.index(partition, pinned)?;
+        let (index, partition) = (self.index_at(place)?, place.partition);
         let rank = rank_seen_by(read_sequence);
         let Some(handle) = self.data_handle(&index, partition.index, user_key, rank)? else {
             return Ok(None);
         };
         let block = self.block(handle, BlockKind::Data)?;
-        self.find(&block, handle, user_key, read_sequence)
-    }
-
-    /// Looks up many keys, given in ascending order, each as [`Self::get`] would. Blocks that several keys need are fetched once, and those
-    /// that are not in the cache are read together.
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
-    pub fn multi_get(&self, lookups: &mut [Lookup<'_>], read_sequence: SequenceNumber) -> Result<()> {
-        debug_assert!(lookups.is_sorted_by_key(|lookup| lookup.user_key), "keys are given in order");
-        let rank = rank_seen_by(read_sequence);
-        // What is asked for from memory first is there by the time it is needed.
-        let mut asked: Vec<(usize, Place<'_>)> = Vec::new();
-        for (number, lookup) in lookups.iter().enumerate().filter(|(_, lookup)| lookup.found.is_none()) {
-            asked.extend(
-                self.place(lookup.user_key, lookup.hash, read_sequence)?.map(|place| (number, place)),
-            );
-        }
-        let mut known: Option<(Partition, Held<'_>)> = None;
-        // Where to look for each, by its number; several in a row often need the same block.
-        let mut places: Vec<(usize, Handle)> = Vec::new();
-        for (number, place) in asked {
-            let Some(lookup) = lookups.get(number) else { continue };
-            if !self.may_contain(place, lookup.hash)? {
-                continue;
-            }
-            let here = match known.take() {
-                Some(known) if known.0 == place.partition => known,
-                _ => (place.partition, self.index(place.partition, place.pinned)?),
-            };
-            let (partition, index) = known.insert(here);
-            if let Some(handle) = self.data_handle(index, partition.index, lookup.user_key, rank)? {
-                places.push((number, handle));
-            }
-        }
-        let mut rest = places.as_slice();
-        while !rest.is_empty() {
-            let (blocks, count) = self.blocks(rest)?;
-            let (batch, after) = rest.split_at(count);
-            rest = after;
-            let mut blocks = blocks.into_iter().peekable();
-            for (number, handle) in batch {
-                while blocks.peek().is_some_and(|(at, _)| at != handle) {
-                    blocks.next();
-                }
-                let (Some((_, block)), Some(lookup)) = (blocks.peek(), lookups.get_mut(*number)) else {
-                    continue;
-                };
-                lookup.found = self.find(block, *handle, lookup.user_key, read_sequence)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The blocks of the first places, each once, in order, and for how many places they are enough.
-    fn blocks(&self, places: &[(usize, Handle)]) -> Result<(Vec<(Handle, Block)>, usize)> {
-        let mut wanted: Vec<(Handle, Option<Block>)> = Vec::new();
-        let mut count = 0;
-        for (_, handle) in places {
-            if wanted.last().is_none_or(|(last, _)| last != handle) {
-                if wanted.len() == BATCH_BLOCKS {
-                    break;
-                }
-                wanted.push((*handle, self.cache.get(self.cache_table, handle.offset)));
-            }
-            count += 1;
-        }
-        let missing: Vec<Handle> =
-            wanted.iter().filter(|(_, block)| block.is_none()).map(|(handle, _)| *handle).collect();
-        let mut read = self.file.blocks(&missing, BlockKind::Data)?.into_iter();
-        let mut blocks = Vec::with_capacity(wanted.len());
-        for (handle, block) in wanted {
-            if let Some(block) = block.or_else(|| read.next().map(|block| self.keep(block, handle))) {
-                blocks.push((handle, block));
-            }
-        }
-        Ok((blocks, count))
+        self.find(block, handle, user_key, read_sequence)
     }
 
     /// The partition in which the key lies if it is here.
@@ -325,7 +246,7 @@ impl Table {
 
     /// Whether the filter of a partition says that the key may be in it.
     #[inline]
-    fn may_contain(&self, place: Place<'_>, hash: u64) -> Result<bool> {
+    pub(super) fn may_contain(&self, place: Place<'_>, hash: u64) -> Result<bool> {
         match place.filter() {
             Some(filter) => Ok(filter.may_contain(hash)),
             None => self.may_contain_fetched(place, hash),
@@ -366,6 +287,12 @@ impl Table {
         }
     }
 
+    /// The index block that leads to the key.
+    #[inline]
+    pub(super) fn index_at<'a>(&'a self, place: Place<'a>) -> Result<Held<'a>> {
+        self.index(place.partition, place.pinned)
+    }
+
     /// Likewise, pinned from now on if there is room.
     #[cold]
     fn fetch_index<'a>(&'a self, handle: Handle, pinned: Option<&'a PinnedPartition>) -> Result<Held<'a>> {
@@ -384,8 +311,15 @@ impl Table {
         Ok(Held::Own(if is_known { block } else { self.keep(block, handle) }))
     }
 
+    /// Where in the file the block is in which a key is if it is here, by the index of its partition, which stands at `at`.
     #[inline]
-    fn data_handle(&self, index: &Block, at: Handle, user_key: &[u8], rank: Rank) -> Result<Option<Handle>> {
+    pub(super) fn data_handle(
+        &self,
+        index: &Block,
+        at: Handle,
+        user_key: &[u8],
+        rank: Rank,
+    ) -> Result<Option<Handle>> {
         let found = index.lower_bound(user_key, rank, |_, _, _| Ok(())).and_then(|found| match found {
             Some((entry, _)) => Handle::from_value(index.slice(entry.value)).map(Some),
             None => Ok(None),
@@ -393,10 +327,11 @@ impl Table {
         found.map_err(|error| self.file.locate(error, at.offset))
     }
 
+    /// What is known of a key in the block at `at`.
     #[inline]
-    fn find(
+    pub(super) fn find(
         &self,
-        block: &Block,
+        block: Block,
         at: Handle,
         user_key: &[u8],
         read_sequence: SequenceNumber,
@@ -404,7 +339,8 @@ impl Table {
         let found = block.get(user_key, read_sequence).and_then(|entry| {
             let Some(entry) = entry else { return Ok(None) };
             let (sequence, kind) = split_stamp(entry.stamp);
-            let value = Lent::block(block.clone(), block.range_of(entry.value));
+            let range = block.range_of(entry.value);
+            let value = Lent::block(block, range);
             Ok(Some((sequence, Kind::from_u8(kind)?, value)))
         });
         found.map_err(|error| self.file.locate(error, at.offset))
@@ -412,11 +348,21 @@ impl Table {
 
     /// A data block, from the cache or into it.
     fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
-        if let Some(block) = self.cache.get(self.cache_table, handle.offset) {
+        if let Some(block) = self.cached(handle) {
             return Ok(block);
         }
         let block = self.file.block(handle, kind)?;
         Ok(self.keep(block, handle))
+    }
+
+    /// The cache of its blocks.
+    pub(super) fn cache(&self) -> &BlockCache {
+        &self.cache
+    }
+
+    /// What the cache knows a block by.
+    pub(super) fn cache_key(&self, handle: Handle) -> (u64, u64) {
+        (self.cache_table, handle.offset)
     }
 
     pub(super) fn cached(&self, handle: Handle) -> Option<Block> {
@@ -458,6 +404,11 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    #[inline]
+    pub(super) fn partition(self) -> Partition {
+        self.partition
+    }
+
     #[inline]
     fn filter(self) -> Option<&'a PinnedFilter> {
         self.pinned?.filter.get()

@@ -155,7 +155,8 @@ proptest! {
                 .iter()
                 .map(|user| Lookup { user_key: user, hash: filter::hash(user), found: None })
                 .collect();
-            table.multi_get(&mut lookups, sequence).unwrap();
+            let asked = [(&*table, 0..lookups.len())];
+            crate::table::multi_get(&asked, &mut lookups, sequence).unwrap();
             for lookup in lookups {
                 let found = lookup.found.map(|(sequence, _, value)| (sequence, value.to_vec()));
                 prop_assert_eq!(found, model.get(lookup.user_key, sequence));
