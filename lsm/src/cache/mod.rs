@@ -244,10 +244,18 @@ impl BlockCache {
 
     /// The block at `offset` of a table, if it is here.
     pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Block> {
+        self.get_fetched(table, offset, Block::prefetch_front)
+    }
+
+    /// As [`Self::get`]; `fetch` has the processor fetch of the block what will be looked at.
+    #[inline]
+    pub(crate) fn get_fetched(&self, table: u64, offset: u64, fetch: impl FnOnce(&Block)) -> Option<Block> {
         let key = Key { table, offset };
         let padded = self.shard(key);
         let shard = padded.shard.read();
         if let Some(slot) = shard.slots.get(&key) {
+            // Before the one more who shares it is counted, which waits for its first line.
+            fetch(&slot.block);
             let count = slot.count.load(Ordering::Relaxed);
             if count < COUNT_MAX {
                 slot.count.store(count + 1, Ordering::Relaxed);

@@ -99,21 +99,17 @@ impl TableIter {
         Ok(())
     }
 
-    /// Enters the data block on which the index stands, to go on in this direction.
-    fn load_data(&mut self, direction: Direction) -> Result<()> {
+    /// Enters the data block on which the index stands.
+    fn load_data(&mut self) -> Result<()> {
         let handle = Handle::from_value(self.index.value());
         let handle = handle.map_err(|error| self.table.file.locate(error, self.index_at.offset))?;
         // The separator is at or above every key of the block.
         self.beyond_upper = !self.bounds.is_before_end(self.index.user_key());
         if self.data_at != handle {
             let block = match self.mode {
-                ReadMode::Cached => match self.table.cached(handle) {
+                ReadMode::Cached => match self.table.cached_whole(handle) {
                     Some(block) => {
                         self.ahead.skip(handle);
-                        // Downward each entry lies before the one at hand, and the processor foresees nothing.
-                        if direction == Direction::Backward {
-                            block.prefetch();
-                        }
                         block
                     }
                     None => {
@@ -160,7 +156,7 @@ impl TableIter {
                 };
                 self.in_index(entered)?;
             }
-            self.load_data(direction)?;
+            self.load_data()?;
             match direction {
                 Direction::Forward => self.data.seek_to_first()?,
                 Direction::Backward => self.data.seek_to_last()?,
@@ -183,7 +179,7 @@ impl TableIter {
             self.index.seek_to_last()?; // The separators of both levels differ: damage. What follows is in the next partition.
             return self.step_block(Direction::Forward);
         }
-        self.load_data(Direction::Forward)?;
+        self.load_data()?;
         self.data.seek(internal)?;
         if self.data.valid() { Ok(()) } else { self.step_block(Direction::Forward) }
     }
@@ -196,7 +192,7 @@ impl TableIter {
         }
         self.load_index()?;
         self.index.seek_to_last()?;
-        self.load_data(Direction::Backward)?;
+        self.load_data()?;
         self.data.seek_to_last()
     }
 

@@ -369,6 +369,11 @@ impl Table {
         self.cache.get(self.cache_table, handle.offset)
     }
 
+    /// As [`Self::cached`], for whoever will look at all of it: it is on its way then.
+    pub(super) fn cached_whole(&self, handle: Handle) -> Option<Block> {
+        self.cache.get_fetched(self.cache_table, handle.offset, Block::prefetch)
+    }
+
     pub(super) fn keep(&self, block: Block, handle: Handle) -> Block {
         self.cache.insert(self.cache_table, handle.offset, block)
     }
