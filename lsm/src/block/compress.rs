@@ -8,6 +8,8 @@ use crate::block::PAYLOAD_BYTES_MAX;
 #[cfg(feature = "zstd")]
 use crate::block::dictionary::Dictionary;
 use crate::block::dictionary::DictionaryRef;
+#[cfg(feature = "zstd")]
+use crate::block::scratch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the blocks of a table are compressed when it is written.
@@ -221,7 +223,7 @@ pub(crate) fn unpack_with(
     payload_bytes: usize,
 ) -> Result<Vec<u8>> {
     check_frame(stored, payload_bytes)?;
-    let mut payload = Vec::new();
+    let mut payload = scratch::take();
     unpack_zstd(stored, payload_bytes, Some(dictionary), &mut payload)?;
     Ok(payload)
 }
@@ -255,7 +257,7 @@ pub(crate) fn unpack(
         #[cfg(feature = "zstd")]
         Codec::Zstd => {
             check_frame(stored, payload_bytes)?;
-            let mut payload = Vec::new();
+            let mut payload = scratch::take();
             unpack_zstd(stored, payload_bytes, None, &mut payload)?;
             Ok(Cow::Owned(payload))
         }

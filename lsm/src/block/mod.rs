@@ -29,6 +29,7 @@ mod compress;
 mod dictionary;
 mod fences;
 mod iter;
+pub(crate) mod scratch;
 mod trailer;
 
 pub(crate) use buffers::{Buffers, zeros};

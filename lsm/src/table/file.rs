@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with, zeros};
+use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with, scratch, zeros};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
@@ -61,7 +61,7 @@ impl TableFile {
     /// The bytes of a block, not yet verified.
     pub(super) fn read(&self, handle: Handle) -> Result<Vec<u8>> {
         self.check_handle(handle)?;
-        let mut bytes = vec![0; handle.bytes as usize];
+        let mut bytes = scratch::take_bytes(handle.bytes as usize);
         self.file.read_exact_at(&mut bytes, handle.offset).map_err(|error| self.failed(error, handle))?;
         Ok(bytes)
     }
@@ -104,6 +104,9 @@ impl TableFile {
             BlockKind::Rows | BlockKind::Fences => Ok(Block::opaque_in(&payload, memory)),
             _ => Block::sorted_in(&payload, kind, memory),
         };
+        if let Cow::Owned(payload) = payload {
+            scratch::give(payload);
+        }
         block.map_err(|error| self.locate(error, handle.offset))
     }
 
@@ -114,23 +117,37 @@ impl TableFile {
 
     /// A block.
     pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
-        self.block_of(&self.read(handle)?, handle, kind)
+        let bytes = self.read(handle)?;
+        let block = self.block_of(&bytes, handle, kind);
+        scratch::give(bytes);
+        block
     }
 
     /// Several blocks, read at once.
     pub(super) fn blocks(&self, handles: &[Handle], kind: BlockKind) -> Result<Vec<Block>> {
-        let mut buffers = Vec::with_capacity(handles.len());
+        let mut needed = 0;
         for handle in handles {
             self.check_handle(*handle)?;
-            buffers.push(vec![0; handle.bytes as usize]);
+            needed += handle.bytes as usize;
         }
-        let mut requests: Vec<ReadRequest<'_>> = handles
-            .iter()
-            .zip(&mut buffers)
-            .map(|(handle, buffer)| ReadRequest { offset: handle.offset, buffer })
-            .collect();
+        let mut bytes = scratch::take_bytes(needed);
+        let mut requests = Vec::with_capacity(handles.len());
+        let mut rest = bytes.as_mut_slice();
+        for handle in handles {
+            let (buffer, behind) = rest.split_at_mut(handle.bytes as usize);
+            requests.push(ReadRequest { offset: handle.offset, buffer });
+            rest = behind;
+        }
         self.file.read_many(&mut requests).context("read blocks of a table", &self.path)?;
-        handles.iter().zip(&buffers).map(|(handle, bytes)| self.block_of(bytes, *handle, kind)).collect()
+        let mut rest = bytes.as_slice();
+        let mut block = |handle: &Handle| {
+            let (bytes, behind) = rest.split_at(handle.bytes as usize);
+            rest = behind;
+            self.block_of(bytes, *handle, kind)
+        };
+        let blocks = handles.iter().map(&mut block).collect();
+        scratch::give(bytes);
+        blocks
     }
 
     #[cold]
