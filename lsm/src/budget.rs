@@ -5,7 +5,7 @@
 //! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. So are the buffers of a merge of rows,
 //! for which the cache gives half of its own part too.
 //!
-//! What the budget means is anonymous memory, and a tenth of it (at least some 16 MiB) above it for buffers of other jobs, the code, and what the allocator cannot
+//! What the budget means is anonymous memory, and a tenth of it (at least some 16 MiB) above it for buffers of other jobs, those that each thread keeps for what it reads (two of a block's size), the code, and what the allocator cannot
 //! give back. What it can, and would keep, it is asked for when the cache has shrunk or a merge has ended; what is large, and there for a moment, comes from
 //! the system ([`crate::memory`]).
 

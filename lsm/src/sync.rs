@@ -145,6 +145,7 @@ mod tests {
         assert!(panicked.is_err());
         assert_eq!(*mutex.lock(), 1);
         assert_eq!(mutex.try_lock().map(|value| *value), Some(1));
+        assert_eq!(lock.try_read().map(|value| *value), Some(2));
         let read = *lock.read();
         assert_eq!((read, *lock.write()), (2, 2));
         assert_eq!(mutex.into_inner(), 1);

@@ -1,15 +1,14 @@
 //! Compressing blocks. The codec is a byte of each block's trailer, so that one table may hold blocks of several.
 
-use std::borrow::Cow;
 #[cfg(feature = "zstd")]
 use std::cell::RefCell;
+use std::ops::Deref;
 
 use crate::block::PAYLOAD_BYTES_MAX;
 #[cfg(feature = "zstd")]
 use crate::block::dictionary::Dictionary;
 use crate::block::dictionary::DictionaryRef;
-#[cfg(feature = "zstd")]
-use crate::block::scratch;
+use crate::block::scratch::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How the blocks of a table are compressed when it is written.
@@ -212,6 +211,36 @@ fn check_frame(stored: &[u8], payload_bytes: usize) -> Result<()> {
     Err(Error::corruption("a compressed block disagrees about its length"))
 }
 
+/// What a block holds.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// As it is stored.
+    Stored(&'a [u8]),
+    /// Decompressed.
+    Unpacked(Scratch),
+}
+
+impl Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Unpacked(bytes) => bytes,
+        }
+    }
+}
+
+impl Payload<'_> {
+    /// The bytes, for good.
+    pub fn into_owned(self) -> Vec<u8> {
+        match self {
+            Self::Stored(bytes) => bytes.to_vec(),
+            Self::Unpacked(bytes) => bytes.into_vec(),
+        }
+    }
+}
+
 /// The payload of a block that was compressed with the table's dictionary.
 ///
 /// # Errors
@@ -221,15 +250,15 @@ pub(crate) fn unpack_with(
     dictionary: DictionaryRef<'_>,
     stored: &[u8],
     payload_bytes: usize,
-) -> Result<Vec<u8>> {
+) -> Result<Scratch> {
     check_frame(stored, payload_bytes)?;
-    let mut payload = scratch::take();
-    unpack_zstd(stored, payload_bytes, Some(dictionary), &mut payload)?;
+    let mut payload = Scratch::new();
+    unpack_zstd(stored, payload_bytes, Some(dictionary), payload.buffer())?;
     Ok(payload)
 }
 
 #[cfg(not(feature = "zstd"))]
-pub(crate) fn unpack_with(_: DictionaryRef<'_>, _: &[u8], _: usize) -> Result<Vec<u8>> {
+pub(crate) fn unpack_with(_: DictionaryRef<'_>, _: &[u8], _: usize) -> Result<Scratch> {
     Err(no_zstd())
 }
 
@@ -241,15 +270,15 @@ pub(crate) fn unpack(
     codec: Codec,
     stored: &[u8],
     payload_bytes: usize,
-    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Vec<u8>>,
-) -> Result<Cow<'_, [u8]>> {
+    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Scratch>,
+) -> Result<Payload<'_>> {
     if payload_bytes > PAYLOAD_BYTES_MAX {
         return Err(Error::corruption(format!(
             "a block of {payload_bytes} bytes is above the limit of {PAYLOAD_BYTES_MAX}"
         )));
     }
     match codec {
-        Codec::None if stored.len() == payload_bytes => Ok(Cow::Borrowed(stored)),
+        Codec::None if stored.len() == payload_bytes => Ok(Payload::Stored(stored)),
         Codec::None => Err(Error::corruption(format!(
             "a block stored as it is has {} bytes where {payload_bytes} are expected",
             stored.len()
@@ -257,13 +286,13 @@ pub(crate) fn unpack(
         #[cfg(feature = "zstd")]
         Codec::Zstd => {
             check_frame(stored, payload_bytes)?;
-            let mut payload = scratch::take();
-            unpack_zstd(stored, payload_bytes, None, &mut payload)?;
-            Ok(Cow::Owned(payload))
+            let mut payload = Scratch::new();
+            unpack_zstd(stored, payload_bytes, None, payload.buffer())?;
+            Ok(Payload::Unpacked(payload))
         }
         #[cfg(not(feature = "zstd"))]
         Codec::Zstd => Err(no_zstd()),
-        Codec::ZstdDictionary => with_dictionary(stored, payload_bytes).map(Cow::Owned),
+        Codec::ZstdDictionary => with_dictionary(stored, payload_bytes).map(Payload::Unpacked),
     }
 }
 
@@ -271,7 +300,7 @@ pub(crate) fn unpack(
 mod tests {
     use super::*;
 
-    fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Cow<'_, [u8]>> {
+    fn unpack(codec: Codec, stored: &[u8], payload_bytes: usize) -> Result<Payload<'_>> {
         super::unpack(codec, stored, payload_bytes, |_, _| panic!("there is no dictionary"))
     }
 

@@ -138,7 +138,7 @@ mod tests {
             assert_eq!(codec, Codec::ZstdDictionary);
             assert!(stored.len() < without, "{} bytes with, {without} without", stored.len());
             for form in [DictionaryRef::Digested(&dictionary), DictionaryRef::Bytes(&bytes)] {
-                assert_eq!(unpack_with(form, stored, payload.len()).unwrap(), payload);
+                assert_eq!(*unpack_with(form, stored, payload.len()).unwrap(), *payload);
                 assert!(unpack_with(form, stored, payload.len() + 1).is_err());
             }
         }

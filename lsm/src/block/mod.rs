@@ -29,17 +29,18 @@ mod compress;
 mod dictionary;
 mod fences;
 mod iter;
-pub(crate) mod scratch;
+mod scratch;
 mod trailer;
 
 pub(crate) use buffers::{Buffers, zeros};
 pub use builder::BlockBuilder;
-pub use compress::{Codec, Compression};
+pub use compress::{Codec, Compression, Payload};
 pub(crate) use compress::{Compressor, unpack_with};
 pub use dictionary::DICTIONARY_BYTES_MAX;
 pub(crate) use dictionary::{Dictionary, DictionaryRef, check as check_dictionary, train};
 pub(crate) use fences::Fences;
 pub use iter::BlockIter;
+pub use scratch::Scratch;
 pub use trailer::{BlockKind, TRAILER_BYTES, open, seal};
 pub(crate) use trailer::{open_with, stated_payload_bytes};
 
@@ -115,6 +116,9 @@ pub(crate) fn prefix_number(bytes: &[u8]) -> u64 {
 /// A line of the processor's cache, in bytes, and how many of them a prefetch asks for: a block of the usual size, and no more than a part of the first cache.
 const LINE_BYTES: usize = 64;
 const PREFETCHED_LINES_MAX: usize = 128;
+
+/// How many a search asks for: the entries of a restart are mostly within them, and where they are not, values are large, which it steps over.
+const SEARCHED_LINES_MAX: usize = 32;
 
 /// Bytes of memory for each restart, before the entries: [`prefix_number`] and place.
 const PREFIX_BYTES: usize = 8;
@@ -304,7 +308,7 @@ impl Block {
     /// Has the processor fetch it, all at once.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        prefetch_lines(&self.bytes);
+        prefetch_lines(&self.bytes, PREFETCHED_LINES_MAX);
     }
 
     /// Has the processor fetch where it begins, the first entry included, and the count of those who share it, which stands before that.
@@ -313,7 +317,9 @@ impl Block {
         let start = self.bytes.as_ptr();
         memory::prefetch_pointer(start.wrapping_sub(2 * size_of::<usize>()));
         memory::prefetch_pointer(start);
-        memory::prefetch_pointer(start.wrapping_add(LINE_BYTES));
+        let first = start.wrapping_add(self.start as usize);
+        memory::prefetch_pointer(first);
+        memory::prefetch_pointer(first.wrapping_add(LINE_BYTES / 2));
     }
 
     /// The entries, one behind the other.
@@ -476,7 +482,7 @@ impl Block {
         let (start, entries) = (self.restart_offset(restart), self.entries());
         let is_last = restart + 1 >= self.restarts as usize;
         let end = if is_last { entries.len() } else { self.restart_offset(restart + 1) };
-        prefetch_lines(entries.get(start..end).unwrap_or_default());
+        prefetch_lines(entries.get(start..end).unwrap_or_default(), SEARCHED_LINES_MAX);
         Ok(start)
     }
 
@@ -490,9 +496,20 @@ impl Block {
         &self,
         user: &[u8],
         rank: Rank,
+        visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
+    ) -> Result<Option<(Entry, bool)>> {
+        self.lower_bound_from(self.fetch_for(user, rank)?, user, rank, visit)
+    }
+
+    /// As [`Self::lower_bound`], from where [`Self::fetch_for`] said that it begins.
+    #[inline]
+    fn lower_bound_from(
+        &self,
+        mut offset: usize,
+        user: &[u8],
+        rank: Rank,
         mut visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
     ) -> Result<Option<(Entry, bool)>> {
-        let mut offset = self.fetch_for(user, rank)?;
         let mut matched = 0;
         let entries = self.entries();
         while offset < entries.len() {
@@ -522,16 +539,23 @@ impl Block {
     }
 
     /// The newest write of `user` that a reader at `sequence` sees.
+    #[cfg(feature = "testing")]
     pub(crate) fn get(&self, user: &[u8], sequence: SequenceNumber) -> Result<Option<Entry>> {
-        let found = self.lower_bound(user, rank_seen_by(sequence), |_, _, _| Ok(()))?;
+        let rank = rank_seen_by(sequence);
+        self.get_from(self.fetch_for(user, rank)?, user, rank)
+    }
+
+    /// The newest write of `user` at or behind a rank, from where [`Self::fetch_for`] said that the search for it begins.
+    pub(crate) fn get_from(&self, start: usize, user: &[u8], rank: Rank) -> Result<Option<Entry>> {
+        let found = self.lower_bound_from(start, user, rank, |_, _, _| Ok(()))?;
         Ok(found.and_then(|(entry, same)| same.then_some(entry)))
     }
 }
 
-/// Has the processor fetch all lines of these bytes, up to [`PREFETCHED_LINES_MAX`].
+/// Has the processor fetch the first lines of these bytes, up to so many.
 #[inline]
-fn prefetch_lines(bytes: &[u8]) {
-    let lines = bytes.chunks(LINE_BYTES).take(PREFETCHED_LINES_MAX);
+fn prefetch_lines(bytes: &[u8], lines_max: usize) {
+    let lines = bytes.chunks(LINE_BYTES).take(lines_max);
     lines.filter_map(<[u8]>::first).for_each(memory::prefetch);
 }
 

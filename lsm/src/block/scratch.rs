@@ -2,38 +2,77 @@
 //! allocator is busy: giving memory back to the system holds it for tens of milliseconds.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 /// Buffers that a thread keeps: of what was read, and of what that decompresses to.
 const KEPT_MAX: usize = 2;
 
-/// A larger one is given back.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+/// A larger one is not kept: blocks of the usual sizes, up to 64 KiB and a little more.
+const KEPT_BYTES_MAX: usize = 65 << 10;
 
 thread_local! {
     static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer; what stands in it means nothing.
-pub(crate) fn take() -> Vec<u8> {
-    KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default()
-}
+/// Bytes of such a buffer, which goes back to the thread at the end.
+#[derive(Debug)]
+pub struct Scratch(Vec<u8>);
 
-/// A buffer of so many bytes, which mean nothing.
-pub(crate) fn take_bytes(bytes: usize) -> Vec<u8> {
-    let mut buffer = take();
-    buffer.resize(bytes, 0);
-    buffer
-}
+impl Scratch {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self(KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
 
-/// Keeps a buffer that is done with.
-pub(crate) fn give(buffer: Vec<u8>) {
-    // Where the thread ends there is nobody to keep it for.
-    let _ = KEPT.try_with(|kept| {
-        let mut kept = kept.borrow_mut();
-        if kept.len() < KEPT_MAX && buffer.capacity() <= KEPT_BYTES_MAX {
-            kept.push(buffer);
+    /// So many, which mean nothing.
+    pub(crate) fn with_bytes(bytes: usize) -> Self {
+        if bytes > KEPT_BYTES_MAX {
+            return Self(vec![0; bytes]);
         }
-    });
+        let mut scratch = Self::new();
+        scratch.0.resize(bytes, 0);
+        scratch
+    }
+
+    /// The buffer, to be filled.
+    #[cfg(feature = "zstd")]
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    /// The bytes, for good.
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0);
+        if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
+            // Where the thread ends there is nobody to keep it for.
+            let _ = KEPT.try_with(|kept| {
+                let mut kept = kept.borrow_mut();
+                if kept.len() < KEPT_MAX {
+                    kept.push(buffer);
+                }
+            });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,17 +80,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_is_taken_again_unless_it_is_large_or_one_of_many() {
-        let (first, second) = (take_bytes(3000), take_bytes(1000));
-        let places = [first.as_ptr(), second.as_ptr()];
-        give(first);
-        give(second);
-        give(vec![0; 100]);
-        let (second, first) = (take_bytes(100), take_bytes(2000));
-        assert_eq!([first.as_ptr(), second.as_ptr()], places);
-        assert_eq!((first.len(), second.len()), (2000, 100));
-        assert!(take().is_empty());
-        give(vec![0; KEPT_BYTES_MAX + 1]);
-        assert!(take().is_empty());
+    fn what_a_thread_is_done_with_it_takes_again_unless_it_is_large_or_one_of_many() {
+        let some = [3000, 1000, 100].map(Scratch::with_bytes);
+        let places = some.each_ref().map(|scratch| scratch.as_ptr());
+        drop(some);
+        let (second, first, third) =
+            (Scratch::with_bytes(100), Scratch::with_bytes(2000), Scratch::with_bytes(5000));
+        assert_eq!([first.as_ptr(), second.as_ptr()], [places[0], places[1]]);
+        assert_eq!([first.len(), second.len(), third.len()], [2000, 100, 5000]);
+        drop((first, second, third));
+        drop(Scratch::with_bytes(KEPT_BYTES_MAX + 1));
+        assert!(Scratch::new().0.capacity() < 5000);
+        assert_eq!(Scratch::with_bytes(7).into_vec().len(), 7);
+        assert_eq!(KEPT.with(|kept| kept.borrow().len()), 1, "what was taken for good is not there");
     }
 }

@@ -8,9 +8,7 @@
 //! 8   checksum       u64     XXH3-64 of the stored bytes and the eight bytes above, salted with the file's identity and the block's offset
 //! ```
 
-use std::borrow::Cow;
-
-use crate::block::{Codec, compress};
+use crate::block::{Codec, Payload, Scratch, compress};
 use crate::checksum::{Identity, salted_xxh3};
 use crate::codec::Decoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -95,7 +93,7 @@ pub fn seal(
 ///
 /// # Errors
 /// Corruption if the checksum differs or the block is of another kind; NewerFormat for an unknown codec.
-pub fn open(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<Cow<'_, [u8]>> {
+pub fn open(bytes: &[u8], identity: Identity, offset: u64, kind: BlockKind) -> Result<Payload<'_>> {
     open_with(bytes, identity, offset, kind, |_, _| {
         Err(Error::corruption("a block that was compressed with a dictionary, where there is none"))
     })
@@ -111,8 +109,8 @@ pub(crate) fn open_with(
     identity: Identity,
     offset: u64,
     kind: BlockKind,
-    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Vec<u8>>,
-) -> Result<Cow<'_, [u8]>> {
+    with_dictionary: impl FnOnce(&[u8], usize) -> Result<Scratch>,
+) -> Result<Payload<'_>> {
     let (codec, payload_bytes) = verify(bytes, identity, offset, kind)?;
     let stored = bytes.get(..bytes.len() - TRAILER_BYTES).unwrap_or_default();
     compress::unpack(codec, stored, payload_bytes, with_dictionary)

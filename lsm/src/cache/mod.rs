@@ -229,11 +229,15 @@ impl BlockCache {
 
     /// Has the processor fetch what of several blocks, each of a table and at an offset, is looked at first, as far as they are here. Whoever asks for them afterwards
     /// waits for memory once and not for each; a shard that somebody changes is left out.
-    pub(crate) fn prefetch(&self, blocks: impl Iterator<Item = (u64, u64)>) {
+    pub(crate) fn prefetch(&self, blocks: impl Iterator<Item = (u64, u64)> + Clone) {
+        let keys = blocks.map(|(table, offset)| Key { table, offset });
         // No lock is taken between two of them: that would make the second wait for the first.
-        let shards = self.shards.each_ref().map(|padded| padded.shard.try_read());
-        for (table, offset) in blocks {
-            let key = Key { table, offset };
+        let needed = keys.clone().fold(0, |needed, key| needed | 1usize << self.shard_of(key));
+        let shards: [_; SHARDS] = std::array::from_fn(|shard| {
+            let padded = self.shards.get(shard).filter(|_| needed >> shard & 1 != 0)?;
+            padded.shard.try_read()
+        });
+        for key in keys {
             if let Some(Some(shard)) = shards.get(self.shard_of(key))
                 && let Some(slot) = shard.slots.get(&key)
             {
@@ -244,18 +248,12 @@ impl BlockCache {
 
     /// The block at `offset` of a table, if it is here.
     pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Block> {
-        self.get_fetched(table, offset, Block::prefetch_front)
-    }
-
-    /// As [`Self::get`]; `fetch` has the processor fetch of the block what will be looked at.
-    #[inline]
-    pub(crate) fn get_fetched(&self, table: u64, offset: u64, fetch: impl FnOnce(&Block)) -> Option<Block> {
         let key = Key { table, offset };
         let padded = self.shard(key);
         let shard = padded.shard.read();
         if let Some(slot) = shard.slots.get(&key) {
-            // Before the one more who shares it is counted, which waits for its first line.
-            fetch(&slot.block);
+            // Counting one more who shares it waits for its first line: the first entry comes meanwhile.
+            slot.block.prefetch_front();
             let count = slot.count.load(Ordering::Relaxed);
             if count < COUNT_MAX {
                 slot.count.store(count + 1, Ordering::Relaxed);
@@ -344,6 +342,18 @@ mod tests {
 
     fn block(bytes: usize) -> Block {
         Block::opaque(vec![0; bytes])
+    }
+
+    #[test]
+    fn fetching_ahead_waits_for_nobody_who_changes_a_shard() {
+        let cache = BlockCache::new(1 << 20);
+        for offset in 0..100 {
+            cache.insert(1, offset, block(100));
+        }
+        let changed = cache.shards[0].shard.write();
+        cache.prefetch((0..200).map(|offset| (1, offset)));
+        drop(changed);
+        assert!((0..100).all(|offset| cache.get(1, offset).is_some()));
     }
 
     #[test]

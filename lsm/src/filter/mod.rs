@@ -43,7 +43,7 @@ pub fn hash(user_key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(user_key)
 }
 
-/// The bits of a line for all probes that there may be, as the place of a word of eight bytes and a bit of it: nine bits of a number that is multiplied on and on. The
+/// The bits of a line for all probes that there may be, as the place of a word of eight bytes, the lowest first, and a bit of it (so of a byte of eight bits, and a bit of that): nine bits of a number that is multiplied on and on. The
 /// line came from the upper half of the hash, so the lower half begins on top.
 #[inline]
 fn probes(hash: u64) -> impl Iterator<Item = (usize, u32)> {

@@ -13,6 +13,8 @@ use crate::table::fixed::{FixedTable, Resident, SharedFilter};
 /// Tables with disjoint bounds, in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct FixedRun {
+    /// The prefixes of their lower bounds.
+    lowers: Vec<u64>,
     tables: Vec<RunTable>,
     /// Which of the filters that runs share has all of its keys.
     shared: Option<usize>,
@@ -111,7 +113,7 @@ impl FixedRuns {
 impl FixedRun {
     fn new(tables: &[OpenTable]) -> Option<Self> {
         let tables: Vec<RunTable> = tables.iter().map(RunTable::new).collect::<Option<_>>()?;
-        Some(Self { tables, shared: None })
+        Some(Self { lowers: tables.iter().map(|table| table.lower).collect(), tables, shared: None })
     }
 
     /// The filter that has the keys of all of its tables, if there is one.
@@ -149,7 +151,7 @@ impl FixedRun {
 
     #[inline(never)]
     fn search(&self, key: &[u8], prefix: u64) -> Option<&RunTable> {
-        let mut after = self.tables.partition_point(|table| table.lower <= prefix);
+        let mut after = self.lowers.partition_point(|lower| *lower <= prefix);
         // Several may begin with one prefix: then the key decides, from the last on.
         loop {
             let table = self.tables.get(after.checked_sub(1)?)?;

@@ -165,7 +165,7 @@ impl<'a> Together<'a> {
             asked.iter().for_each(|asked| filter.prefetch(asked.hash));
             for asked in asked {
                 if filter.may_contain(asked.hash) && open.answers_for(key_at(asked.index), asked.prefix) {
-                    open.table.prefetch_index(&open.resident, asked.prefix)?;
+                    open.table.prefetch_index(&open.resident, asked.prefix);
                     self.searches.push((*asked, open, None));
                 }
             }
@@ -174,13 +174,13 @@ impl<'a> Together<'a> {
         self.maybe.clear();
         for asked in asked {
             if let Some(open) = run.find(key_at(asked.index), asked.prefix) {
-                open.table.prefetch_filter(&open.resident, asked.hash)?;
+                open.table.prefetch_filter(&open.resident, asked.hash);
                 self.maybe.push((*asked, open));
             }
         }
         for (asked, open) in &self.maybe {
             if open.table.may_contain(&open.resident, asked.hash)? {
-                open.table.prefetch_index(&open.resident, asked.prefix)?;
+                open.table.prefetch_index(&open.resident, asked.prefix);
                 self.searches.push((*asked, open, None));
             }
         }

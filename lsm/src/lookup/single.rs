@@ -55,7 +55,7 @@ pub(crate) fn get_with<R>(
     };
     let runs = view.tables.runs();
     // The waits for what is asked first overlap, and with them those of whoever will mostly go on.
-    asked.fetch_early(runs)?;
+    asked.fetch_early(runs);
     if fixed_memtables(view).next().is_some()
         && let Some(found) = asked.in_memtables(view, widths, &mut answer)
     {
@@ -75,19 +75,18 @@ pub(crate) fn get_with<R>(
 impl Asked<'_> {
     /// Has fetched what will be looked at first, or mostly.
     #[inline]
-    fn fetch_early(self, runs: &FixedRuns) -> Result<()> {
+    fn fetch_early(self, runs: &FixedRuns) {
         runs.shared().iter().for_each(|shared| shared.prefetch(self.hash));
         if self.expected == Expected::Present {
             for (number, run) in runs.runs().iter().enumerate().take(RUNS_TOGETHER) {
                 let Some(open) = run.find(self.key, self.prefix) else { continue };
-                open.table.prefetch_filter(&open.resident, self.hash)?;
+                open.table.prefetch_filter(&open.resident, self.hash);
                 if number + 1 == runs.runs().len() {
                     // Most keys are in the last one.
-                    open.table.prefetch_index(&open.resident, self.prefix)?;
+                    open.table.prefetch_index(&open.resident, self.prefix);
                 }
             }
         }
-        Ok(())
     }
 
     /// What the memtables know of it.
@@ -125,12 +124,13 @@ impl Asked<'_> {
         }
         let is_asked =
             |run: &FixedRun| run.shared().is_none_or(|shared| may_be_in.get(shared) == Some(&true));
-        for runs in runs.runs().chunks(RUNS_TOGETHER) {
+        for (number, runs) in runs.runs().chunks(RUNS_TOGETHER).enumerate() {
+            let is_early = number == 0 && self.expected == Expected::Present;
             let mut tables = [None; RUNS_TOGETHER];
             for (place, run) in tables.iter_mut().zip(runs).filter(|(_, run)| is_asked(run)) {
                 *place = run.find(self.key, self.prefix);
-                if let (Some(open), Expected::Absent) = (&place, self.expected) {
-                    open.table.prefetch_filter(&open.resident, self.hash)?;
+                if let (Some(open), false) = (&place, is_early) {
+                    open.table.prefetch_filter(&open.resident, self.hash);
                 }
             }
             for open in tables.iter().take(runs.len()) {

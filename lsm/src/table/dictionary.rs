@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::block::{
-    Block, BlockKind, DICTIONARY_BYTES_MAX, Dictionary, DictionaryRef, check_dictionary,
+    Block, BlockKind, DICTIONARY_BYTES_MAX, Dictionary, DictionaryRef, Scratch, check_dictionary,
     stated_payload_bytes, unpack_with,
 };
 use crate::cache::BlockCache;
@@ -38,7 +38,7 @@ impl TableDictionary {
 
     /// Decompresses what a block of `file` stores.
     #[inline]
-    pub(super) fn unpack(&self, file: &TableFile, stored: &[u8], payload_bytes: usize) -> Result<Vec<u8>> {
+    pub(super) fn unpack(&self, file: &TableFile, stored: &[u8], payload_bytes: usize) -> Result<Scratch> {
         match self.digested.get() {
             Some(digested) => {
                 unpack_with(DictionaryRef::Digested(&digested.dictionary), stored, payload_bytes)
@@ -48,7 +48,7 @@ impl TableDictionary {
     }
 
     #[cold]
-    fn unpack_undigested(&self, file: &TableFile, stored: &[u8], payload_bytes: usize) -> Result<Vec<u8>> {
+    fn unpack_undigested(&self, file: &TableFile, stored: &[u8], payload_bytes: usize) -> Result<Scratch> {
         let [place, _] = self.copies;
         let bytes = match self.cache.get(self.cache_table, place.offset) {
             Some(block) => block,

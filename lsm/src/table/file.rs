@@ -1,10 +1,9 @@
 //! Reading blocks of one table from its file: one at a time, or many with one call when they are asked for in order.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::block::{Block, BlockKind, Buffers, TRAILER_BYTES, open, open_with, scratch, zeros};
+use crate::block::{Block, BlockKind, Buffers, Payload, Scratch, TRAILER_BYTES, open, open_with, zeros};
 use crate::checksum::Identity;
 use crate::error::{Error, IoContext, Result};
 use crate::filter;
@@ -59,15 +58,15 @@ impl TableFile {
     }
 
     /// The bytes of a block, not yet verified.
-    pub(super) fn read(&self, handle: Handle) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, handle: Handle) -> Result<Scratch> {
         self.check_handle(handle)?;
-        let mut bytes = scratch::take_bytes(handle.bytes as usize);
+        let mut bytes = Scratch::with_bytes(handle.bytes as usize);
         self.file.read_exact_at(&mut bytes, handle.offset).map_err(|error| self.failed(error, handle))?;
         Ok(bytes)
     }
 
     /// What `bytes`, read at `handle`, hold.
-    pub(super) fn open<'a>(&self, bytes: &'a [u8], handle: Handle, kind: BlockKind) -> Result<Cow<'a, [u8]>> {
+    pub(super) fn open<'a>(&self, bytes: &'a [u8], handle: Handle, kind: BlockKind) -> Result<Payload<'a>> {
         let payload = match &self.dictionary {
             Some(dictionary) if kind == BlockKind::Data => {
                 open_with(bytes, self.identity, handle.offset, kind, |stored, payload_bytes| {
@@ -104,9 +103,6 @@ impl TableFile {
             BlockKind::Rows | BlockKind::Fences => Ok(Block::opaque_in(&payload, memory)),
             _ => Block::sorted_in(&payload, kind, memory),
         };
-        if let Cow::Owned(payload) = payload {
-            scratch::give(payload);
-        }
         block.map_err(|error| self.locate(error, handle.offset))
     }
 
@@ -117,37 +113,32 @@ impl TableFile {
 
     /// A block.
     pub(super) fn block(&self, handle: Handle, kind: BlockKind) -> Result<Block> {
-        let bytes = self.read(handle)?;
-        let block = self.block_of(&bytes, handle, kind);
-        scratch::give(bytes);
-        block
+        self.block_of(&self.read(handle)?, handle, kind)
     }
 
     /// Several blocks, read at once.
     pub(super) fn blocks(&self, handles: &[Handle], kind: BlockKind) -> Result<Vec<Block>> {
-        let mut needed = 0;
+        let mut needed = 0usize;
         for handle in handles {
             self.check_handle(*handle)?;
-            needed += handle.bytes as usize;
+            needed = needed.saturating_add(handle.bytes as usize);
         }
-        let mut bytes = scratch::take_bytes(needed);
+        let mut bytes = Scratch::with_bytes(needed);
         let mut requests = Vec::with_capacity(handles.len());
-        let mut rest = bytes.as_mut_slice();
+        let mut rest = &mut *bytes;
         for handle in handles {
             let (buffer, behind) = rest.split_at_mut(handle.bytes as usize);
             requests.push(ReadRequest { offset: handle.offset, buffer });
             rest = behind;
         }
         self.file.read_many(&mut requests).context("read blocks of a table", &self.path)?;
-        let mut rest = bytes.as_slice();
+        let mut rest = &*bytes;
         let mut block = |handle: &Handle| {
             let (bytes, behind) = rest.split_at(handle.bytes as usize);
             rest = behind;
             self.block_of(bytes, *handle, kind)
         };
-        let blocks = handles.iter().map(&mut block).collect();
-        scratch::give(bytes);
-        blocks
+        handles.iter().map(&mut block).collect()
     }
 
     #[cold]

@@ -44,6 +44,15 @@ enum Direction {
     Backward,
 }
 
+/// How much of a block will be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Probably all. Downward each entry lies before the one at hand, and the processor foresees nothing; upward it does, late.
+    All,
+    /// What a search sees, for which that asks itself, and perhaps no more.
+    Found,
+}
+
 impl TableIter {
     pub(super) fn new(table: Arc<Table>, mode: ReadMode, bounds: KeyRange) -> Self {
         let nothing = Block::opaque(Vec::new());
@@ -100,16 +109,19 @@ impl TableIter {
     }
 
     /// Enters the data block on which the index stands.
-    fn load_data(&mut self) -> Result<()> {
+    fn load_data(&mut self, extent: Extent) -> Result<()> {
         let handle = Handle::from_value(self.index.value());
         let handle = handle.map_err(|error| self.table.file.locate(error, self.index_at.offset))?;
         // The separator is at or above every key of the block.
         self.beyond_upper = !self.bounds.is_before_end(self.index.user_key());
         if self.data_at != handle {
             let block = match self.mode {
-                ReadMode::Cached => match self.table.cached_whole(handle) {
+                ReadMode::Cached => match self.table.cached(handle) {
                     Some(block) => {
                         self.ahead.skip(handle);
+                        if extent == Extent::All {
+                            block.prefetch();
+                        }
                         block
                     }
                     None => {
@@ -156,7 +168,7 @@ impl TableIter {
                 };
                 self.in_index(entered)?;
             }
-            self.load_data()?;
+            self.load_data(Extent::All)?;
             match direction {
                 Direction::Forward => self.data.seek_to_first()?,
                 Direction::Backward => self.data.seek_to_last()?,
@@ -179,7 +191,7 @@ impl TableIter {
             self.index.seek_to_last()?; // The separators of both levels differ: damage. What follows is in the next partition.
             return self.step_block(Direction::Forward);
         }
-        self.load_data()?;
+        self.load_data(Extent::Found)?;
         self.data.seek(internal)?;
         if self.data.valid() { Ok(()) } else { self.step_block(Direction::Forward) }
     }
@@ -192,7 +204,7 @@ impl TableIter {
         }
         self.load_index()?;
         self.index.seek_to_last()?;
-        self.load_data()?;
+        self.load_data(Extent::All)?;
         self.data.seek_to_last()
     }
 

@@ -1,5 +1,5 @@
 //! Lookups of many keys in tables that have nothing in common, such as those of a level: in steps, so that the waits for memory of all keys overlap. Blocks that several
-//! keys need are fetched once, and those of a table that are not in the cache are read together.
+//! keys need are fetched once, and those of a table that are not in the cache are asked for together.
 
 use std::ops::Range;
 
@@ -10,6 +10,9 @@ use crate::table::Lookup;
 use crate::table::index::{Handle, Partition};
 use crate::table::pinned::Held;
 use crate::table::reader::{Place, Table};
+
+/// So many blocks are worth to be asked for before any is looked at.
+const FETCHED_AHEAD_MIN: usize = 4;
 
 /// Blocks that are held at once.
 const BLOCKS_TOGETHER: usize = 64;
@@ -35,7 +38,8 @@ impl Wanted<'_> {
     }
 }
 
-/// Looks up those of `lookups`, which are in ascending order, that have not been found, each in the table to whose range of them it belongs, as [`Table::get`] would.
+/// Looks up those of `lookups`, which are in ascending order, that have not been found, each in the table to whose range of them it belongs, as [`Table::get`] would. No
+/// two ranges have a lookup in common, and the tables share one cache.
 ///
 /// # Errors
 /// Io or corruption, naming file and offset.
@@ -45,6 +49,7 @@ pub fn multi_get(
     read_sequence: SequenceNumber,
 ) -> Result<()> {
     debug_assert!(lookups.is_sorted_by_key(|lookup| lookup.user_key), "keys are given in order");
+    debug_assert!(asked.is_sorted_by(|(_, a), (_, b)| a.end <= b.start), "and each once");
     let rank = rank_seen_by(read_sequence);
     let wanted = wanted(&maybe(asked, lookups, read_sequence)?, lookups, rank)?;
     let mut rest = wanted.as_slice();
@@ -52,21 +57,20 @@ pub fn multi_get(
         let (blocks, count) = fetch(rest)?;
         let (batch, after) = rest.split_at(count);
         rest = after;
-        let mut found = Vec::with_capacity(count);
+        let mut searches = Vec::with_capacity(count);
         let mut blocks = blocks.into_iter().peekable();
         for wanted in batch {
             while blocks.peek().is_some_and(|(at, _)| !at.is_in_block_of(wanted)) {
                 blocks.next();
             }
             if let (Some((_, block)), Some(lookup)) = (blocks.peek(), lookups.get(wanted.number)) {
-                // What is wrong with a block the search will say.
-                let _ = block.fetch_for(lookup.user_key, rank);
-                found.push((wanted, block.clone()));
+                let start = wanted.table.fetch_for(block, wanted.handle, lookup.user_key, rank)?;
+                searches.push((wanted, block.clone(), start));
             }
         }
-        for (wanted, block) in found {
-            if let Some(lookup) = lookups.get_mut(wanted.number) {
-                lookup.found = wanted.table.find(block, wanted.handle, lookup.user_key, read_sequence)?;
+        for (Wanted { number, table, handle }, block, start) in searches {
+            if let Some(lookup) = lookups.get_mut(*number) {
+                lookup.found = table.find_from(start, block, *handle, lookup.user_key, rank)?;
             }
         }
     }
@@ -127,7 +131,7 @@ fn fetch<'t>(wanted: &[Wanted<'t>]) -> Result<(Vec<(Wanted<'t>, Block)>, usize)>
         }
         count += 1;
     }
-    if let Some((first, _)) = blocks.first() {
+    if let Some((first, _)) = blocks.get(FETCHED_AHEAD_MIN - 1) {
         first.table.cache().prefetch(blocks.iter().map(|(at, _)| at.table.cache_key(at.handle)));
     }
     for (at, block) in &mut blocks {

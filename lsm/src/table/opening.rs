@@ -154,7 +154,7 @@ impl Tail {
         let here = handle.offset.checked_sub(self.offset).and_then(|start| usize::try_from(start).ok());
         match here.and_then(|start| self.bytes.get(start..start.checked_add(handle.bytes as usize)?)) {
             Some(bytes) => Ok(Cow::Borrowed(bytes)),
-            None => file.read(handle).map(Cow::Owned),
+            None => Ok(Cow::Owned(file.read(handle)?.into_vec())),
         }
     }
 

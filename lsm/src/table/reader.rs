@@ -329,14 +329,34 @@ impl Table {
 
     /// What is known of a key in the block at `at`.
     #[inline]
-    pub(super) fn find(
+    fn find(
         &self,
         block: Block,
         at: Handle,
         user_key: &[u8],
         read_sequence: SequenceNumber,
     ) -> Result<Option<Found<'static>>> {
-        let found = block.get(user_key, read_sequence).and_then(|entry| {
+        let rank = rank_seen_by(read_sequence);
+        self.find_from(self.fetch_for(&block, at, user_key, rank)?, block, at, user_key, rank)
+    }
+
+    /// Where in the block at `at` a search begins; what it may see is on its way then.
+    #[inline]
+    pub(super) fn fetch_for(&self, block: &Block, at: Handle, user_key: &[u8], rank: Rank) -> Result<usize> {
+        block.fetch_for(user_key, rank).map_err(|error| self.file.locate(error, at.offset))
+    }
+
+    /// As [`Self::find`], from there on.
+    #[inline]
+    pub(super) fn find_from(
+        &self,
+        start: usize,
+        block: Block,
+        at: Handle,
+        user_key: &[u8],
+        rank: Rank,
+    ) -> Result<Option<Found<'static>>> {
+        let found = block.get_from(start, user_key, rank).and_then(|entry| {
             let Some(entry) = entry else { return Ok(None) };
             let (sequence, kind) = split_stamp(entry.stamp);
             let range = block.range_of(entry.value);
@@ -367,11 +387,6 @@ impl Table {
 
     pub(super) fn cached(&self, handle: Handle) -> Option<Block> {
         self.cache.get(self.cache_table, handle.offset)
-    }
-
-    /// As [`Self::cached`], for whoever will look at all of it: it is on its way then.
-    pub(super) fn cached_whole(&self, handle: Handle) -> Option<Block> {
-        self.cache.get_fetched(self.cache_table, handle.offset, Block::prefetch)
     }
 
     pub(super) fn keep(&self, block: Block, handle: Handle) -> Block {

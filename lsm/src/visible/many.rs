@@ -62,8 +62,12 @@ fn look_up<'a>(
     let [newest, runs @ ..] = view.tables.levels();
     // Those of level 0 may all hold the same keys: one after the other.
     for open in newest.iter() {
-        let holding = |key: &[u8]| open.reference.bounds.contains(key).then_some(open);
-        missing -= if missing > 0 { ask_tables(holding, lookups, read_sequence)? } else { 0 };
+        let bounds = &open.reference.bounds;
+        let start = lookups.partition_point(|lookup| lookup.user_key < bounds.lower.as_slice());
+        let end = lookups.partition_point(|lookup| bounds.is_before_end(lookup.user_key));
+        if let Some(inside) = lookups.get_mut(start..end) {
+            missing -= if missing > 0 { ask_tables(|_| Some(open), inside, read_sequence)? } else { 0 };
+        }
     }
     for (level, _) in (1..).zip(runs).filter(|(_, run)| !run.is_empty()) {
         let holding = |key: &[u8]| view.tables.find(level, key);
@@ -87,7 +91,7 @@ fn ask_tables<'t>(
     lookups: &mut [Lookup<'_>],
     read_sequence: SequenceNumber,
 ) -> Result<usize> {
-    let mut pending: Vec<(usize, &OpenTable)> = Vec::with_capacity(lookups.len());
+    let mut pending: Vec<(usize, &OpenTable)> = Vec::new();
     for (number, lookup) in lookups.iter().enumerate().filter(|(_, lookup)| lookup.found.is_none()) {
         pending.extend(table_of(lookup.user_key).map(|open| (number, open)));
     }

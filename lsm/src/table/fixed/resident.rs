@@ -284,20 +284,15 @@ impl FixedTable {
         })
     }
 
-    /// Has the line of the filter fetched that tells about a key.
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
+    /// Has the line of the filter fetched that tells about a key, if the filter is in memory.
     #[inline]
-    pub(crate) fn prefetch_filter(&self, resident: &Resident, hash: u64) -> Result<()> {
-        if let (Some(meta), 1..) = (&resident.meta, self.plan.filter_lines) {
-            let filter = self.filter(meta)?;
+    pub(crate) fn prefetch_filter(&self, resident: &Resident, hash: u64) {
+        if let Some(filter) = resident.meta.as_ref().and_then(|meta| meta.filter.get()) {
             memory::prefetch_at(
                 filter,
                 filter::line(hash, filter.len() / filter::LINE_BYTES) * filter::LINE_BYTES,
             );
         }
-        Ok(())
     }
 
     /// Whether a key may be here.
@@ -358,15 +353,11 @@ impl FixedTable {
         Ok(Span { first: found.first + offset, last: (found.last + offset).min(self.blocks() - 1), ..found })
     }
 
-    /// Has what a search for a key in the rows needs first fetched: call it with all keys, then [`Self::begin`].
-    ///
-    /// # Errors
-    /// Io or corruption, naming file and offset.
+    /// Has what a search for a key in the rows needs first fetched, if the index is in memory: call it with all keys, then [`Self::begin`].
     #[inline]
-    pub(crate) fn prefetch_index(&self, resident: &Resident, prefix: u64) -> Result<()> {
-        if let Some(meta) = &resident.meta {
-            self.index(meta)?.prefetch(prefix);
+    pub(crate) fn prefetch_index(&self, resident: &Resident, prefix: u64) {
+        if let Some(index) = resident.meta.as_ref().and_then(|meta| meta.index.get()) {
+            index.prefetch(prefix);
         }
-        Ok(())
     }
 }
