@@ -121,7 +121,9 @@ impl TableFile {
         let mut needed = 0usize;
         for handle in handles {
             self.check_handle(*handle)?;
-            needed = needed.saturating_add(handle.bytes as usize);
+            needed = needed.checked_add(handle.bytes as usize).ok_or_else(|| {
+                self.locate(Error::corruption("blocks of more bytes than memory can have"), handle.offset)
+            })?;
         }
         let mut bytes = Scratch::with_bytes(needed);
         let mut requests = Vec::with_capacity(handles.len());
