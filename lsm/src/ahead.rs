@@ -40,23 +40,28 @@ impl Engine {
 
     /// Makes memory ready that memtables will need soon, if that was asked for.
     pub(crate) fn make_memory_ready(&self) {
-        let segments = &self.budget.memtables().segments;
-        segments.trim();
+        let supply = self.budget.memtables();
+        supply.trim();
         if !self.ready_due.swap(false, Ordering::AcqRel) {
             return;
         }
         let view = self.view();
-        let mut memtables = view.keyspaces.values().flat_map(|keyspace| keyspace.memtables());
+        let buffer = self.tuning.write_buffer_bytes;
         // Small ones have small pieces.
         let is_large =
             |memtable: &Memtable| memtable.is_sorted() && memtable.memory_bytes() >= 2 * SEGMENT_BYTES;
-        if memtables.any(is_large) {
-            let buffer = self.tuning.write_buffer_bytes;
-            segments.fill(buffer / READY_PART, buffer);
+        if view.keyspaces.values().flat_map(|keyspace| keyspace.memtables()).any(is_large) {
+            supply.segments.fill(buffer / READY_PART, buffer);
+        }
+        let rows =
+            view.keyspaces.values().map(|keyspace| &keyspace.active).filter(|active| !active.is_sorted());
+        if let Some(Memtable::Fixed(memtable)) = rows.max_by_key(|active| active.memory_bytes()) {
+            let full = buffer.saturating_mul(self.tuning.fixed_buffer_factor);
+            memtable.make_ready(buffer / READY_PART, full);
         }
         // It may have been given back meanwhile, before there was any.
         if self.ready_asked.lock().is_none() {
-            segments.clear();
+            supply.clear();
         }
     }
 
@@ -74,7 +79,7 @@ impl Engine {
     /// Gives back what was made ready.
     pub(crate) fn keep_nothing_ready(&self) {
         *self.ready_asked.lock() = None;
-        self.budget.memtables().segments.clear();
+        self.budget.memtables().clear();
         if let Some(next_log) = &mut *self.next_log.lock() {
             next_log.release();
         }
@@ -157,43 +162,54 @@ mod tests {
 
     use super::*;
     use crate::fs::MemFs;
+    use crate::memtable::Supply;
     use crate::options::Background;
     use crate::{Db, KeyspaceOptions, Tuning};
 
-    #[test]
-    fn memory_is_made_ready_while_much_is_written_and_given_back_when_it_is_not() {
+    fn memory_is_ready_while_much_is_written(options: KeyspaceOptions, kept_bytes: fn(&Supply) -> usize) {
         let db = Db::builder("/db")
             .file_system(Arc::new(MemFs::new()))
             .background(Background::Threads)
             .memory_bytes(128 << 20)
             .open()
             .unwrap();
-        let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
-        let segments = &db.engine().budget.memtables().segments;
+        let keyspace = db.keyspace("k", options).unwrap();
+        let kept_bytes = || kept_bytes(db.engine().budget.memtables());
         let wait = |is_done: &dyn Fn() -> bool| {
             let begun = Instant::now();
             while !is_done() {
-                assert!(begun.elapsed() < Duration::from_secs(60), "{} bytes", segments.bytes());
+                assert!(begun.elapsed() < Duration::from_secs(60), "{} bytes", kept_bytes());
                 std::thread::sleep(Duration::from_millis(1));
             }
         };
         for round in 0..2_u64 {
-            assert_eq!(segments.bytes(), 0, "nobody wrote");
+            assert_eq!(kept_bytes(), 0, "nobody wrote");
             for number in 0..14_000 {
                 keyspace.put((number * 2 + round).to_be_bytes(), [7; 1000]).unwrap();
             }
-            wait(&|| segments.bytes() > 0);
-            assert!(db.stats().memtable_bytes >= segments.bytes());
+            wait(&|| kept_bytes() > 0);
+            assert!(db.stats().memtable_bytes >= kept_bytes());
             // A synced commit now and then is not much.
             wait(&|| {
-                keyspace.put(b"k", b"v").unwrap();
+                keyspace.put([0; 8], [0; 1000]).unwrap();
                 db.sync().unwrap();
-                segments.bytes() == 0
+                kept_bytes() == 0
             });
         }
         let all = db.stats().memtable_bytes;
         db.flush().unwrap();
         assert!(all > 0 && db.stats().memtable_bytes == 0);
+    }
+
+    #[test]
+    fn memory_for_trees_is_made_ready_while_much_is_written_and_given_back_when_it_is_not() {
+        memory_is_ready_while_much_is_written(KeyspaceOptions::sorted(), |supply| supply.segments.bytes());
+    }
+
+    #[test]
+    fn memory_for_rows_is_made_ready_while_much_is_written_and_given_back_when_it_is_not() {
+        let options = KeyspaceOptions::fixed(8, 1000).unwrap();
+        memory_is_ready_while_much_is_written(options, |supply| supply.rows.bytes());
     }
 
     #[cfg(target_os = "linux")]

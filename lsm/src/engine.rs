@@ -44,7 +44,7 @@ use crate::key::SequenceNumber;
 use crate::levels::{KeyspaceView, Rest, Retired, View};
 use crate::load::Loads;
 use crate::manifest::Manifest;
-use crate::memtable::Memtable;
+use crate::memtable::{FixedMemtable, Memtable};
 use crate::options::{Background, Tuning};
 use crate::row::KeyspaceKind;
 use crate::stats::Counters;
@@ -303,7 +303,7 @@ impl Engine {
 
     /// A memtable, charged; `before` is the one whose place it takes: what came into that may come into this.
     pub(crate) fn new_memtable(&self, kind: KeyspaceKind, before: Option<&Memtable>) -> Memtable {
-        let entries_expected = before.map_or(0, |before| before.entry_count() / 4 * 5);
+        let entries_expected = before.map_or(0, |before| FixedMemtable::rows_expected(before.entry_count()));
         Memtable::charged(kind, entries_expected, self.budget.memtables())
     }
 

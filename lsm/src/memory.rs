@@ -6,6 +6,7 @@
 //! around the system calls that have no other name (`fs/calls.rs`, `niceness.rs`).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
@@ -25,6 +26,8 @@ pub(crate) const PAGE_BYTES: usize = 4 << 10;
 pub(crate) unsafe trait Cell: Default {
     /// Makes it zero.
     fn zero(&self);
+    /// Leaves it as it is, by a write. (An exchange that may be one: of what changes nothing whatever is there, the compiler would make a read.)
+    fn touch(&self);
 }
 
 // SAFETY: an integer, of which any bits are a value.
@@ -33,12 +36,18 @@ unsafe impl Cell for AtomicU32 {
     fn zero(&self) {
         self.store(0, Ordering::Relaxed);
     }
+    fn touch(&self) {
+        let _ = self.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 // SAFETY: an integer, of which any bits are a value.
 #[expect(unsafe_code, reason = "see the trait")]
 unsafe impl Cell for AtomicU64 {
     fn zero(&self) {
         self.store(0, Ordering::Relaxed);
+    }
+    fn touch(&self) {
+        let _ = self.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -82,6 +91,12 @@ impl<T: Cell> Cells<T> {
     /// Makes all of them zeros again.
     pub(crate) fn clear(&mut self) {
         self.as_slice().iter().for_each(T::zero);
+    }
+
+    /// Has the system give the memory of these cells now, whatever is in them and whoever uses them meanwhile.
+    pub(crate) fn make_ready(&self, cells: Range<usize>) {
+        let per_page = (PAGE_BYTES / size_of::<T>()).max(1);
+        self.as_slice().get(cells).unwrap_or_default().iter().step_by(per_page).for_each(T::touch);
     }
 }
 

@@ -33,11 +33,6 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// What it guards, of which nobody else knows.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What it guarded.
     pub(crate) fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)

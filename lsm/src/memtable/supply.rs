@@ -37,4 +37,16 @@ impl Supply {
     pub(crate) fn kept_bytes(&self) -> usize {
         self.rows.bytes().saturating_add(self.segments.bytes())
     }
+
+    /// Gives back what there is no room for any more, since others take more.
+    pub(crate) fn trim(&self) {
+        self.rows.trim();
+        self.segments.trim();
+    }
+
+    /// Gives back all that is kept.
+    pub(crate) fn clear(&self) {
+        self.rows.clear();
+        self.segments.clear();
+    }
 }

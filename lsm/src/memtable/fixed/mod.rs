@@ -86,8 +86,6 @@ pub struct FixedMemtable {
     entry_count: AtomicUsize,
     deletion_count: AtomicUsize,
     memory_bytes: AtomicUsize,
-    /// Bytes of rows to come, in memory that was used before: they are charged already.
-    early_bytes: AtomicUsize,
     charge: Arc<Charge>,
     /// Where parts come from and go to.
     pool: Arc<Pool>,
@@ -120,7 +118,6 @@ impl FixedMemtable {
             entry_count: AtomicUsize::new(0),
             deletion_count: AtomicUsize::new(0),
             memory_bytes: AtomicUsize::new(0),
-            early_bytes: AtomicUsize::new(0),
             charge,
             pool,
             sequence_min: AtomicU64::new(SEQUENCE_MAX),
@@ -155,9 +152,9 @@ impl FixedMemtable {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// What is charged for it: memory that was used before takes all that its rows may need.
+    /// What is charged for it: memory that was used before, or is ready, is there without rows too.
     pub(crate) fn charged_bytes(&self) -> usize {
-        self.memory_bytes() + self.early_bytes.load(Ordering::Relaxed)
+        self.parts().map(Part::memory_bytes).sum()
     }
 
     /// The largest sequence number in it; 0 where it is empty.
@@ -206,46 +203,66 @@ impl FixedMemtable {
     fn add(&self, key: &[u8], value: &[u8], sequence: SequenceNumber, kind: Kind) {
         let _alone = self.writing.lock();
         let hash = hash(key);
-        let row_bytes = self.layout.bytes_per_row() - 2 * size_of::<u32>();
         let mut part_bytes = 0;
-        while !self.parts().next_back().is_some_and(|part| part.add(key, value, hash, sequence, kind)) {
-            part_bytes += self.add_part();
+        let ready_bytes = loop {
+            match self.parts().next_back().and_then(|part| part.add(key, value, hash, sequence, kind)) {
+                Some(ready_bytes) => break ready_bytes,
+                None => part_bytes += self.add_part(),
+            }
+        };
+        self.memory_bytes.fetch_add(self.layout.row_bytes() + part_bytes, Ordering::Relaxed);
+        if ready_bytes > 0 {
+            self.charge.add(ready_bytes);
         }
-        self.memory_bytes.fetch_add(row_bytes + part_bytes, Ordering::Relaxed);
-        let early_bytes = self.early_bytes.load(Ordering::Relaxed).min(row_bytes);
-        self.early_bytes.fetch_sub(early_bytes, Ordering::Relaxed);
-        self.charge.add(row_bytes - early_bytes + part_bytes);
         self.deletion_count.fetch_add(usize::from(kind == Kind::Delete), Ordering::AcqRel);
         self.sequence_min.fetch_min(sequence, Ordering::AcqRel);
         self.sequence_max.fetch_max(sequence, Ordering::AcqRel);
         self.entry_count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Makes room; returns the bytes that it takes at once.
+    /// Makes room, and charges what it takes at once; returns the bytes of its slots.
     fn add_part(&self) -> usize {
         let count = self.part_count.load(Ordering::Relaxed);
-        let rows = self.parts().next_back().map_or(self.rows_first, |last| match last.capacity() {
-            small @ 0..ROWS_SMALL => small * GROWTH_SMALL,
-            large => large * GROWTH,
-        });
+        let rows = self.parts().next_back().map_or(self.rows_first, Self::rows_behind);
         let slot = self
             .parts
             .get(count)
             .expect("255 parts, nearly all of 2^24 rows, are more than a terabyte of memory");
-        let mut is_used = false;
-        let part = slot.get_or_init(|| {
-            let (part, was_used) = self.pool.take(self.layout, rows);
-            is_used = was_used;
-            part
-        });
-        if is_used {
-            let early_bytes = part.memory_bytes() - part.slot_bytes();
-            self.early_bytes.fetch_add(early_bytes, Ordering::Relaxed);
-            self.charge.add(early_bytes);
-        }
-        let bytes = part.slot_bytes();
+        let part = slot.get_or_init(|| self.pool.take(self.layout, rows));
+        self.charge.add(part.memory_bytes());
         self.part_count.store(count + 1, Ordering::Release);
-        bytes
+        part.slot_bytes()
+    }
+
+    /// How many rows the next part has room for.
+    fn rows_behind(last: &Part) -> usize {
+        match last.capacity() {
+            small @ 0..ROWS_SMALL => small * GROWTH_SMALL,
+            large => large * GROWTH,
+        }
+    }
+
+    /// How many rows a memtable should expect that takes the place of one into which so many entries came.
+    pub(crate) fn rows_expected(entries_before: usize) -> usize {
+        entries_before / 4 * 5
+    }
+
+    /// Has the system give memory before a writer waits for it: that of the next rows, so many bytes; and that of the next part, of this memtable if more rows are to come than
+    /// there is room for, or of the one that takes its place. That happens when this one has about so many bytes.
+    pub(crate) fn make_ready(&self, ahead_bytes: usize, full_bytes: usize) {
+        let Some(last) = self.parts().next_back() else { return };
+        let row_bytes = self.layout.row_bytes();
+        let rows_ahead = ahead_bytes / row_bytes;
+        self.charge.add(last.make_rows_ready(rows_ahead));
+        let room = last.capacity().saturating_sub(last.count() as usize);
+        let to_come = full_bytes.saturating_sub(self.memory_bytes()) / row_bytes;
+        if room < to_come {
+            self.pool.make_ready(self.layout, Self::rows_behind(last), rows_ahead);
+        } else if self.memory_bytes() >= full_bytes / 2 {
+            // Not before: mostly the one before this is flushed by then, and leaves its own.
+            let rows = Self::rows_expected(self.entry_count().saturating_add(to_come));
+            self.pool.make_ready(self.layout, rows, rows_ahead);
+        }
     }
 
     /// Has the place fetched where the newest write of a key stands, or will.

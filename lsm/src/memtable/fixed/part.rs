@@ -9,7 +9,7 @@
 //! row that the slot named before (plus one; 0: none): what a reader at an older sequence number looks for. Rows never move and never change; the capacity is
 //! fixed when the part is made, with at most two slots in three in use.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::key::{Kind, SequenceNumber};
 use crate::memory::{self, Cells};
@@ -34,9 +34,9 @@ impl Layout {
         Self { key_words, row_words: HEAD_WORDS + key_words + widths.value().div_ceil(8) }
     }
 
-    /// Bytes of a row, and about those of its slot.
-    pub(super) fn bytes_per_row(self) -> usize {
-        self.row_words * 8 + 2 * size_of::<u32>()
+    /// Bytes of a row.
+    pub(super) fn row_bytes(self) -> usize {
+        self.row_words * 8
     }
 }
 
@@ -135,6 +135,8 @@ pub(super) struct Part {
     capacity: usize,
     /// Rows that are whole.
     count: AtomicU32,
+    /// Rows whose memory is there, of those to come too.
+    ready: AtomicUsize,
 }
 
 impl Part {
@@ -147,6 +149,7 @@ impl Part {
             slots: Cells::zeroed(slots),
             capacity,
             count: AtomicU32::new(0),
+            ready: AtomicUsize::new(0),
         }
     }
 
@@ -154,9 +157,35 @@ impl Part {
         self.layout
     }
 
-    /// Bytes that it takes when it is full.
+    /// Bytes that it takes: of its slots, and of the rows whose memory is there.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.slot_bytes() + size_of_val(self.rows.as_slice())
+        self.slot_bytes() + self.ready.load(Ordering::Relaxed) * self.layout.row_bytes()
+    }
+
+    /// Has the system give the memory of its slots.
+    pub(super) fn make_slots_ready(&self) {
+        self.slots.make_ready(0..self.slots.as_slice().len());
+    }
+
+    /// Has the system give the memory of the next rows, so many, of which a writer may take some meanwhile; returns by how much it takes more.
+    pub(super) fn make_rows_ready(&self, rows: usize) -> usize {
+        let ready = self.ready.load(Ordering::Relaxed).max(self.count() as usize);
+        let end = (self.count() as usize).saturating_add(rows).min(self.capacity);
+        if end <= ready {
+            return 0;
+        }
+        self.rows.make_ready(ready * self.layout.row_words..end * self.layout.row_words);
+        self.rows_are_ready(end)
+    }
+
+    /// The memory of so many rows is there; returns by how much it takes more.
+    #[inline]
+    pub(super) fn rows_are_ready(&self, rows: usize) -> usize {
+        if rows <= self.ready.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let before = self.ready.fetch_max(rows, Ordering::Relaxed);
+        rows.saturating_sub(before) * self.layout.row_bytes()
     }
 
     /// Makes it empty. Rows are overwritten when there are new ones; nobody reads one that no slot names.
@@ -230,7 +259,7 @@ impl Part {
         None
     }
 
-    /// Adds a row, unless the part is full. One caller at a time.
+    /// Adds a row, unless the part is full; returns by how much it takes more. One caller at a time.
     pub(super) fn add(
         &self,
         key: &[u8],
@@ -238,13 +267,13 @@ impl Part {
         hash: u64,
         sequence: SequenceNumber,
         kind: Kind,
-    ) -> bool {
+    ) -> Option<usize> {
         let number = self.count.load(Ordering::Relaxed);
         if number as usize >= self.capacity {
-            return false;
+            return None;
         }
         // There are more slots than rows, so one is empty.
-        let Some((slot, older)) = self.find(key, hash) else { return false };
+        let (slot, older) = self.find(key, hash)?;
         let row = self.row(number);
         if let [trailer, link, rest @ ..] = row.words {
             trailer.store(sequence << 8 | kind as u64, Ordering::Relaxed);
@@ -255,7 +284,7 @@ impl Part {
         }
         slot.store(self.home(hash).1 | (number + 1), Ordering::Release);
         self.count.store(number + 1, Ordering::Release);
-        true
+        Some(self.rows_are_ready(number as usize + 1))
     }
 
     /// The newest row of a key that a reader at `read_sequence` sees.
@@ -281,8 +310,8 @@ mod tests {
     #[test]
     fn a_row_comes_back_as_it_was() {
         let part = part(4);
-        assert!(part.add(b"0123456789", b"abc", 77, 5, Kind::Put));
-        assert!(part.add(b"0123456789", b"", 77, 6, Kind::Delete));
+        assert_eq!(part.add(b"0123456789", b"abc", 77, 5, Kind::Put), Some(40));
+        assert_eq!(part.add(b"0123456789", b"", 77, 6, Kind::Delete), Some(40));
         let row = part.get(b"0123456789", 77, 5).unwrap();
         let (mut key, mut value) = ([0; 10], [0; 3]);
         row.key(&mut key);
@@ -299,9 +328,9 @@ mod tests {
         let part = part(100);
         for number in 0..100u64 {
             let key = format!("{number:010}");
-            assert!(part.add(key.as_bytes(), b"abc", u64::MAX, number + 1, Kind::Put));
+            assert!(part.add(key.as_bytes(), b"abc", u64::MAX, number + 1, Kind::Put).is_some());
         }
-        assert!(!part.add(b"9999999999", b"abc", 1, 200, Kind::Put));
+        assert!(part.add(b"9999999999", b"abc", 1, 200, Kind::Put).is_none());
         for number in 0..100u64 {
             let key = format!("{number:010}");
             assert_eq!(part.get(key.as_bytes(), u64::MAX, 500).unwrap().sequence(), number + 1);
