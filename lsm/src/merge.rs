@@ -21,7 +21,7 @@ enum Direction {
 /// The merge of several iterators: all their entries in order. Of entries with equal internal keys, the one of the earlier source comes first.
 pub struct MergingIterator<I = Box<dyn InternalIterator>> {
     sources: Vec<I>,
-    /// [`prefix_number`] of each source's current key; meaningless where it has none.
+    /// [`prefix_number`] of each source's current key; meaningless where it has none. Neither this nor the tree is there for a source alone.
     prefixes: Vec<u64>,
     /// Inner node `n` has the children `2 n` and `2 n + 1`; the leaf of source `i` is number `k + i`. Node 0 keeps the winner.
     tree: Vec<usize>,
@@ -33,9 +33,11 @@ pub struct MergingIterator<I = Box<dyn InternalIterator>> {
 impl<I: InternalIterator> MergingIterator<I> {
     /// The merge of `sources`, the newest first.
     pub fn new(sources: Vec<I>) -> Self {
+        // One alone has no rivals.
+        let rivals = if sources.len() > 1 { sources.len() } else { 0 };
         Self {
-            prefixes: vec![0; sources.len()],
-            tree: vec![0; sources.len().max(1)],
+            prefixes: vec![0; rivals],
+            tree: vec![0; rivals],
             sources,
             direction: Direction::Forward,
             valid: false,
@@ -187,9 +189,14 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.sources.retain(is_needed);
         if self.sources.len() < before && self.failed.is_none() {
             self.prefixes.truncate(self.sources.len());
-            self.tree.truncate(self.sources.len().max(1));
+            self.tree.truncate(self.sources.len());
             self.rebuild();
         }
+    }
+
+    /// Whether all sources are such.
+    pub fn all_are(&self, is_such: impl Fn(&I) -> bool) -> bool {
+        self.sources.iter().all(is_such)
     }
 
     /// Moves the current source alone, in the direction in which the merge goes, past entries that the caller has no use for.
@@ -207,6 +214,21 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     #[inline]
     fn step(&mut self, direction: Direction) -> Result<()> {
+        if let [only] = self.sources.as_mut_slice()
+            && self.valid
+        {
+            self.direction = direction;
+            let moved = match direction {
+                Direction::Forward => only.next(),
+                Direction::Backward => only.prev(),
+            };
+            self.valid = moved.is_ok() && only.valid();
+            return moved.map_err(|error| self.fail(error));
+        }
+        self.step_of_many(direction)
+    }
+
+    fn step_of_many(&mut self, direction: Direction) -> Result<()> {
         if !self.valid {
             return self.failed.clone().map_or(Ok(()), Err);
         }

@@ -403,10 +403,16 @@ impl Block {
     fn parse(&self, entries: &[u8], offset: usize) -> Option<Entry> {
         let mut rest = entries.get(offset..)?;
         let (shared, suffix_length, value_length);
-        match rest {
+        match *rest {
             // Almost every entry: three lengths of one byte each.
-            &[a, b, c, ref after @ ..] if (a | b | c) < 0x80 => {
+            [a, b, c, ref after @ ..] if (a | b | c) < 0x80 => {
                 (shared, suffix_length, value_length) = (usize::from(a), usize::from(b), usize::from(c));
+                rest = after;
+            }
+            // Most others: a value of less than 16 KiB.
+            [a, b, c, d, ref after @ ..] if (a | b | d) < 0x80 && d != 0 => {
+                (shared, suffix_length) = (usize::from(a), usize::from(b));
+                value_length = usize::from(c & 0x7f) | usize::from(d) << 7;
                 rest = after;
             }
             _ => {
@@ -608,6 +614,23 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_one_two_and_three_bytes_are_read_and_no_longer_than_they_need_be() {
+        let block = |length: &[u8], value: usize| {
+            let mut payload = [&[0, 1], length, &[9], b"k", &vec![7; value]].concat();
+            payload.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+            Block::sorted(&payload, BlockKind::Data)
+        };
+        for (length, value) in
+            [(&[0x7f][..], 0x7f), (&[0x80, 1], 0x80), (&[0xff, 0x7f], 0x3fff), (&[0x80, 0x80, 1], 0x4000)]
+        {
+            let block = block(length, value).unwrap();
+            assert_eq!(block.entry(0).unwrap().value.len(), value);
+        }
+        assert!(block(&[0x81, 0], 1).is_err());
+        assert!(block(&[0x80, 0x81, 0], 0x80).is_err());
+    }
 
     #[test]
     fn common_prefixes_are_counted_exactly() {

@@ -12,6 +12,9 @@ use crate::merge::MergingIterator;
 use crate::range::KeyRange;
 use crate::value::Value;
 
+/// Room for most keys.
+const KEY_CAPACITY: usize = 96;
+
 /// Older versions of a key that are stepped over before the cursor seeks past the rest.
 const STEPS_BEFORE_SEEK: usize = 8;
 
@@ -39,6 +42,8 @@ pub struct Forward {
     range: KeyRange,
     read_sequence: SequenceNumber,
     started: bool,
+    /// Whether no source goes on behind the end of the range.
+    ends_with_range: bool,
     /// The last user key that was answered for, whatever the answer; and whether there was one.
     last: Vec<u8>,
     has_last: bool,
@@ -48,7 +53,16 @@ impl Forward {
     /// Stands before the first key of `range`.
     pub fn new(view: &KeyspaceView, range: KeyRange, read_sequence: SequenceNumber) -> Self {
         let (merge, skyline) = sources(view, &range, read_sequence);
-        Self { merge, skyline, range, read_sequence, started: false, last: Vec::new(), has_last: false }
+        Self {
+            merge,
+            skyline,
+            range,
+            read_sequence,
+            started: false,
+            ends_with_range: false,
+            last: Vec::with_capacity(KEY_CAPACITY),
+            has_last: false,
+        }
     }
 
     /// The key on which it stands after a step that found one.
@@ -70,11 +84,14 @@ impl Forward {
 
     #[cold]
     fn start(&mut self) -> Result<()> {
-        self.merge.seek(&seek_key(&self.range.lower, key::SEQUENCE_MAX))?;
+        self.last.extend_from_slice(&self.range.lower);
+        self.last.extend_from_slice(&key::trailer_before(key::SEQUENCE_MAX));
+        self.merge.seek(&self.last)?;
         self.started = true;
         // Memtables know no bounds, and tables may have nothing in these. Mostly one source is left, and nothing to merge.
         let range = &self.range;
         self.merge.retain(|source| source.valid() && range.is_before_end(user_of(source)));
+        self.ends_with_range = self.merge.all_are(Source::ends_with_range);
         Ok(())
     }
 
@@ -93,7 +110,7 @@ impl Forward {
         let mut hidden_steps = 0;
         while self.merge.valid() {
             let (user, trailer) = split(self.merge.key())?;
-            if !self.range.is_before_end(user) {
+            if !self.ends_with_range && !self.range.is_before_end(user) {
                 return Ok(false);
             }
             let is_older = self.has_last && key::is_same(&self.last, user);

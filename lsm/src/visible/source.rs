@@ -103,6 +103,11 @@ enum Hidden {
 }
 
 impl Source {
+    /// Whether it ends by itself where the range of the scan does.
+    pub(super) fn ends_with_range(&self) -> bool {
+        matches!(self, Self::Table(..) | Self::Run(..) | Self::Ended)
+    }
+
     /// What a range tombstone of number `covered` hides of it.
     fn hidden(&self, covered: SequenceNumber) -> Hidden {
         match self {
