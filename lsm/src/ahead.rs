@@ -2,6 +2,7 @@
 //! short; and making the next log's file when the memtables are half full, with room for what the log will hold. Both are done by the thread that flushes, between the steps of a flush. For the
 //! memtables: having memory at hand, by the thread that sweeps. Nothing depends on their being done.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use crate::error::{ErrorKind, Result};
 use crate::filename::{FileName, FileNumber};
 use crate::journal::{Journal, PreparedLog, random_identity};
 use crate::levels::View;
-use crate::memtable::Memtable;
 use crate::memtable::sorted::SEGMENT_BYTES;
+use crate::memtable::{FixedMemtable, Memtable};
 use crate::write::{active_bytes, buffered_bytes};
 
 /// After so many bytes of a log it is looked after: seldom enough that writers are not held up by being asked, and waking somebody, for it.
 const TENDED_BYTES: u64 = 4 << 20;
 
-/// Of what a memtable may take one part in so many is made ready: more than is written between two looks.
+/// Of the write buffer one part in so many is made ready, and no more than so many bytes: more than is written between two looks.
 const READY_PART: usize = 4;
+const READY_BYTES_MAX: usize = 16 << 20;
 
-/// What is ready is kept for so long behind the last sign that much is written.
-const READY_FOR: Duration = Duration::from_secs(1);
+/// What is ready is kept for so long behind the last sign that much is written: a writer of a megabyte a second gives one in time.
+const READY_FOR: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// How many bytes of a log are written before it is looked after again. Small memtables are full before that.
@@ -45,24 +47,42 @@ impl Engine {
         if !self.ready_due.swap(false, Ordering::AcqRel) {
             return;
         }
-        let view = self.view();
         let buffer = self.tuning.write_buffer_bytes;
-        // Small ones have small pieces.
-        let is_large =
-            |memtable: &Memtable| memtable.is_sorted() && memtable.memory_bytes() >= 2 * SEGMENT_BYTES;
-        if view.keyspaces.values().flat_map(|keyspace| keyspace.memtables()).any(is_large) {
-            supply.segments.fill(buffer / READY_PART, buffer);
+        let ahead = (buffer / READY_PART).min(READY_BYTES_MAX);
+        let (is_large_tree_there, rows) = {
+            let view = self.view();
+            // Small ones have small pieces.
+            let is_large =
+                |memtable: &Memtable| memtable.is_sorted() && memtable.memory_bytes() >= 2 * SEGMENT_BYTES;
+            let mut memtables = view.keyspaces.values().flat_map(|keyspace| keyspace.memtables());
+            (memtables.any(is_large), self.largest_rows(&view))
+        };
+        if is_large_tree_there {
+            supply.segments.fill(ahead, buffer);
         }
-        let rows =
-            view.keyspaces.values().map(|keyspace| &keyspace.active).filter(|active| !active.is_sorted());
-        if let Some(Memtable::Fixed(memtable)) = rows.max_by_key(|active| active.memory_bytes()) {
-            let full = buffer.saturating_mul(self.tuning.fixed_buffer_factor);
-            memtable.make_ready(buffer / READY_PART, full);
+        // It holds no View while it waits for memory.
+        if let Some((memtable, to_come)) = rows {
+            memtable.make_ready(ahead, to_come);
         }
         // It may have been given back meanwhile, before there was any.
         if self.ready_asked.lock().is_none() {
             supply.clear();
         }
+    }
+
+    /// The largest memtable of rows that is written, and how many rows will come before the write buffer is full, if all keyspaces go on as they do.
+    fn largest_rows(&self, view: &View) -> Option<(Arc<FixedMemtable>, usize)> {
+        let rows = view.keyspaces.values().filter_map(|keyspace| match &keyspace.active {
+            Memtable::Fixed(memtable) => Some(memtable),
+            Memtable::Sorted(_) => None,
+        });
+        let largest = rows.max_by_key(|memtable| memtable.memory_bytes())?;
+        let buffered = buffered_bytes(view, &self.tuning);
+        let left = self.tuning.write_buffer_bytes.saturating_sub(buffered) as u64;
+        // Its slots were there with the first row.
+        let grown = buffered.saturating_sub(largest.slot_bytes() / self.tuning.fixed_buffer_factor);
+        let to_come = left.saturating_mul(largest.entry_count() as u64) / grown.max(1) as u64;
+        Some((Arc::clone(largest), usize::try_from(to_come).unwrap_or(usize::MAX)))
     }
 
     /// Gives back what was made ready, of memory and of the disk, if for some time there was no sign that much is written; otherwise says in what time to ask again.
@@ -191,6 +211,7 @@ mod tests {
             assert!(db.stats().memtable_bytes >= kept_bytes());
             // A synced commit now and then is not much.
             wait(&|| {
+                std::thread::sleep(Duration::from_millis(50));
                 keyspace.put([0; 8], [0; 1000]).unwrap();
                 db.sync().unwrap();
                 kept_bytes() == 0
@@ -262,5 +283,42 @@ mod tests {
         engine.rotate(state).unwrap();
         let (length, bytes) = on_disk(next);
         assert!((1..1 << 20).contains(&length) && bytes < 1 << 20, "{length} of {bytes}");
+    }
+
+    #[test]
+    fn beside_a_keyspace_that_takes_more_rows_get_what_they_will_need() {
+        let db = Db::builder("/db")
+            .file_system(Arc::new(MemFs::new()))
+            .background(Background::Manual)
+            .memory_bytes(128 << 20)
+            .open()
+            .unwrap();
+        let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 24).unwrap()).unwrap();
+        let map = db.keyspace("map", KeyspaceOptions::sorted()).unwrap();
+        let engine = db.engine();
+        let kept_bytes = || engine.budget.memtables().rows.bytes();
+        let charged_bytes = || {
+            let actives = engine.view();
+            let actives = actives.keyspaces.values().filter(|keyspace| !keyspace.active.is_sorted());
+            actives.map(|keyspace| keyspace.active.charged_bytes()).sum::<usize>()
+        };
+        let mut number = 0_u64;
+        let mut whole = 0;
+        for generation in 0..3 {
+            while engine.view().frozen.is_empty() {
+                number += 1;
+                rows.put(number.to_be_bytes(), [7; 24]).unwrap();
+                map.put(number.to_be_bytes(), [7; 400]).unwrap();
+                if number.is_multiple_of(1000) {
+                    engine.make_memory_ready();
+                    whole = charged_bytes().max(whole);
+                    let kept = kept_bytes();
+                    assert!(generation == 0 || kept <= 2 * whole, "{kept} for {whole} of {generation}");
+                }
+            }
+            // The first row of the next one is there, in a part that was ready.
+            assert!(charged_bytes() > whole / 2, "{} for {whole} of {generation}", charged_bytes());
+            while db.step().unwrap() == crate::Progress::Working {}
+        }
     }
 }

@@ -58,6 +58,12 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
                 }
                 let mut there = Forward::new(keyspace, range.clone(), visible);
                 while there.step()? {
+                    // A damaged table may have keys where they should not be; what was not asked for is not deleted.
+                    if !range.contains(there.key()) {
+                        return Err(Error::corruption(
+                            "a scan for a range delete came upon a key outside of the range; check the database with lsm-tool",
+                        ));
+                    }
                     keys.insert(there.key().to_vec());
                     if expanded.fault().is_some() {
                         break;

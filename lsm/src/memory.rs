@@ -239,4 +239,40 @@ mod tests {
             }
         }
     }
+
+    /// Which pages of some cells the system has given memory for.
+    #[cfg(target_os = "linux")]
+    fn pages_there(cells: &Cells<AtomicU64>) -> Vec<bool> {
+        use std::os::unix::fs::FileExt;
+        let map = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let slice = cells.as_slice();
+        let first = slice.as_ptr().addr() / PAGE_BYTES;
+        let page_is_there = |page: usize| {
+            let mut entry = [0; 8];
+            map.read_exact_at(&mut entry, page as u64 * 8).unwrap();
+            u64::from_le_bytes(entry) >> 63 == 1
+        };
+        (first..first + size_of_val(slice) / PAGE_BYTES).map(page_is_there).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_made_ready_beside_a_writer_that_loses_nothing() {
+        let cells = Cells::<AtomicU64>::zeroed(4 << 20);
+        let count = cells.as_slice().len();
+        assert!(pages_there(&cells).iter().all(|is_there| !is_there));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (number, cell) in cells.as_slice().iter().enumerate() {
+                    cell.store(number as u64 + 1, Ordering::Relaxed);
+                }
+            });
+            cells.make_ready(0..count);
+        });
+        assert!((1..).zip(cells.as_slice()).all(|(number, cell)| cell.load(Ordering::Relaxed) == number));
+        let cells = Cells::<AtomicU64>::zeroed(4 << 20);
+        cells.make_ready(0..count / 2);
+        assert!(pages_there(&cells).iter().take(count / 2 * 8 / PAGE_BYTES).all(|is_there| *is_there));
+        assert!(pages_there(&cells).last().is_some_and(|is_there| !is_there));
+    }
 }

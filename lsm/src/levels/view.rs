@@ -395,8 +395,21 @@ impl RunIter {
         self.current.is_some()
     }
 
+    /// Whether the table after the current one may hold something of the range. (It and those behind it need not be asked otherwise.)
+    fn has_next(&self) -> bool {
+        self.level
+            .get(self.index + 1)
+            .is_some_and(|next| self.range.is_before_end(&next.reference.bounds.lower))
+    }
+
+    /// Whether the table before the current one may.
+    fn has_previous(&self) -> bool {
+        let previous = self.index.checked_sub(1).and_then(|index| self.level.get(index));
+        previous.is_some_and(|previous| previous.reference.bounds.is_before_end(&self.range.lower))
+    }
+
     fn skip_forward(&mut self) -> Result<()> {
-        while !self.valid() && self.index + 1 < self.level.len() {
+        while !self.valid() && self.has_next() {
             if self.open(self.index + 1)
                 && let Some(current) = &mut self.current
             {
@@ -407,7 +420,7 @@ impl RunIter {
     }
 
     fn skip_backward(&mut self) -> Result<()> {
-        while !self.valid() && self.index > 0 {
+        while !self.valid() && self.has_previous() {
             if self.open(self.index - 1)
                 && let Some(current) = &mut self.current
             {

@@ -84,6 +84,8 @@ impl Forward {
 
     #[cold]
     fn start(&mut self) -> Result<()> {
+        // Not the last of anything yet: room for what is looked for.
+        self.last.clear();
         self.last.extend_from_slice(&self.range.lower);
         self.last.extend_from_slice(&key::trailer_before(key::SEQUENCE_MAX));
         self.merge.seek(&self.last)?;

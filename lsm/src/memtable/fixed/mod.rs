@@ -152,6 +152,11 @@ impl FixedMemtable {
         self.memory_bytes.load(Ordering::Relaxed)
     }
 
+    /// Those of its slots: they are there from the first row of a part on.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.parts().map(Part::slot_bytes).sum()
+    }
+
     /// What is charged for it: memory that was used before, or is ready, is there without rows too.
     pub(crate) fn charged_bytes(&self) -> usize {
         self.parts().map(Part::memory_bytes).sum()
@@ -247,19 +252,23 @@ impl FixedMemtable {
         entries_before / 4 * 5
     }
 
-    /// Has the system give memory before a writer waits for it: that of the next rows, so many bytes; and that of the next part, of this memtable if more rows are to come than
-    /// there is room for, or of the one that takes its place. That happens when this one has about so many bytes.
-    pub(crate) fn make_ready(&self, ahead_bytes: usize, full_bytes: usize) {
+    /// Has the system give memory before a writer waits for it: that of the next rows, so many bytes; and that of the next part, of this memtable if more rows are to come into it
+    /// (about `to_come`) than there is room for, or of the one that takes its place.
+    pub(crate) fn make_ready(&self, ahead_bytes: usize, to_come: usize) {
         let Some(last) = self.parts().next_back() else { return };
         let row_bytes = self.layout.row_bytes();
         let rows_ahead = ahead_bytes / row_bytes;
-        self.charge.add(last.make_rows_ready(rows_ahead));
+        let next = last.rows_not_ready(rows_ahead.min(to_come));
+        if self.pool.has_room(next.len() * row_bytes) {
+            // Counted before it is there: others give up theirs for it.
+            self.charge.add(last.rows_are_ready(next.end));
+            last.make_rows_ready(next);
+        }
         let room = last.capacity().saturating_sub(last.count() as usize);
-        let to_come = full_bytes.saturating_sub(self.memory_bytes()) / row_bytes;
         if room < to_come {
             self.pool.make_ready(self.layout, Self::rows_behind(last), rows_ahead);
-        } else if self.memory_bytes() >= full_bytes / 2 {
-            // Not before: mostly the one before this is flushed by then, and leaves its own.
+        } else if self.entry_count() >= to_come {
+            // Not before it is half full: mostly the one before it is flushed by then, and leaves its own.
             let rows = Self::rows_expected(self.entry_count().saturating_add(to_come));
             self.pool.make_ready(self.layout, rows, rows_ahead);
         }

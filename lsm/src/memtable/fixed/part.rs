@@ -9,6 +9,7 @@
 //! row that the slot named before (plus one; 0: none): what a reader at an older sequence number looks for. Rows never move and never change; the capacity is
 //! fixed when the part is made, with at most two slots in three in use.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::key::{Kind, SequenceNumber};
@@ -142,15 +143,23 @@ pub(super) struct Part {
 impl Part {
     pub(super) fn new(layout: Layout, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, ROWS_MAX);
-        let slots = (capacity + capacity / 2).next_power_of_two().max(8);
         Self {
             layout,
             rows: Cells::zeroed(capacity * layout.row_words),
-            slots: Cells::zeroed(slots),
+            slots: Cells::zeroed(Self::slot_count(capacity)),
             capacity,
             count: AtomicU32::new(0),
             ready: AtomicUsize::new(0),
         }
+    }
+
+    fn slot_count(capacity: usize) -> usize {
+        (capacity + capacity / 2).next_power_of_two().max(8)
+    }
+
+    /// Bytes that one with room for so many rows takes when it is new and the first of them are there.
+    pub(super) fn bytes_of_new(layout: Layout, capacity: usize, rows: usize) -> usize {
+        Self::slot_count(capacity) * size_of::<AtomicU32>() + rows * layout.row_bytes()
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -167,18 +176,20 @@ impl Part {
         self.slots.make_ready(0..self.slots.as_slice().len());
     }
 
-    /// Has the system give the memory of the next rows, so many, of which a writer may take some meanwhile; returns by how much it takes more.
-    pub(super) fn make_rows_ready(&self, rows: usize) -> usize {
-        let ready = self.ready.load(Ordering::Relaxed).max(self.count() as usize);
-        let end = (self.count() as usize).saturating_add(rows).min(self.capacity);
-        if end <= ready {
-            return 0;
-        }
-        self.rows.make_ready(ready * self.layout.row_words..end * self.layout.row_words);
-        self.rows_are_ready(end)
+    /// Those of the next rows, so many, whose memory is not there yet.
+    pub(super) fn rows_not_ready(&self, rows: usize) -> Range<usize> {
+        let count = self.count() as usize;
+        let end = count.saturating_add(rows).min(self.capacity);
+        self.ready.load(Ordering::Relaxed).max(count).min(end)..end
     }
 
-    /// The memory of so many rows is there; returns by how much it takes more.
+    /// Has the system give the memory of these rows, of which a writer may take some meanwhile.
+    pub(super) fn make_rows_ready(&self, rows: Range<usize>) {
+        let words = self.layout.row_words;
+        self.rows.make_ready(rows.start * words..rows.end * words);
+    }
+
+    /// The memory of so many rows is there, or will be at once; returns by how much it takes more.
     #[inline]
     pub(super) fn rows_are_ready(&self, rows: usize) -> usize {
         if rows <= self.ready.load(Ordering::Relaxed) {

@@ -1,15 +1,15 @@
 //! Memory for memtables of rows, there before it is needed: the system zeroes each page that it gives anew, which costs as much as writing to it, and may have to look for it,
 //! while a writer waits.
 //!
-//! While much is written one part is kept, the last that a memtable gave back; where there is none, a thread in the background makes one ready. When little is written, it goes
-//! back. It counts as memtables' memory.
+//! While much is written one part is kept: the last that a memtable gave back, or, where none fits what will be needed next, one that a thread in the background makes ready. When
+//! little is written, or without threads in the background, none is. It counts as memtables' memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::sync::Mutex;
 
-use super::part::{Layout, Part};
+use super::part::{Layout, Part, ROWS_MAX};
 use crate::charge::Charge;
 
 /// Smaller parts are not worth keeping, in rows.
@@ -45,7 +45,8 @@ impl Pool {
 
     /// A part with room for about so many rows.
     pub(super) fn take(&self, layout: Layout, rows: usize) -> Part {
-        match self.kept.lock().take_if(|part| fits(part, layout, rows)) {
+        let kept = self.kept.lock().take_if(|part| fits(part, layout, rows));
+        match kept {
             Some(part) => {
                 self.charge.subtract(part.memory_bytes());
                 part
@@ -59,10 +60,14 @@ impl Pool {
         self.kept.lock().as_ref().map_or(0, Part::memory_bytes)
     }
 
+    /// Whether there may be so many bytes more.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.charge.bytes().saturating_add(bytes) <= self.bytes_max.load(Ordering::Relaxed)
+    }
+
     /// Whether so many bytes may be kept, in the place of what is kept now.
-    fn has_room(&self, bytes: usize) -> bool {
-        let others = self.charge.bytes().saturating_sub(self.bytes());
-        others.saturating_add(bytes) <= self.bytes_max.load(Ordering::Relaxed)
+    fn has_room_instead(&self, bytes: usize) -> bool {
+        self.has_room(bytes.saturating_sub(self.bytes()))
     }
 
     /// Keeps a part that its memtable does not need any more, in the place of the one that was kept: if somebody was faster than its memtable went, and took new memory, it is
@@ -70,17 +75,16 @@ impl Pool {
     pub(super) fn give(&self, mut part: Part) {
         if part.capacity() >= ROWS_MIN
             && self.is_wanted.load(Ordering::Relaxed)
-            && self.has_room(part.memory_bytes())
+            && self.has_room_instead(part.memory_bytes())
         {
             part.clear();
+            self.charge.add(part.memory_bytes());
             self.keep(part);
         }
     }
 
+    /// Keeps a part that is counted already: whoever takes it counts it no more.
     fn keep(&self, part: Part) {
-        // Counted before it is there: whoever takes it counts it no more.
-        let bytes = part.memory_bytes();
-        self.charge.add(bytes);
         let gone = {
             let mut kept = self.kept.lock();
             match self.is_wanted.load(Ordering::Relaxed) {
@@ -88,31 +92,48 @@ impl Pool {
                 false => Some(part),
             }
         };
-        self.charge.subtract(gone.as_ref().map_or(0, Part::memory_bytes));
+        self.let_go(gone);
     }
 
-    /// Has a part ready for whoever takes one with room for about so many rows, the memory of the first of them (`rows_ahead`) and of all slots; from now on one that is given is kept.
+    /// What goes is counted until it is gone.
+    fn let_go(&self, gone: Option<Part>) {
+        if let Some(part) = gone {
+            let bytes = part.memory_bytes();
+            drop(part);
+            self.charge.subtract(bytes);
+        }
+    }
+
+    /// Has a part ready for whoever takes one with room for about so many rows, the memory of the first of them (`rows_ahead`) and of all slots; from now on one that is given is
+    /// kept. One of another keyspace's stays: two of them would drive each other out.
     pub(super) fn make_ready(&self, layout: Layout, rows: usize, rows_ahead: usize) {
+        let is_good = |part: &Part| part.layout() != layout || fits(part, layout, rows);
         {
             let kept = self.kept.lock();
             self.is_wanted.store(true, Ordering::Relaxed);
-            if kept.as_ref().is_some_and(|part| fits(part, layout, rows)) {
+            if kept.as_ref().is_some_and(is_good) {
                 return;
             }
         }
-        let part = Part::new(layout, rows);
-        if part.capacity() >= ROWS_MIN && self.has_room(part.slot_bytes() + rows_ahead * layout.row_bytes()) {
-            part.make_slots_ready();
-            part.make_rows_ready(rows_ahead);
-            self.keep(part);
+        let rows = rows.min(ROWS_MAX);
+        let rows_ahead = rows_ahead.min(rows);
+        if rows < ROWS_MIN || !self.has_room_instead(Part::bytes_of_new(layout, rows, rows_ahead)) {
+            return;
         }
+        let part = Part::new(layout, rows);
+        // Counted before it is there: others give up theirs for it.
+        part.rows_are_ready(rows_ahead);
+        self.charge.add(part.memory_bytes());
+        part.make_slots_ready();
+        part.make_rows_ready(0..rows_ahead);
+        self.keep(part);
     }
 
     /// Gives back what there is no room for any more, since others take more.
     pub(crate) fn trim(&self) {
         if self.charge.bytes() > self.bytes_max.load(Ordering::Relaxed) {
             let gone = self.kept.lock().take();
-            self.charge.subtract(gone.as_ref().map_or(0, Part::memory_bytes));
+            self.let_go(gone);
         }
     }
 
@@ -123,12 +144,13 @@ impl Pool {
             self.is_wanted.store(false, Ordering::Relaxed);
             kept.take()
         };
-        self.charge.subtract(gone.as_ref().map_or(0, Part::memory_bytes));
+        self.let_go(gone);
     }
 }
 
 /// Whether a part has room for so many rows, and not for many more.
 fn fits(part: &Part, layout: Layout, rows: usize) -> bool {
+    let rows = rows.min(ROWS_MAX);
     part.layout() == layout && (rows - rows / 4..=rows.saturating_mul(2)).contains(&part.capacity())
 }
 
@@ -251,37 +273,93 @@ mod tests {
             }
         };
         let row_bytes = layout(24).row_bytes();
-        let full = 200_000 * row_bytes;
         let first = memtable(20_000);
-        first.make_ready(full, full);
+        first.make_ready(200_000 * row_bytes, 200_000);
         assert_eq!(charge.bytes(), 0, "nobody wrote");
         add(&first, 0..1_000);
         let before = charge.bytes();
         // More are to come than there is room for: a part that follows.
-        first.make_ready(5_000 * row_bytes, full);
+        first.make_ready(5_000 * row_bytes, 100_000);
         let slots = Part::new(layout(24), 320_000).slot_bytes();
         assert_eq!(pool.bytes(), slots + 5_000 * row_bytes);
         assert_eq!(charge.bytes(), before + 5_000 * row_bytes + pool.bytes());
-        first.make_ready(5_000 * row_bytes, full);
+        first.make_ready(5_000 * row_bytes, 100_000);
         add(&first, 1_000..6_000);
         assert_eq!(charge.bytes(), before + 5_000 * row_bytes + pool.bytes(), "it was there, and charged");
         add(&first, 6_000..15_000);
-        first.make_ready(5_000 * row_bytes, full);
+        first.make_ready(5_000 * row_bytes, 100_000);
         assert_eq!(pool.bytes(), slots + 5_000 * row_bytes, "once is enough");
         let all = charge.bytes();
         assert_eq!(all, first.charged_bytes() + pool.bytes());
         add(&first, 15_000..20_001);
         assert_eq!((pool.bytes(), charge.bytes()), (0, all));
-        first.make_ready(0, full);
+        first.make_ready(0, 80_000);
         assert_eq!(pool.bytes(), 0, "there is room for all that is to come");
         // It is half full: a part for the next memtable.
         add(&first, 20_001..80_000);
-        first.make_ready(0, full);
+        first.make_ready(0, 80_000);
         assert!(pool.bytes() > 0);
         let next = memtable(FixedMemtable::rows_expected(160_000));
         add(&next, 0..1);
         assert_eq!(pool.bytes(), 0);
         drop((first, next));
         assert_eq!(charge.bytes(), pool.bytes());
+    }
+
+    #[test]
+    fn one_of_another_keyspace_is_not_driven_out_and_none_is_larger_than_a_part_can_be() {
+        let pool = Pool::charged(Arc::default(), usize::MAX);
+        pool.make_ready(layout(4), 10_000, 0);
+        let kept = pool.bytes();
+        pool.make_ready(layout(24), 40_000, 0);
+        assert_eq!(pool.bytes(), kept);
+        pool.make_ready(layout(4), 40_000, 0);
+        assert!(pool.bytes() > kept);
+        pool.clear();
+        pool.make_ready(layout(4), 3 * ROWS_MAX, 0);
+        let charged = pool.bytes();
+        assert_eq!(pool.take(layout(4), 3 * ROWS_MAX).memory_bytes(), charged);
+    }
+
+    #[test]
+    fn what_is_charged_is_what_is_there_whoever_does_what_beside_each_other() {
+        let charge = Arc::<Charge>::default();
+        let pool = Arc::new(Pool::charged(Arc::clone(&charge), 4 << 20));
+        let widths = Widths::new(8, 24).unwrap();
+        let ahead_bytes = 3_000 * layout(24).row_bytes();
+        let active = Mutex::new(None::<Arc<FixedMemtable>>);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for turn in 0_u32.. {
+                    let memtable = active.lock().clone();
+                    if let Some(memtable) = memtable {
+                        memtable.make_ready(ahead_bytes, 12_000 - memtable.entry_count());
+                    }
+                    pool.trim();
+                    if turn % 64 == 63 {
+                        pool.clear();
+                    }
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            for round in 0..40_u64 {
+                let expected = if round % 3 == 0 { 0 } else { 15_000 };
+                let memtable =
+                    FixedMemtable::charged(widths, expected, Arc::clone(&charge), Arc::clone(&pool));
+                let memtable = Arc::new(memtable);
+                *active.lock() = Some(Arc::clone(&memtable));
+                for number in 0..12_000_u64 {
+                    memtable.add(&number.to_be_bytes(), &[7; 24], number + 1, Kind::Put);
+                }
+                assert_eq!(memtable.entry_count(), 12_000);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        active.into_inner();
+        pool.clear();
+        assert_eq!(charge.bytes(), 0);
     }
 }
