@@ -85,7 +85,7 @@ impl Engine {
         Some((Arc::clone(largest), usize::try_from(to_come).unwrap_or(usize::MAX)))
     }
 
-    /// Gives back what was made ready, of memory and of the disk, if for some time there was no sign that much is written; otherwise says in what time to ask again.
+    /// Gives back what was made ready for memtables and logs to come, of memory and of the disk, if for some time there was no sign that much is written; otherwise says in what time to ask again.
     pub(crate) fn give_back_ready(&self) -> Option<Duration> {
         let asked = (*self.ready_asked.lock())?;
         let left = asked.saturating_add(READY_FOR).saturating_sub(self.clock.now());
@@ -96,7 +96,7 @@ impl Engine {
         None
     }
 
-    /// Gives back what was made ready.
+    /// Gives back what was made ready for memtables and logs to come. (What a memtable that is written has beyond its rows stays, for as long as that is there.)
     pub(crate) fn keep_nothing_ready(&self) {
         *self.ready_asked.lock() = None;
         self.budget.memtables().clear();

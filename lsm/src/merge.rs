@@ -21,7 +21,7 @@ enum Direction {
 /// The merge of several iterators: all their entries in order. Of entries with equal internal keys, the one of the earlier source comes first.
 pub struct MergingIterator<I = Box<dyn InternalIterator>> {
     sources: Vec<I>,
-    /// [`prefix_number`] of each source's current key; meaningless where it has none. Neither this nor the tree is there for a source alone.
+    /// [`prefix_number`] of each source's current key; meaningless where it has none. A source that was alone from the beginning has neither this nor the tree.
     prefixes: Vec<u64>,
     /// Inner node `n` has the children `2 n` and `2 n + 1`; the leaf of source `i` is number `k + i`. Node 0 keeps the winner.
     tree: Vec<usize>,
@@ -440,6 +440,22 @@ mod tests {
         }
         merged.seek(&entry(b"e").0).unwrap();
         assert!(merged.valid());
+    }
+
+    #[test]
+    fn a_source_alone_repeats_its_error_and_turns_as_it_does() {
+        let entry = |user: &[u8]| (crate::model::internal(user, 1, key::Kind::Put), Vec::new());
+        let entries = [entry(b"a"), entry(b"b"), entry(b"c")];
+        let mut alone = MergingIterator::new(vec![Failing(source(&entries), true)]);
+        alone.seek(&entries[1].0).unwrap();
+        for _ in 0..3 {
+            assert_eq!(alone.next().unwrap_err().kind(), ErrorKind::Io);
+            assert!(!alone.valid());
+        }
+        assert_eq!(alone.prev().unwrap_err().kind(), ErrorKind::Io);
+        alone.seek(&entries[2].0).unwrap();
+        alone.prev().unwrap();
+        assert_eq!(alone.key(), entries[1].0);
     }
 
     #[test]
