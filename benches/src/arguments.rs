@@ -81,6 +81,10 @@ pub(crate) struct RunArguments {
     #[arg(long = "readwritepercent", default_value_t = 90)]
     pub(crate) read_percent: u64,
 
+    /// Bytes of keys and values a second that the writer of readwhilewriting may write [default: as fast as it can]
+    #[arg(long = "benchmark_write_rate_limit", alias = "benchmark-write-rate-limit", value_parser = bytes)]
+    pub(crate) write_rate_limit: Option<u64>,
+
     /// What all keys, values and draws follow from
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,

@@ -5,8 +5,8 @@
 //! table counts itself from when it is made until it is dropped ([`crate::charge`]), and the cache is smaller meanwhile. So are the buffers of a merge of rows,
 //! for which the cache gives half of its own part too.
 //!
-//! What the budget means is anonymous memory, and a tenth of it (at least some 16 MiB) above it for buffers of other jobs, those that each thread keeps for what it reads (two of a block's size), the code, and what the allocator cannot
-//! give back. What it can, and would keep, it is asked for when the cache has shrunk or a merge has ended; what is large, and there for a moment, comes from
+//! What the budget means is anonymous memory, and a tenth of it above it for buffers of other jobs, those that each thread keeps for what it reads (two of up to 65 KiB), and what the allocator cannot
+//! give back. Where a tenth is not enough for those, some of the budget is left to them. What the allocator can give back, and would keep, it is asked for when the cache has shrunk or a merge has ended; what is large, and there for a moment, comes from
 //! the system ([`crate::memory`]).
 
 use std::sync::Arc;
@@ -20,6 +20,10 @@ use crate::sync::Mutex;
 
 /// The part of the budget that the cache keeps whatever the others take: without any, each lookup would read and decode.
 const CACHE_PART_MIN: usize = 8;
+
+/// What nobody counts comes to so much, mostly; as far as a tenth of a budget is less, it is taken off it, up to one part in so many.
+const UNCOUNTED_BYTES: usize = 14 << 20;
+const UNCOUNTED_PART_MAX: usize = 4;
 
 /// Of the memory that is set aside for memtables, a part of the budget is never lent: for what is charged to nobody. One in so many.
 const UNLENT_PART: usize = 8;
@@ -36,7 +40,9 @@ const FREED_BYTES_MAX: usize = 64 << 20;
 /// The budget, and the cache that fills what others leave.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    /// What is shared out: all of it but what is left to what nobody counts.
     memory_bytes: usize,
+    left_bytes: usize,
     cache: Arc<BlockCache>,
     lender: Arc<Lender>,
     /// What all memtables take.
@@ -88,12 +94,19 @@ impl Lender {
 impl Budget {
     /// A budget of which the write buffers may take so much.
     pub(crate) fn new(memory_bytes: usize, write_bytes_max: usize) -> Self {
+        let wanted = UNCOUNTED_BYTES.saturating_sub(memory_bytes / 10);
+        Self::shared_out(memory_bytes, wanted.min(memory_bytes / UNCOUNTED_PART_MAX), write_bytes_max)
+    }
+
+    fn shared_out(all_bytes: usize, left_bytes: usize, write_bytes_max: usize) -> Self {
+        let memory_bytes = all_bytes - left_bytes;
         let cache = Arc::new(BlockCache::new(0));
         let lender = Arc::new(Lender::new(Arc::clone(&cache), memory_bytes, write_bytes_max));
         let watcher = Arc::clone(&lender);
         let memtables = Arc::new(Charge::watched(lender.step_bits, move |memtables| watcher.lend(memtables)));
         let budget = Self {
             memory_bytes,
+            left_bytes,
             cache,
             lender,
             memtables: Supply::charged(memtables, write_bytes_max),
@@ -114,8 +127,8 @@ impl Budget {
     }
 
     /// All of it, in bytes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+    pub(crate) fn all_bytes(&self) -> usize {
+        self.memory_bytes + self.left_bytes
     }
 
     /// From now on the write buffers may take so much.
@@ -224,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_cache_takes_what_is_left_and_keeps_a_part() {
-        let budget = Budget::new(1000, 300);
+        let budget = Budget::shared_out(1000, 0, 300);
         let capacity = |write_bytes, pinned_bytes| {
             budget.settle(write_bytes, pinned_bytes);
             budget.settle(write_bytes, pinned_bytes);
@@ -253,8 +266,20 @@ mod tests {
     }
 
     #[test]
+    fn of_a_small_budget_some_is_left_to_what_nobody_counts() {
+        let shared = |mebibytes: usize| {
+            let budget = Budget::new(mebibytes << 20, 0);
+            assert_eq!(budget.all_bytes(), mebibytes << 20);
+            let allowed = budget.all_bytes() / 10 * 11;
+            assert!(mebibytes < 40 || budget.memory_bytes + UNCOUNTED_BYTES <= allowed + 16);
+            budget.memory_bytes >> 10
+        };
+        assert_eq!([4, 40, 100, 140, 256].map(shared), [3 << 10, 30 << 10, 96 << 10, 140 << 10, 256 << 10]);
+    }
+
+    #[test]
     fn what_memtables_do_not_use_is_lent() {
-        let budget = Budget::new(64 << 20, 24 << 20);
+        let budget = Budget::shared_out(64 << 20, 0, 24 << 20);
         let fill = || {
             for offset in 0..100_000 {
                 budget.cache.insert(1, offset, crate::block::Block::opaque(vec![0; 4000]));
@@ -281,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_tables_have_pinned_is_nobody_elses() {
-        let budget = Budget::new(1 << 20, 1 << 18);
+        let budget = Budget::shared_out(1 << 20, 0, 1 << 18);
         let block = crate::block::Block::opaque(vec![0; 1 << 17]);
         let before = budget.room();
         assert_eq!(before, (1 << 20) - (1 << 18) - (1 << 17));
@@ -296,7 +321,7 @@ mod tests {
 
     #[test]
     fn only_what_stays_pinned_counts_and_what_is_let_go_of_does_not() {
-        let budget = Budget::new(1000, 300);
+        let budget = Budget::shared_out(1000, 0, 300);
         let capacity = || budget.cache.capacity_bytes();
         budget.settle(0, 200);
         assert_eq!(capacity(), 700, "a reader of the moment");

@@ -353,7 +353,10 @@ mod tests {
             let options = Options { memory_bytes: 1 << shift, ..Options::default() };
             let tuning = options.checked_tuning().unwrap();
             let write_buffers = tuning.write_buffer_bytes * (tuning.frozen_max + 1);
-            assert!(write_buffers <= options.memory_bytes / 2, "the cache has the other half");
+            assert!(
+                write_buffers <= options.memory_bytes / 2,
+                "the rest is for the cache, and for what nobody counts"
+            );
         }
     }
 

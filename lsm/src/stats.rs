@@ -42,7 +42,7 @@ pub struct Stats {
     pub memtable_bytes: usize,
     /// Bytes of memory: the block cache.
     pub cache_bytes: usize,
-    /// Bytes that it may take now: what the others leave of the budget.
+    /// Bytes that it may take now: what the others leave of the budget, and what nobody counts.
     pub cache_capacity_bytes: usize,
     /// Bytes of memory: what open tables keep, those included that only snapshots and scans keep.
     pub open_table_bytes: usize,
@@ -213,7 +213,7 @@ impl Engine {
             cache_bytes: self.budget.cache().used_bytes(),
             cache_capacity_bytes: self.budget.cache().capacity_bytes(),
             open_table_bytes: self.budget.table_bytes(),
-            memory_bytes: self.budget.memory_bytes(),
+            memory_bytes: self.budget.all_bytes(),
             commits: count(&self.counters.commits),
             operations: count(&self.counters.operations),
             batch_bytes: count(&self.counters.batch_bytes),

@@ -84,6 +84,18 @@ fn db_benchs_benchmarks_run_and_check_what_they_read() {
 }
 
 #[test]
+fn the_writer_beside_readers_can_be_held_back() {
+    let told = ["--reads", "20000", "--benchmark_write_rate_limit", "100K"];
+    let rows = rows("fillrandom,readwhilewriting", &told);
+    let writers: Vec<_> = rows.iter().filter(|row| row["row"] == "the writer").collect();
+    assert!(!writers.is_empty());
+    for row in writers {
+        let (count, seconds) = (row["operations"].as_f64().unwrap(), row["seconds"].as_f64().unwrap());
+        assert!(count > 0.0 && count * 116.0 <= 102_400.0 * (seconds + 0.1), "{row}");
+    }
+}
+
+#[test]
 fn threads_batches_and_syncs_are_as_asked() {
     let rows = rows(
         "fillrandom,readrandom,readwhilewriting,readrandomwriterandom,seekrandom,readseq,deleterandom",

@@ -434,6 +434,42 @@ impl Block {
         Some(Entry { shared, suffix: start..middle, stamp, value: middle..next, next })
     }
 
+    /// That a search sees what a walk does: where each restart says that an entry stands, one does, and each other entry shares with the one before it as many bytes as
+    /// the two have in common. For a check: whoever reads trusts the checksum.
+    ///
+    /// # Errors
+    /// Corruption, if not.
+    pub(crate) fn check_search(&self) -> Result<()> {
+        let (mut offset, mut restart) = (0, 0);
+        let mut key = Vec::new();
+        while offset < self.entries_end() {
+            let entry = self.entry(offset)?;
+            let suffix = self.slice(entry.suffix);
+            let is_restart = restart < self.restarts as usize && self.restart_offset(restart) == offset;
+            let is_exact = match (key.get(entry.shared), suffix.first()) {
+                _ if is_restart => entry.shared == 0,
+                (Some(before), Some(first)) => before != first,
+                _ => entry.shared <= key.len(),
+            };
+            if !is_exact {
+                return Err(Error::corruption(format!(
+                    "the entry at {offset} does not share what it says with the one before it"
+                )));
+            }
+            restart += usize::from(is_restart);
+            key.truncate(entry.shared);
+            key.extend_from_slice(suffix);
+            offset = entry.next;
+        }
+        if restart < self.restarts as usize {
+            return Err(Error::corruption(format!(
+                "no entry stands at {}, where a search may begin",
+                self.restart_offset(restart)
+            )));
+        }
+        Ok(())
+    }
+
     /// The last restart whose key is below (`user`, `rank`); the first if none is. An entry at or above that key can only stand
     /// behind it, before or at the next restart.
     pub(crate) fn restart_before(&self, user: &[u8], rank: Rank) -> Result<usize> {
@@ -630,6 +666,31 @@ mod tests {
         }
         assert!(block(&[0x81, 0], 1).is_err());
         assert!(block(&[0x80, 0x81, 0], 0x80).is_err());
+    }
+
+    #[test]
+    fn a_check_finds_what_a_search_would_stumble_over() {
+        let sorted = |entries: &[&[u8]], restarts: &[u32]| {
+            let mut payload = entries.concat();
+            restarts.iter().for_each(|place| payload.extend_from_slice(&place.to_le_bytes()));
+            payload.extend_from_slice(&u32::try_from(restarts.len()).unwrap().to_le_bytes());
+            Block::sorted(&payload, BlockKind::Data).unwrap()
+        };
+        // A value that could be an entry; then what shares nothing, all but its last byte, and less than it could.
+        let first = &[0, 2, 5, 9, b'a', b'b', 0, 1, 0, 9, b'c'][..];
+        let (other, shares) = (&[0, 1, 0, 9, b'c'][..], &[1, 1, 0, 9, b'c'][..]);
+        let shares_less = &[0, 2, 0, 9, b'a', b'c'][..];
+        for (block, is_sound) in [
+            (sorted(&[first, other], &[0, 11]), true),
+            (sorted(&[first, other], &[0]), true),
+            (sorted(&[first, shares], &[0]), true),
+            (sorted(&[first, shares_less], &[0, 11]), true),
+            (sorted(&[first, other], &[0, 6]), false),
+            (sorted(&[first, shares_less], &[0]), false),
+            (sorted(&[first, &[3, 1, 0, 9, b'c']], &[0]), false),
+        ] {
+            assert_eq!(block.check_search().is_ok(), is_sound, "{:?}", block.check_search());
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ thread_local! {
     static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes of such a buffer, which goes back to the thread at the end.
-#[derive(Debug)]
+/// Bytes of such a buffer, which goes back to the thread at the end; by default no bytes and no buffer.
+#[derive(Debug, Default)]
 pub struct Scratch(Vec<u8>);
 
 impl Scratch {
@@ -32,6 +32,16 @@ impl Scratch {
         let mut scratch = Self::new();
         scratch.0.resize(bytes, 0);
         scratch
+    }
+
+    /// Makes it so many bytes, which mean nothing: in the same buffer if that is large enough.
+    pub(crate) fn resize(&mut self, bytes: usize) {
+        if bytes > self.0.capacity() {
+            *self = Self::default();
+            *self = Self::with_bytes(bytes);
+        } else {
+            self.0.resize(bytes, 0);
+        }
     }
 
     /// The buffer, to be filled.

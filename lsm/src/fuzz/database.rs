@@ -26,6 +26,7 @@ use crate::key::SEQUENCE_MAX;
 use crate::keyspace::Keyspace;
 use crate::levels::{Change, Edit, Levels, TableReference};
 use crate::options::{Background, KeyspaceOptions, Tuning};
+use crate::range::KeyRange;
 
 /// More operations than any batch here has.
 const MANY_OPERATIONS: u32 = 1000;
@@ -33,6 +34,7 @@ const KEYSPACES: [&str; 2] = ["one", "two"];
 const MODES: [RecoveryMode; 4] =
     [RecoveryMode::Tail, RecoveryMode::Strict, RecoveryMode::PointInTime, RecoveryMode::Salvage];
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 type State = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 fn directory() -> &'static Path {
@@ -172,6 +174,46 @@ fn read(db: &Db) -> Result<State> {
         }
     }
     Ok(state)
+}
+
+/// What stands in a keyspace within bounds.
+fn slice<'a>(state: &'a State, name: &str, bounds: Bounds<'_>) -> Vec<(&'a [u8], &'a [u8])> {
+    let range = KeyRange::from_bounds::<&[u8]>(&bounds);
+    let of_it = state.iter().filter(|((keyspace, key), _)| keyspace == name && range.contains(key));
+    of_it.map(|((_, key), value)| (key.as_slice(), value.as_slice())).collect()
+}
+
+/// Scans within bounds, both ways: what one shows that comes to its end without an error stood there in one of these states; and where a check finds nothing, each does.
+/// (A scan that meets no damage need not be one of a sound database: what is deleted is not read.)
+fn scan_within_bounds(db: &Db, states: &[State], is_clean: bool) {
+    let bounds: [Bounds<'_>; 5] = [
+        (Bound::Included(b"key 03"), Bound::Excluded(b"key 14")),
+        (Bound::Excluded(b"key 06"), Bound::Included(b"key 08")),
+        (Bound::Included(b"key 1"), Bound::Excluded(b"key 2")),
+        (Bound::Included(b"key 27"), Bound::Unbounded),
+        (Bound::Unbounded, Bound::Included(b"key 35")),
+    ];
+    for name in db.keyspace_names() {
+        let keyspace = db.keyspace(&name, KeyspaceOptions::sorted()).expect("it is there, of this kind");
+        for bounds in bounds {
+            let upward = keyspace.range::<&[u8]>(bounds).collect::<Result<Vec<_>>>();
+            let downward = keyspace.range::<&[u8]>(bounds).rev().collect::<Result<Vec<_>>>();
+            for (way, shown) in [("upward", upward), ("downward", downward)] {
+                let mut shown = match shown {
+                    Ok(shown) => shown,
+                    Err(error) if is_clean => panic!("{name}, {bounds:?}, {way}: {error}"),
+                    Err(_) => continue,
+                };
+                if way == "downward" {
+                    shown.reverse();
+                }
+                let shown: Vec<(&[u8], &[u8])> =
+                    shown.iter().map(|(key, value)| (&**key, &**value)).collect();
+                let stood = states.iter().any(|state| slice(state, &name, bounds) == shown);
+                assert!(stood, "{name}, {bounds:?}, {way}: {shown:?}");
+            }
+        }
+    }
 }
 
 /// Damages a database, or makes its manifest and its logs say something else, and opens it. The first byte says how, and which database, then come the
@@ -388,6 +430,10 @@ fn judge(fs: &MemFs, base: &Base, read_only: bool, mode: RecoveryMode, is_forged
     let report = db.check();
     if !is_forged {
         let is_clean = report.is_ok_and(|report| report.is_clean());
+        let states = found.as_ref().map_or(&base.states[..], std::slice::from_ref);
+        if found.is_ok() || mode != RecoveryMode::Salvage {
+            scan_within_bounds(&db, states, is_clean);
+        }
         match &found {
             Err(error) => assert!(!is_clean, "a check found nothing where reading gives: {error}"),
             Ok(found) if mode == RecoveryMode::Salvage => {

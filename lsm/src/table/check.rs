@@ -3,7 +3,7 @@
 //! What passes the full check is what its writer meant to write. Every byte of the file lies in the header, the footer or exactly one block, and
 //! all have checksums salted with identity and place, so no byte is other than it was written. The rest is what a writer with a bug, or with
 //! failing memory, could have got wrong: entries ascend strictly over the whole file, each lies above the separator before its block and at or below the
-//! one behind it (so a search finds it), its partition's filter knows its key (so a search is not sent away), sequence numbers and
+//! one behind it, and where a search in a block may begin there is an entry (so a search finds it), its partition's filter knows its key (so a search is not sent away), sequence numbers and
 //! keys lie within what the properties claim (so the levels may rely on them), and all counts are what was counted.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::fs::Advice;
 use crate::key::{self, Kind};
 use crate::range::KeyRange;
 use crate::table::dictionary::read_copy;
-use crate::table::file::ReadAhead;
+use crate::table::file::{ANYWHERE, ReadAhead};
 use crate::table::footer::Footer;
 use crate::table::header::Header;
 use crate::table::index::{Handle, Partition};
@@ -187,6 +187,7 @@ impl Check<'_> {
 
     fn partitions(&mut self) {
         let top_offset = self.table.directory.top_index.map_or(0, |handle| handle.offset);
+        self.search(&self.table.top.clone(), top_offset);
         let mut top = BlockIter::new(self.table.top.clone());
         let mut step = top.seek_to_first();
         let mut before: Vec<u8> = Vec::new();
@@ -232,7 +233,15 @@ impl Check<'_> {
         self.last.extend_from_slice(until);
     }
 
+    /// That a search in a block sees what the walk through it does.
+    fn search(&mut self, block: &Block, offset: u64) {
+        if let Err(error) = block.check_search() {
+            self.report(error, offset);
+        }
+    }
+
     fn index(&mut self, index: Block, at: Handle, until: &[u8]) {
+        self.search(&index, at.offset);
         let mut index = BlockIter::new(index);
         let mut step = index.seek_to_first();
         let mut separator: Vec<u8> = Vec::new();
@@ -267,9 +276,12 @@ impl Check<'_> {
     }
 
     fn data(&mut self, handle: Handle, until: &[u8]) {
-        let Some(block) = self.read_block(handle, |check| check.ahead.read(&check.table.file, handle)) else {
+        let Some(block) =
+            self.read_block(handle, |check| check.ahead.read(&check.table.file, handle, || ANYWHERE))
+        else {
             return;
         };
+        self.search(&block, handle.offset);
         let bounds = self.table.summary().bounds.clone();
         let mut entries = BlockIter::new(block);
         let mut step = entries.seek_to_first();

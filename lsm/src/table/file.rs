@@ -1,5 +1,6 @@
 //! Reading blocks of one table from its file: one at a time, or many with one call when they are asked for in order.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,8 +19,14 @@ const WINDOW_BYTES_MAX: u64 = 256 << 10;
 /// The first read ahead of a scan through the cache, in bytes; it doubles with each.
 const WINDOW_BYTES_MIN: u64 = 16 << 10;
 
+/// A range that takes no more of the file is read at once when the first of its blocks is: whoever asks for a range mostly wants all of it.
+const SHORT_RANGE_BYTES_MAX: u64 = 32 << 10;
+
 /// Blocks that lie this near, in bytes, are still in order: index blocks and filters stand between the data.
 const GAP_BYTES_MAX: u64 = 128 << 10;
+
+/// The extent of a range of which nothing is known.
+pub(super) const ANYWHERE: Range<u64> = 0..u64::MAX;
 
 /// An open file and what its blocks are checked against.
 #[derive(Debug)]
@@ -151,11 +158,11 @@ impl TableFile {
     }
 }
 
-/// Reads data blocks for one scan. Once blocks are asked for in order, either way, it reads many with one call.
+/// Reads data blocks for one scan. Once blocks are asked for in order, either way, it reads many with one call; those of a short range at once.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     mode: ReadMode,
-    buffer: Vec<u8>,
+    buffer: Scratch,
     /// Where the buffer begins.
     offset: u64,
     window_bytes: u64,
@@ -164,7 +171,7 @@ pub(super) struct ReadAhead {
 
 impl ReadAhead {
     pub(super) fn new(mode: ReadMode) -> Self {
-        Self { mode, buffer: Vec::new(), offset: 0, window_bytes: 0, last: None }
+        Self { mode, buffer: Scratch::default(), offset: 0, window_bytes: 0, last: None }
     }
 
     /// Says that a block was used that needed no reading (it was in the cache).
@@ -177,13 +184,39 @@ impl ReadAhead {
         self.window_bytes == WINDOW_BYTES_MAX
     }
 
-    /// A data block.
-    pub(super) fn read(&mut self, file: &TableFile, handle: Handle) -> Result<Block> {
+    /// A data block. What is not in the buffer is read, with others if they are likely to be wanted; `range` says where in the file those are that can be.
+    pub(super) fn read(
+        &mut self,
+        file: &TableFile,
+        handle: Handle,
+        range: impl FnOnce() -> Range<u64>,
+    ) -> Result<Block> {
         file.check_handle(handle)?;
         let last = self.last.replace(handle);
         if let Some(bytes) = self.buffered(handle) {
             return self.block_of(file, bytes, handle);
         }
+        let range = range();
+        let window = self.window(last, handle, &range);
+        let (start, end) =
+            (window.start.max(range.start).min(handle.offset), window.end.min(range.end).max(handle.end()));
+        if end - start <= u64::from(handle.bytes) {
+            return file.block(handle, BlockKind::Data);
+        }
+        let end = end.min(file.file_bytes);
+        self.buffer.resize(usize::try_from(end - start).unwrap_or(0));
+        self.offset = start;
+        if file.file.read_exact_at(&mut self.buffer, start).is_err() {
+            // A neighbour may be what cannot be read: this block alone decides.
+            self.buffer = Scratch::default();
+            self.window_bytes = 0;
+            return file.block(handle, BlockKind::Data);
+        }
+        self.block_of(file, self.buffered(handle).unwrap_or_default(), handle)
+    }
+
+    /// Which part of the file may be wanted now, behind a block at `last`.
+    fn window(&mut self, last: Option<Handle>, handle: Handle, range: &Range<u64>) -> Range<u64> {
         let near = |gap: Option<u64>| gap.is_some_and(|gap| gap <= GAP_BYTES_MAX);
         let forwards = last.is_some_and(|last| near(handle.offset.checked_sub(last.end())));
         let backwards = last.is_some_and(|last| near(last.offset.checked_sub(handle.end())));
@@ -194,24 +227,15 @@ impl ReadAhead {
             }
             ReadMode::Cached => 0,
         };
-        let extra = self.window_bytes.saturating_sub(u64::from(handle.bytes));
-        if extra == 0 {
-            return file.block(handle, BlockKind::Data);
+        let is_in_range = range.start <= handle.offset && handle.end() <= range.end;
+        let is_short = is_in_range && range.end - range.start <= SHORT_RANGE_BYTES_MAX;
+        match (forwards, backwards) {
+            (false, false) if is_short => range.clone(),
+            (true, _) if is_short => handle.offset..range.end,
+            (_, true) if is_short => range.start..handle.end(),
+            (_, true) => handle.end().saturating_sub(self.window_bytes)..handle.end(),
+            _ => handle.offset..handle.offset.saturating_add(self.window_bytes),
         }
-        let (start, end) = if backwards {
-            (handle.offset.saturating_sub(extra), handle.end())
-        } else {
-            (handle.offset, handle.end().saturating_add(extra).min(file.file_bytes))
-        };
-        self.buffer.resize(usize::try_from(end - start).unwrap_or(0), 0);
-        self.offset = start;
-        if file.file.read_exact_at(&mut self.buffer, start).is_err() {
-            // A neighbour may be what cannot be read: this block alone decides.
-            self.buffer.clear();
-            self.window_bytes = 0;
-            return file.block(handle, BlockKind::Data);
-        }
-        self.block_of(file, self.buffered(handle).unwrap_or_default(), handle)
     }
 
     fn block_of(&self, file: &TableFile, bytes: &[u8], handle: Handle) -> Result<Block> {

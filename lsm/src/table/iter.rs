@@ -1,6 +1,6 @@
 //! Moving through a table, both ways: a cursor in the top index, one in the partition's index, one in the data block.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use crate::block::{Block, BlockIter, BlockKind};
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::iter::InternalIterator;
 use crate::key::{self, TRAILER_BYTES};
 use crate::range::KeyRange;
-use crate::table::file::ReadAhead;
+use crate::table::file::{ANYWHERE, ReadAhead};
 use crate::table::index::{Handle, Partition};
 use crate::table::{ReadMode, Table};
 use crate::value::Value;
@@ -37,6 +37,31 @@ pub struct TableIter {
 }
 
 const NOWHERE: Handle = Handle { offset: 0, bytes: 0 };
+
+/// Where in the file the data blocks lie that may hold keys within bounds, as far as an index block tells.
+fn file_range(index: &Block, bounds: &KeyRange) -> Range<u64> {
+    let find = |user: &[u8], trailer: [u8; TRAILER_BYTES]| {
+        let mut place = 0;
+        let found = index.lower_bound(user, u64::from_be_bytes(trailer), |offset, _, _| {
+            place = offset;
+            Ok(())
+        });
+        let handle =
+            found.ok().flatten().and_then(|(entry, _)| Handle::from_value(index.slice(entry.value)).ok());
+        handle.map(|handle| (place, handle))
+    };
+    let start = match find(&bounds.lower, TRAILER_FIRST) {
+        // The first of the index may have others before it, of another partition.
+        Some((place, handle)) if place > 0 => handle.offset,
+        _ => ANYWHERE.start,
+    };
+    let end = match &bounds.upper {
+        Bound::Included(upper) => find(upper, TRAILER_LAST),
+        Bound::Excluded(upper) => find(upper, TRAILER_FIRST),
+        Bound::Unbounded => None,
+    };
+    start..end.map_or(ANYWHERE.end, |(_, handle)| handle.end())
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -125,7 +150,7 @@ impl TableIter {
                         block
                     }
                     None => {
-                        let block = self.ahead.read(&self.table.file, handle)?;
+                        let block = self.read_data(handle)?;
                         if self.ahead.is_long() {
                             self.table.keep_passing(block, handle)
                         } else {
@@ -133,7 +158,7 @@ impl TableIter {
                         }
                     }
                 },
-                ReadMode::Bypass => self.ahead.read(&self.table.file, handle)?,
+                ReadMode::Bypass => self.read_data(handle)?,
             };
             self.data.set_block(block);
             self.data_at = handle;
@@ -141,6 +166,13 @@ impl TableIter {
         self.beyond_lower = !self.bounds.lower.is_empty()
             && key::order(self.data.block().first_user_key(), &self.bounds.lower).is_lt();
         Ok(())
+    }
+
+    fn read_data(&mut self, handle: Handle) -> Result<Block> {
+        let (bounds, index) = (&self.bounds, self.index.block());
+        let whole = &self.table.summary().bounds;
+        let range = || if bounds.encloses(whole) { ANYWHERE } else { file_range(index, bounds) };
+        self.ahead.read(&self.table.file, handle, range)
     }
 
     /// Moves to the first entry of the next block, or the last of the one before.
@@ -179,19 +211,29 @@ impl TableIter {
         }
     }
 
-    fn seek_unbounded(&mut self, internal: &[u8]) -> Result<()> {
+    /// Enters the first block that may hold a key at or above `internal`; whether there is one. All that is below lies in it and those before.
+    fn seek_block(&mut self, internal: &[u8]) -> Result<bool> {
         self.top.seek(internal)?;
         if !self.top.valid() {
+            return Ok(false);
+        }
+        self.load_index()?;
+        let sought = self.index.seek(internal);
+        self.in_index(sought)?;
+        if !self.index.valid() {
+            let error =
+                Error::corruption("the last separator of an index block is not that of its partition");
+            return Err(self.table.file.locate(error, self.index_at.offset));
+        }
+        self.load_data(Extent::Found)?;
+        Ok(true)
+    }
+
+    fn seek_unbounded(&mut self, internal: &[u8]) -> Result<()> {
+        if !self.seek_block(internal)? {
             self.data.invalidate();
             return Ok(());
         }
-        self.load_index()?;
-        self.index.seek(internal)?;
-        if !self.index.valid() {
-            self.index.seek_to_last()?; // The separators of both levels differ: damage. What follows is in the next partition.
-            return self.step_block(Direction::Forward);
-        }
-        self.load_data(Extent::Found)?;
         self.data.seek(internal)?;
         if self.data.valid() { Ok(()) } else { self.step_block(Direction::Forward) }
     }
@@ -209,14 +251,10 @@ impl TableIter {
     }
 
     fn seek_for_prev_unbounded(&mut self, internal: &[u8]) -> Result<()> {
-        self.seek_unbounded(internal)?;
-        if !self.data.valid() {
+        if !self.seek_block(internal)? {
             return self.seek_to_last_unbounded();
         }
-        if self.data.key() == internal {
-            return Ok(());
-        }
-        self.data.prev()?;
+        self.data.seek_for_prev(internal)?;
         if self.data.valid() { Ok(()) } else { self.step_block(Direction::Backward) }
     }
 

@@ -9,6 +9,7 @@ use crate::generate::{Random, numbered_key};
 use crate::measure::Recorder;
 use crate::store::Operation;
 use crate::workload::Session;
+use crate::workload::db_bench::pace::Pace;
 use crate::workload::db_bench::reads::look_up;
 use crate::workload::db_bench::{Order, Writing, expected, reads, take_contents};
 use crate::workload::session::{EACH, SOME, share};
@@ -75,11 +76,13 @@ pub(crate) fn readwhilewriting(session: &mut Session<'_>) -> Result<()> {
     let contents = take_contents(session);
     let (stop, written) = (AtomicBool::new(false), Mutex::new(Recorder::new(EACH)));
     let threads = writing.threads;
+    let rate_limit = session.arguments.write_rate_limit;
     let read = session.measured("", threads + 1, SOME, &|store, thread, recorder| {
         if thread == threads {
             let mut writes = Recorder::new(EACH);
             let mut random = Random::new(writing.seed, 700);
             let (mut key, mut value) = (Vec::new(), Vec::new());
+            let mut pace = Pace::new(rate_limit);
             while !stop.load(Ordering::Relaxed) {
                 let number = random.below(writing.below);
                 numbered_key(number, writing.key_bytes, &mut key);
@@ -88,6 +91,7 @@ pub(crate) fn readwhilewriting(session: &mut Session<'_>) -> Result<()> {
                 if let Some(presence) = &contents.presence {
                     presence.insert(number);
                 }
+                pace.wait(key.len() + value.len(), &stop);
             }
             if let Ok(mut written) = written.lock() {
                 written.add(&writes);

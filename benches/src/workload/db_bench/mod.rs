@@ -4,6 +4,7 @@
 //! Where db_bench has every thread do `--num` or `--reads` operations, here the threads share them.
 
 mod mixed;
+mod pace;
 mod reads;
 mod scans;
 mod writes;

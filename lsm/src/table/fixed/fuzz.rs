@@ -1,4 +1,5 @@
 //! Tables of rows that nobody wrote: every checksum is right and what it covers is anything. No panic, no huge allocation, no endless search.
+//! Where a check finds nothing, a walk within bounds shows what a walk over all does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,19 +112,25 @@ fn read(bytes: &[u8]) {
         return;
     }
     let Ok(table) = FixedTable::open(&fs, path, None, &Arc::new(BlockCache::new(1 << 20))) else { return };
-    table.check(CheckLevel::Full, &mut |_| {});
+    let is_whole = table.check(CheckLevel::Full, &mut |_| {}).faults == 0;
     let charge = Arc::default();
     let meta = Some(table.new_meta(&charge));
     let whole = Resident { rows: table.new_region(&charge), meta: meta.clone() };
     for resident in [Resident::default(), Resident { meta, rows: None }, whole] {
         for mode in [ReadMode::Cached, ReadMode::Bypass] {
             let cursor = RowCursor::new(Arc::clone(&table), resident.clone(), mode, KeyRange::all());
-            let keys = walk(&mut FixedTableIter::new(cursor));
-            for key in keys.iter().step_by(7) {
+            let (keys, _) = walk(&mut FixedTableIter::new(cursor));
+            for (place, key) in keys.iter().enumerate().step_by(7) {
                 let Ok((user, _)) = split(key) else { continue };
-                let bounds = KeyRange::inclusive(user, user);
-                let cursor = RowCursor::new(Arc::clone(&table), resident.clone(), mode, bounds);
-                let _ = walk(&mut FixedTableIter::new(cursor));
+                let last = keys.get(place + place % 5).and_then(|last| split(last).ok());
+                let bounds = KeyRange::inclusive(user, last.map_or(user, |(last, _)| last));
+                let cursor = RowCursor::new(Arc::clone(&table), resident.clone(), mode, bounds.clone());
+                let (upward, downward) = walk(&mut FixedTableIter::new(cursor));
+                if is_whole {
+                    let within = |key: &&Vec<u8>| split(key).is_ok_and(|(user, _)| bounds.contains(user));
+                    assert!(upward.iter().eq(keys.iter().filter(within)), "{bounds:?}: upward");
+                    assert!(downward.iter().eq(keys.iter().filter(within).rev()), "{bounds:?}: downward");
+                }
                 let _ = table.get(&resident, user, filter::hash(user), SEQUENCE_MAX);
                 let searched = table.begin(&resident, crate::row::prefix(user)).and_then(|mut search| {
                     table.narrow(&resident, &mut search, crate::row::prefix(user));
@@ -135,7 +142,8 @@ fn read(bytes: &[u8]) {
     }
 }
 
-fn walk(iter: &mut FixedTableIter) -> Vec<Vec<u8>> {
+/// What there is, upward and downward.
+fn walk(iter: &mut FixedTableIter) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let mut keys = Vec::new();
     let mut step = iter.seek_to_first();
     while step.is_ok() && iter.valid() && keys.len() < STEPS_MAX {
@@ -143,12 +151,12 @@ fn walk(iter: &mut FixedTableIter) -> Vec<Vec<u8>> {
         step = iter.next();
     }
     let mut step = iter.seek_to_last();
-    let mut steps = 0;
-    while step.is_ok() && iter.valid() && steps < STEPS_MAX {
+    let mut downward = Vec::new();
+    while step.is_ok() && iter.valid() && downward.len() < STEPS_MAX {
+        downward.push(iter.key().to_vec());
         step = iter.prev();
-        steps += 1;
     }
-    keys
+    (keys, downward)
 }
 
 #[cfg(test)]
@@ -164,6 +172,20 @@ mod tests {
             reseal(&mut file, &blocks);
             assert!(file == before && !blocks.is_empty(), "choice {choice}: sealing anew changes nothing");
         }
+    }
+
+    #[test]
+    fn what_stands_behind_a_short_key_is_damage() {
+        let (mut file, blocks) = written(0);
+        file[0xa020] = 1;
+        reseal(&mut file, &blocks);
+        let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+        let path = Path::new("/short.table");
+        fs.create_new(path).unwrap().write_all_at(&file, 0).unwrap();
+        let table = FixedTable::open(&fs, path, None, &Arc::new(BlockCache::new(1 << 20))).unwrap();
+        let mut faults = Vec::new();
+        table.check(CheckLevel::Full, &mut |fault| faults.push(fault.to_string()));
+        assert!(faults.iter().any(|fault| fault.contains("behind its key")), "{faults:?}");
     }
 
     proptest! {

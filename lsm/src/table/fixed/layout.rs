@@ -168,6 +168,12 @@ impl RowLayout {
         if (1..count).any(|index| rows.prefix(index - 1) > rows.prefix(index)) {
             return Err(Error::corruption("the rows of a block are out of order"));
         }
+        let beyond_key = u64::MAX.checked_shr(8 * u32::try_from(self.widths.key()).unwrap_or(8)).unwrap_or(0);
+        if beyond_key != 0 && (0..count).any(|index| rows.prefix(index) & beyond_key != 0) {
+            return Err(Error::corruption(
+                "a row has something behind its key, which is shorter than eight bytes",
+            ));
+        }
         for index in 0..count * usize::from(self.columns.kinds) {
             rows.kind(index)?;
         }

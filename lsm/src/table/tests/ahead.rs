@@ -1,9 +1,13 @@
 //! Scans that read ahead: they say what the table holds wherever they begin and turn, and a place that is bad is the fault of its own block alone.
 
 use std::io;
+use std::ops::Range;
 
 use super::*;
 use crate::fs::{Advice, File, SyncSite};
+use crate::key::split;
+use crate::sync::Mutex;
+use crate::table::TableIter;
 
 /// Several of the largest reads ahead.
 const ENTRIES: u32 = 5000;
@@ -16,18 +20,31 @@ fn model() -> Model {
     Model::new((0..ENTRIES).map(entry).collect())
 }
 
-/// A file of which one byte cannot be read, as where a sector is bad.
+/// A file that notes what is read, and of which one byte cannot be, as where a sector is bad.
 #[derive(Debug)]
-struct BadSector {
+struct Watched {
     file: Arc<dyn File>,
-    at: u64,
+    bad: Option<u64>,
+    reads: Arc<Mutex<Vec<Range<u64>>>>,
 }
 
-impl File for BadSector {
+impl Watched {
+    /// Puts itself before the file of a table; what will have been read.
+    fn put_before(table: &mut Arc<Table>, bad: Option<u64>) -> Arc<Mutex<Vec<Range<u64>>>> {
+        let (file, reads) = (Arc::clone(&table.file.file), Arc::default());
+        let watched = Self { file, bad, reads: Arc::clone(&reads) };
+        Arc::get_mut(table).unwrap().file.file = Arc::new(watched);
+        reads
+    }
+}
+
+impl File for Watched {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if (offset..offset + buffer.len() as u64).contains(&self.at) {
+        let range = offset..offset + buffer.len() as u64;
+        if self.bad.is_some_and(|bad| range.contains(&bad)) {
             return Err(io::Error::other("a bad sector"));
         }
+        self.reads.lock().push(range);
         self.file.read_at(buffer, offset)
     }
 
@@ -118,15 +135,89 @@ fn what_cannot_be_read_ahead_is_the_fault_of_its_own_block() {
         for cache_bytes in [0, 128 << 20] {
             let cache = Arc::new(BlockCache::new(cache_bytes));
             let mut table = Table::open(&fs, &path(), expected(&summary), &cache).unwrap();
-            let file = Arc::clone(&table.file.file);
-            Arc::get_mut(&mut table).unwrap().file.file = Arc::new(BadSector { file, at });
+            Watched::put_before(&mut table, Some(at));
             all_but_one_block(&table, &model, at, ErrorKind::Io);
         }
     }
 }
 
+/// The keys from one number of the model to before another.
+fn bounds(from: usize, to: usize, model: &Model) -> KeyRange {
+    let user = |number: usize| split(&model.entries()[number].0).unwrap().0.to_vec();
+    KeyRange::until(user(from), (to < model.entries().len()).then(|| user(to)))
+}
+
+/// All that a cursor shows, one way.
+fn shown(mut iter: TableIter, forward: bool) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    if forward { iter.seek_to_first() } else { iter.seek_to_last() }.unwrap();
+    while iter.valid() {
+        keys.push(iter.key().to_vec());
+        if forward { iter.next() } else { iter.prev() }.unwrap();
+    }
+    keys
+}
+
+#[test]
+fn a_short_range_is_read_at_once_and_nothing_beside_it() {
+    let (fs, model) = (new_fs(), model());
+    let summary = write(&fs, &model, &[], TableOptions::default());
+    for (from, to, forward) in
+        [(2000, 2060, true), (2000, 2060, false), (3333, 3334, true), (990, 1060, false)]
+    {
+        let cache = Arc::new(BlockCache::new(128 << 20));
+        let mut table = Table::open(&fs, &path(), expected(&summary), &cache).unwrap();
+        let reads = Watched::put_before(&mut table, None);
+        // Index and filter are there then, and a block far away.
+        table.get(b"dir/00/000000", SEQUENCE_MAX).unwrap().unwrap();
+        for number in [1950, 3300, 900] {
+            table.get(split(&model.entries()[number].0).unwrap().0, SEQUENCE_MAX).unwrap().unwrap();
+        }
+        reads.lock().clear();
+        assert_eq!(
+            shown(table.iter_within(ReadMode::Cached, bounds(from, to, &model)), forward).len(),
+            to - from
+        );
+        let read = reads.lock().clone();
+        assert_eq!(read.len(), 1, "{from}..{to}: {read:?}");
+        let bytes = read[0].end - read[0].start;
+        let needed = (to - from) as u64 * 310;
+        assert!((needed..needed + 2 * 4200).contains(&bytes), "{bytes} bytes where {needed} are wanted");
+        // One that is long begins as any scan, and goes on in larger steps; but not beyond its end.
+        reads.lock().clear();
+        assert_eq!(
+            shown(table.iter_within(ReadMode::Cached, bounds(4000, 4400, &model)), forward).len(),
+            400
+        );
+        let read = reads.lock().clone();
+        assert!((3..=8).contains(&read.len()) && read[0].end - read[0].start < 5000, "{read:?}");
+        let bytes: u64 = read.iter().map(|read| read.end - read.start).sum();
+        assert!(bytes < 400 * 320 + 20_000, "{bytes}: {read:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20))]
+
+    /// Ranges of all lengths, both ways, within partitions and across them, in caches that hold nothing, a part, all of it, and that hold some blocks already.
+    #[test]
+    fn ranges_say_what_is_there(
+        index_block_bytes in prop::sample::select(vec![100usize, 1000, 8 << 10]),
+        mode in prop::sample::select(vec![ReadMode::Cached, ReadMode::Bypass]),
+        cache_bytes in prop::sample::select(vec![0usize, 400_000, 128 << 20]),
+        ranges in prop::collection::vec((0..ENTRIES as usize, prop_oneof![0..30usize, 0..200usize, 0..3000usize], any::<bool>()), 1..12),
+    ) {
+        let model = model();
+        let table = written(&model, &[], TableOptions { index_block_bytes, ..TableOptions::default() }, cache_bytes);
+        for (from, length, forward) in ranges {
+            let to = (from + length).min(model.entries().len());
+            let mut expected: Vec<_> = model.entries()[from..to].iter().map(|(key, _)| key.clone()).collect();
+            if !forward {
+                expected.reverse();
+            }
+            prop_assert_eq!(shown(table.iter_within(mode, bounds(from, to, &model)), forward), expected);
+        }
+    }
 
     /// Seeks, and long runs both ways from there, which begin and turn in the middle of what was read ahead; in caches that hold nothing, a part, all of it.
     #[test]
