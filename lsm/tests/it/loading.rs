@@ -333,7 +333,7 @@ fn a_load_in_which_anything_fails_shows_nothing_and_the_next_one_all() {
 fn what_a_load_keeps_in_memory_is_the_caches_and_comes_back() {
     let mem = MemFs::new();
     let builder = Db::builder("/db").file_system(Arc::new(mem.clone())).background(Background::Manual);
-    let db = builder.memory_bytes(16 << 20).open().unwrap();
+    let db = builder.memory_bytes(20 << 20).open().unwrap();
     let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 56).unwrap()).unwrap();
     let before = db.stats().cache_capacity_bytes;
     let mut random = Random(4);
@@ -348,7 +348,7 @@ fn what_a_load_keeps_in_memory_is_the_caches_and_comes_back() {
     assert_eq!(rows.iter().count(), 300_000);
     drop(db.snapshot());
     let stats = db.stats();
-    assert!(stats.cache_capacity_bytes >= 2 << 20);
+    assert!(stats.cache_capacity_bytes >= 2 << 20, "{}", stats.cache_capacity_bytes);
     let bulk = rows.bulk().unwrap();
     drop(bulk);
     assert_eq!(db.stats().cache_capacity_bytes, stats.cache_capacity_bytes);
