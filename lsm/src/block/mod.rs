@@ -15,12 +15,11 @@
 //! A block is decoded in place. When it is loaded its restarts are validated, and eight bytes of each restart's key, those after the prefix
 //! that all restarts share, are put before it in memory: the binary search reads those and nothing else.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::key::{self, Kind, SEQUENCE_MAX, SequenceNumber};
+use crate::key::{Kind, SEQUENCE_MAX};
 use crate::memory;
 
 mod buffers;
@@ -30,6 +29,8 @@ mod dictionary;
 mod fences;
 mod iter;
 mod scratch;
+mod search;
+mod stamp;
 mod trailer;
 
 pub(crate) use buffers::{Buffers, zeros};
@@ -41,6 +42,7 @@ pub(crate) use dictionary::{Dictionary, DictionaryRef, check as check_dictionary
 pub(crate) use fences::Fences;
 pub use iter::BlockIter;
 pub use scratch::Scratch;
+pub(crate) use stamp::{Rank, STAMP_LAST, rank_of_stamp, rank_seen_by, split_stamp, stamp_of_rank};
 pub use trailer::{BlockKind, TRAILER_BYTES, open, seal};
 pub(crate) use trailer::{open_with, stated_payload_bytes};
 
@@ -48,42 +50,6 @@ pub(crate) use trailer::{open_with, stated_payload_bytes};
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 29;
 
 const _: () = assert!(crate::key::VALUE_BYTES_MAX + 2 * crate::key::KEY_BYTES_MAX < PAYLOAD_BYTES_MAX);
-
-/// Bits of a stamp that hold the kind.
-const STAMP_KIND_BITS: u32 = 3;
-
-/// A place in the order of internal keys with one user key: the trailer as a number. The newest write has the smallest.
-pub(crate) type Rank = u64;
-
-/// The stamp of a write.
-#[cfg(test)]
-pub(crate) fn stamp(sequence: SequenceNumber, kind: Kind) -> u64 {
-    sequence << STAMP_KIND_BITS | u64::from(kind as u8)
-}
-
-/// The stamp of a key in an index that stands after every write of its user key.
-pub(crate) const STAMP_LAST: u64 = 0;
-
-/// Sequence number and number of the kind.
-#[inline]
-pub(crate) fn split_stamp(stamp: u64) -> (SequenceNumber, u8) {
-    let kind = stamp & ((1 << STAMP_KIND_BITS) - 1);
-    (stamp >> STAMP_KIND_BITS, kind.to_le_bytes()[0])
-}
-
-/// The rank of a stamp.
-#[inline]
-pub(crate) fn rank_of_stamp(stamp: u64) -> Rank {
-    let (sequence, kind) = split_stamp(stamp);
-    !(sequence << 8 | u64::from(kind))
-}
-
-/// The stamp of a rank.
-#[inline]
-pub(crate) fn stamp_of_rank(rank: Rank) -> u64 {
-    let packed = !rank;
-    (packed >> 8) << STAMP_KIND_BITS | (packed & ((1 << STAMP_KIND_BITS) - 1))
-}
 
 /// How many bytes `a` and `b` begin with alike.
 #[inline]
@@ -116,9 +82,6 @@ pub(crate) fn prefix_number(bytes: &[u8]) -> u64 {
 /// A line of the processor's cache, in bytes, and how many of them a prefetch asks for: a block of the usual size, and no more than a part of the first cache.
 const LINE_BYTES: usize = 64;
 const PREFETCHED_LINES_MAX: usize = 128;
-
-/// How many a search asks for: the entries of a restart are mostly within them, and where they are not, values are large, which it steps over.
-const SEARCHED_LINES_MAX: usize = 32;
 
 /// Bytes of memory for each restart, before the entries: [`prefix_number`] and place.
 const PREFIX_BYTES: usize = 8;
@@ -360,13 +323,6 @@ impl Block {
         low.checked_sub(1)
     }
 
-    #[inline]
-    fn restart_prefix(&self, index: usize) -> u64 {
-        let prefix =
-            self.bytes.get(index * PREFIX_BYTES..).and_then(|bytes| bytes.first_chunk::<PREFIX_BYTES>());
-        prefix.map_or(0, |prefix| u64::from_le_bytes(*prefix))
-    }
-
     fn restart_key(&self, index: usize) -> Result<&[u8]> {
         Ok(self.slice(self.entry(self.restart_offset(index))?.suffix))
     }
@@ -433,165 +389,6 @@ impl Block {
         }
         Some(Entry { shared, suffix: start..middle, stamp, value: middle..next, next })
     }
-
-    /// That a search sees what a walk does: where each restart says that an entry stands, one does, and each other entry shares with the one before it as many bytes as
-    /// the two have in common. For a check: whoever reads trusts the checksum.
-    ///
-    /// # Errors
-    /// Corruption, if not.
-    pub(crate) fn check_search(&self) -> Result<()> {
-        let (mut offset, mut restart) = (0, 0);
-        let mut key = Vec::new();
-        while offset < self.entries_end() {
-            let entry = self.entry(offset)?;
-            let suffix = self.slice(entry.suffix);
-            let is_restart = restart < self.restarts as usize && self.restart_offset(restart) == offset;
-            let is_exact = match (key.get(entry.shared), suffix.first()) {
-                _ if is_restart => entry.shared == 0,
-                (Some(before), Some(first)) => before != first,
-                _ => entry.shared <= key.len(),
-            };
-            if !is_exact {
-                return Err(Error::corruption(format!(
-                    "the entry at {offset} does not share what it says with the one before it"
-                )));
-            }
-            restart += usize::from(is_restart);
-            key.truncate(entry.shared);
-            key.extend_from_slice(suffix);
-            offset = entry.next;
-        }
-        if restart < self.restarts as usize {
-            return Err(Error::corruption(format!(
-                "no entry stands at {}, where a search may begin",
-                self.restart_offset(restart)
-            )));
-        }
-        Ok(())
-    }
-
-    /// The last restart whose key is below (`user`, `rank`); the first if none is. An entry at or above that key can only stand
-    /// behind it, before or at the next restart.
-    pub(crate) fn restart_before(&self, user: &[u8], rank: Rank) -> Result<usize> {
-        let count = self.restarts as usize;
-        let last = count.saturating_sub(1);
-        if last == 0 {
-            return Ok(0);
-        }
-        let skip = self.restart_skip as usize;
-        let shared = self.restart_key(0)?.get(..skip).unwrap_or_default();
-        let (head, tail) = user.split_at(user.len().min(skip));
-        match key::order(head, shared) {
-            Ordering::Less => return Ok(0),
-            Ordering::Greater => return Ok(last),
-            Ordering::Equal => {}
-        }
-        let wanted = prefix_number(tail);
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.restart_prefix(middle) < wanted {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        while high < count && self.restart_prefix(high) == wanted {
-            high += 1;
-        }
-        // Those from `low` to `high` are alike in eight bytes: here the keys themselves decide.
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = self.entry(self.restart_offset(middle))?;
-            let below = match key::order(self.slice(entry.suffix), user) {
-                Ordering::Equal => rank_of_stamp(entry.stamp) < rank,
-                order => order == Ordering::Less,
-            };
-            if below {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low.saturating_sub(1))
-    }
-
-    /// Where a search for (`user`, `rank`) begins. The entries that it may see are on their way then: where each ends only the entry itself tells, so else each line
-    /// of them would be waited for.
-    #[inline]
-    pub(crate) fn fetch_for(&self, user: &[u8], rank: Rank) -> Result<usize> {
-        let restart = self.restart_before(user, rank)?;
-        let (start, entries) = (self.restart_offset(restart), self.entries());
-        let is_last = restart + 1 >= self.restarts as usize;
-        let end = if is_last { entries.len() } else { self.restart_offset(restart + 1) };
-        prefetch_lines(entries.get(start..end).unwrap_or_default(), SEARCHED_LINES_MAX);
-        Ok(start)
-    }
-
-    /// The first entry at or above (`user`, `rank`), and whether it has that user key. `visit` sees each entry on the way and the one found: how
-    /// many bytes it shares with the one before, and the rest of its key.
-    ///
-    /// No key is put together: of each entry on the way it is known that it lies below what is looked for and how many bytes the
-    /// two have in common, so that the number of shared bytes mostly decides about the next one.
-    #[inline]
-    pub(crate) fn lower_bound(
-        &self,
-        user: &[u8],
-        rank: Rank,
-        visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
-    ) -> Result<Option<(Entry, bool)>> {
-        self.lower_bound_from(self.fetch_for(user, rank)?, user, rank, visit)
-    }
-
-    /// As [`Self::lower_bound`], from where [`Self::fetch_for`] said that it begins.
-    #[inline]
-    fn lower_bound_from(
-        &self,
-        mut offset: usize,
-        user: &[u8],
-        rank: Rank,
-        mut visit: impl FnMut(usize, &Entry, &[u8]) -> Result<()>,
-    ) -> Result<Option<(Entry, bool)>> {
-        let mut matched = 0;
-        let entries = self.entries();
-        while offset < entries.len() {
-            let entry = self.parse(entries, offset).ok_or_else(|| self.malformed(offset))?;
-            let suffix = entries.get(entry.suffix.clone()).unwrap_or_default();
-            visit(offset, &entry, suffix)?;
-            offset = entry.next;
-            if entry.shared == 0 {
-                matched = 0;
-            }
-            if entry.shared > matched {
-                continue;
-            }
-            if entry.shared < matched {
-                return Ok(Some((entry, false)));
-            }
-            let wanted = user.get(matched..).unwrap_or_default();
-            let common = common_prefix(suffix, wanted);
-            match (suffix.get(common), wanted.get(common)) {
-                (None, None) if rank_of_stamp(entry.stamp) >= rank => return Ok(Some((entry, true))),
-                (None, _) => matched += common,
-                (Some(found), Some(wanted)) if found < wanted => matched += common,
-                (Some(_), _) => return Ok(Some((entry, false))),
-            }
-        }
-        Ok(None)
-    }
-
-    /// The newest write of `user` that a reader at `sequence` sees.
-    #[cfg(feature = "testing")]
-    pub(crate) fn get(&self, user: &[u8], sequence: SequenceNumber) -> Result<Option<Entry>> {
-        let rank = rank_seen_by(sequence);
-        self.get_from(self.fetch_for(user, rank)?, user, rank)
-    }
-
-    /// The newest write of `user` at or behind a rank, from where [`Self::fetch_for`] said that the search for it begins.
-    pub(crate) fn get_from(&self, start: usize, user: &[u8], rank: Rank) -> Result<Option<Entry>> {
-        let found = self.lower_bound_from(start, user, rank, |_, _, _| Ok(()))?;
-        Ok(found.and_then(|(entry, same)| same.then_some(entry)))
-    }
 }
 
 /// Has the processor fetch the first lines of these bytes, up to so many.
@@ -614,12 +411,6 @@ fn fitting(memory: impl FnOnce(usize) -> Arc<[u8]>, needed: usize) -> (Arc<[u8]>
 #[cold]
 fn malformed(offset: usize, entries_bytes: usize) -> Error {
     Error::corruption(format!("the entry at {offset} of {entries_bytes} bytes of entries is malformed"))
-}
-
-/// The rank at which a reader who sees `sequence` starts looking.
-#[inline]
-pub(crate) const fn rank_seen_by(sequence: SequenceNumber) -> Rank {
-    !(sequence << 8 | 0xff)
 }
 
 /// Takes a varint from the front: as [`crate::codec::Decoder::varint`], without the words for what is wrong.
@@ -669,31 +460,6 @@ mod tests {
     }
 
     #[test]
-    fn a_check_finds_what_a_search_would_stumble_over() {
-        let sorted = |entries: &[&[u8]], restarts: &[u32]| {
-            let mut payload = entries.concat();
-            restarts.iter().for_each(|place| payload.extend_from_slice(&place.to_le_bytes()));
-            payload.extend_from_slice(&u32::try_from(restarts.len()).unwrap().to_le_bytes());
-            Block::sorted(&payload, BlockKind::Data).unwrap()
-        };
-        // A value that could be an entry; then what shares nothing, all but its last byte, and less than it could.
-        let first = &[0, 2, 5, 9, b'a', b'b', 0, 1, 0, 9, b'c'][..];
-        let (other, shares) = (&[0, 1, 0, 9, b'c'][..], &[1, 1, 0, 9, b'c'][..]);
-        let shares_less = &[0, 2, 0, 9, b'a', b'c'][..];
-        for (block, is_sound) in [
-            (sorted(&[first, other], &[0, 11]), true),
-            (sorted(&[first, other], &[0]), true),
-            (sorted(&[first, shares], &[0]), true),
-            (sorted(&[first, shares_less], &[0, 11]), true),
-            (sorted(&[first, other], &[0, 6]), false),
-            (sorted(&[first, shares_less], &[0]), false),
-            (sorted(&[first, &[3, 1, 0, 9, b'c']], &[0]), false),
-        ] {
-            assert_eq!(block.check_search().is_ok(), is_sound, "{:?}", block.check_search());
-        }
-    }
-
-    #[test]
     fn common_prefixes_are_counted_exactly() {
         let a: Vec<u8> = (0..40).collect();
         for length in 0..40 {
@@ -702,20 +468,6 @@ mod tests {
             assert_eq!(common_prefix(&a, &b), length);
             assert_eq!(common_prefix(&a, &a[..length]), length);
         }
-    }
-
-    #[test]
-    fn stamps_and_ranks_are_the_same_thing() {
-        for sequence in [0, 1, 77, SEQUENCE_MAX] {
-            for kind in [Kind::Put, Kind::Delete] {
-                let stamp = stamp(sequence, kind);
-                assert_eq!(split_stamp(stamp), (sequence, kind as u8));
-                let rank = rank_of_stamp(stamp);
-                assert_eq!(rank.to_be_bytes(), crate::key::trailer(sequence, kind));
-                assert_eq!(stamp_of_rank(rank), stamp);
-            }
-        }
-        assert_eq!(rank_of_stamp(STAMP_LAST), u64::MAX);
     }
 
     #[test]
