@@ -71,6 +71,12 @@ impl Partition {
     }
 }
 
+/// Of an index block that ends before what the top index says is in its partition: only a bug or failing memory of a writer makes one.
+#[cold]
+pub(super) fn short_index() -> Error {
+    Error::corruption("the last separator of an index block is not that of its partition")
+}
+
 /// A key `s` with `last <= s < next`, as short as that allows without a search: separators are what an index consists of.
 ///
 /// # Panics

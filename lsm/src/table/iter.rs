@@ -9,7 +9,7 @@ use crate::iter::InternalIterator;
 use crate::key::{self, TRAILER_BYTES};
 use crate::range::KeyRange;
 use crate::table::file::{ANYWHERE, ReadAhead};
-use crate::table::index::{Handle, Partition};
+use crate::table::index::{Handle, Partition, short_index};
 use crate::table::{ReadMode, Table};
 use crate::value::Value;
 
@@ -221,9 +221,7 @@ impl TableIter {
         let sought = self.index.seek(internal);
         self.in_index(sought)?;
         if !self.index.valid() {
-            let error =
-                Error::corruption("the last separator of an index block is not that of its partition");
-            return Err(self.table.file.locate(error, self.index_at.offset));
+            return Err(self.table.file.locate(short_index(), self.index_at.offset));
         }
         self.load_data(Extent::Found)?;
         Ok(true)

@@ -111,9 +111,8 @@ fn wanted<'t>(maybe: &[Maybe<'t>], lookups: &[Lookup<'_>], rank: Rank) -> Result
             _ => (*table, place.partition(), table.index_at(*place)?),
         };
         let (_, partition, index) = known.insert(here);
-        if let Some(handle) = table.data_handle(index, partition.index, lookup.user_key, rank)? {
-            wanted.push(Wanted { number: *number, table, handle });
-        }
+        let handle = table.data_handle(index, partition.index, lookup.user_key, rank)?;
+        wanted.push(Wanted { number: *number, table, handle });
     }
     Ok(wanted)
 }

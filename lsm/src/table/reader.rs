@@ -16,7 +16,7 @@ use crate::table::dictionary::TableDictionary;
 use crate::table::file::TableFile;
 use crate::table::footer::Directory;
 use crate::table::header::TableKind;
-use crate::table::index::{Handle, Partition};
+use crate::table::index::{Handle, Partition, short_index};
 use crate::table::opening::Opening;
 use crate::table::pinned::{Held, PinnedBlocks, PinnedFilter, PinnedPartition, Route};
 use crate::table::{ExpectedTable, Found, ReadMode, TableIter, TableOrigin, TableSummary};
@@ -221,9 +221,7 @@ impl Table {
     ) -> Result<Option<Found<'static>>> {
         let (index, partition) = (self.index_at(place)?, place.partition);
         let rank = rank_seen_by(read_sequence);
-        let Some(handle) = self.data_handle(&index, partition.index, user_key, rank)? else {
-            return Ok(None);
-        };
+        let handle = self.data_handle(&index, partition.index, user_key, rank)?;
         let block = self.block(handle, BlockKind::Data)?;
         self.find(block, handle, user_key, read_sequence)
     }
@@ -319,10 +317,10 @@ impl Table {
         at: Handle,
         user_key: &[u8],
         rank: Rank,
-    ) -> Result<Option<Handle>> {
+    ) -> Result<Handle> {
         let found = index.lower_bound(user_key, rank, |_, _, _| Ok(())).and_then(|found| match found {
-            Some((entry, _)) => Handle::from_value(index.slice(entry.value)).map(Some),
-            None => Ok(None),
+            Some((entry, _)) => Handle::from_value(index.slice(entry.value)),
+            None => Err(short_index()),
         });
         found.map_err(|error| self.file.locate(error, at.offset))
     }

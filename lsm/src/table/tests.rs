@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::block::Compression;
+use crate::block::{Block, BlockBuilder, BlockKind, Compression, STAMP_LAST, rank_seen_by};
 use crate::cache::BlockCache;
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +16,7 @@ use crate::key::{self, Kind, SEQUENCE_MAX};
 use crate::model::{Model, internal, some_entries, some_user_key, some_walk};
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstone;
+use crate::table::index::Handle;
 use crate::table::{
     CheckLevel, ExpectedTable, FOOTER_BYTES, HEADER_BYTES, Lookup, ReadMode, Table, TableOptions,
     TableSummary, TableWriter,
@@ -189,6 +190,21 @@ fn small_tombstones() -> Vec<RangeTombstone> {
 
 fn small_options() -> TableOptions {
     TableOptions { block_bytes: 60, index_block_bytes: 40, ..TableOptions::default() }
+}
+
+#[test]
+fn an_index_block_that_ends_too_early_is_an_error_of_the_lookup_that_it_misleads() {
+    let table = written(&small_model(), &[], small_options(), 1 << 20);
+    let (mut builder, mut value) = (BlockBuilder::new(4), Vec::new());
+    let (data, at) = (Handle { offset: 64, bytes: 100 }, Handle { offset: 4000, bytes: 90 });
+    data.encode(&mut value);
+    builder.add(b"m", STAMP_LAST, &value);
+    let index = Block::sorted(builder.finish(), BlockKind::Index).unwrap();
+    let lookup = |key: &[u8]| table.data_handle(&index, at, key, rank_seen_by(SEQUENCE_MAX));
+    assert_eq!(lookup(b"m").unwrap(), data);
+    let error = lookup(b"n").unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(4000)));
+    assert_eq!(error.path(), Some(path().as_path()));
 }
 
 #[test]
