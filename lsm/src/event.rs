@@ -317,6 +317,8 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
     use super::*;
 
     fn lost_or_file(event: &Event) -> (bool, u64) {
@@ -346,12 +348,12 @@ mod tests {
     #[test]
     fn a_listener_that_tells_is_told_behind() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let (events, sink) = (Arc::new(Mutex::new(None::<Arc<Events>>)), Arc::clone(&told));
+        let (events, sink) = (Arc::new(Mutex::new(Weak::<Events>::new())), Arc::clone(&told));
         let own = Arc::clone(&events);
         let listener = Listener::new(move |event| {
             let (_, file) = lost_or_file(event);
             sink.lock().push(file);
-            let events = own.lock().clone();
+            let events = own.lock().upgrade();
             if let Some(events) = events
                 && file < 3
             {
@@ -360,7 +362,7 @@ mod tests {
             }
         });
         let queue = Arc::new(Events::new(Some(listener), false));
-        *events.lock() = Some(Arc::clone(&queue));
+        *events.lock() = Arc::downgrade(&queue);
         queue.tell(|| Event::TableRemoved { file: 0 });
         queue.deliver();
         assert_eq!(*told.lock(), [0, 1, 2, 3]);

@@ -91,8 +91,8 @@ fn what_is_written_during_a_sync_is_not_covered_by_it() {
     let file = fs.create_new(Path::new("/a")).unwrap();
     fs.sync_dir(root(), SITE).unwrap();
     file.write_all_at(b"before", 0).unwrap();
-    let also = Arc::clone(&file);
-    fs.set_sync_hook(move |_, _| also.write_all_at(b"during", 6).unwrap());
+    let also = Arc::downgrade(&file);
+    fs.set_sync_hook(move |_, _| also.upgrade().unwrap().write_all_at(b"during", 6).unwrap());
     file.sync_data(SITE).unwrap();
     assert_eq!(contents(&fs, "/a"), Some(b"beforeduring".to_vec()));
     assert_eq!(contents(&fs.crash(CrashPolicy::SyncedOnly, 0), "/a"), Some(b"before".to_vec()));
