@@ -165,6 +165,9 @@ pub(crate) struct FillArguments {
     pub(crate) seed: u64,
     #[arg(long)]
     pub(crate) num: u64,
+    /// A keyspace of keys and values of any length
+    #[arg(long)]
+    pub(crate) sorted: bool,
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -38,6 +38,15 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
+    /// Bits of filter a key: what `lsm` has by default, which is more where it keeps rows of fixed widths.
+    #[cfg_attr(
+        not(any(feature = "fjall", feature = "rocksdb")),
+        allow(dead_code, reason = "the peers' need")
+    )]
+    pub(crate) fn filter_bits_per_key(&self) -> u8 {
+        if self.fixed.is_some() { 15 } else { 10 }
+    }
+
     /// The write buffer: what was asked for, or a quarter of the memory up to 64 MiB, which is the default of RocksDB and of fjall and needs
     /// place for a second one that is being written out.
     #[cfg_attr(

@@ -98,8 +98,13 @@ impl Engine {
         Ok(())
     }
 
+    /// See [`Db::write_pressure`](crate::Db::write_pressure).
+    pub(crate) fn write_pressure(&self) -> f64 {
+        self.debt().as_f64().max(self.backlog_full())
+    }
+
     /// How full the open memtables are, 1 being full, where all that may wait for a flush do; else 0.
-    pub(crate) fn backlog_full(&self) -> f64 {
+    fn backlog_full(&self) -> f64 {
         let view = self.view();
         // Where only one may wait, none does behind it: the thread that flushes would be kept waiting for the next.
         if view.frozen.len() < self.tuning.frozen_max.max(2) {

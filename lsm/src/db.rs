@@ -485,8 +485,7 @@ impl Db {
     /// already, at first hardly, near 1.0 very much. Whoever has writes that can wait (an import, an index that is built anew) may hold them back while it grows. Costs no more than
     /// a look at how many tables there are.
     pub fn write_pressure(&self) -> f64 {
-        let engine = self.engine();
-        engine.debt().as_f64().max(engine.backlog_full())
+        self.engine().write_pressure()
     }
 
     /// Figures.

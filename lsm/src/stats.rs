@@ -44,8 +44,18 @@ pub struct Stats {
     pub cache_bytes: usize,
     /// Bytes that it may take now: what the others leave of the budget, and what nobody counts.
     pub cache_capacity_bytes: usize,
+    /// Blocks that were asked for and were in the cache. (What tables keep for themselves is not asked for.)
+    pub cache_hits: u64,
+    /// Blocks that were asked for and had to be read.
+    pub cache_misses: u64,
     /// Bytes of memory: what open tables keep, those included that only snapshots and scans keep.
     pub open_table_bytes: usize,
+    /// Bytes of memory: rows, indexes and filters of keyspaces of fixed widths that are kept beside the cache.
+    pub resident_bytes: usize,
+    /// Bytes of memory: what bulk loads sort in.
+    pub load_bytes: usize,
+    /// Bytes of memory: what merges of rows sort and write in.
+    pub merge_bytes: usize,
     /// The memory budget.
     pub memory_bytes: usize,
     /// Batches committed.
@@ -206,13 +216,19 @@ impl Engine {
             })
             .collect();
         keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
+        let cache = self.budget.cache().stats();
         Stats {
             table_bytes: keyspaces.iter().flat_map(|keyspace| &keyspace.level_bytes).sum(),
             memtable_bytes: self.budget.memtables().charge.bytes(),
             keyspaces,
-            cache_bytes: self.budget.cache().used_bytes(),
-            cache_capacity_bytes: self.budget.cache().capacity_bytes(),
+            cache_bytes: cache.used_bytes,
+            cache_capacity_bytes: cache.capacity_bytes,
+            cache_hits: cache.hits,
+            cache_misses: cache.misses,
             open_table_bytes: self.budget.table_bytes(),
+            resident_bytes: self.budget.resident().bytes(),
+            load_bytes: self.budget.loads().bytes(),
+            merge_bytes: self.budget.merges().bytes(),
             memory_bytes: self.budget.all_bytes(),
             commits: count(&self.counters.commits),
             operations: count(&self.counters.operations),
@@ -227,7 +243,7 @@ impl Engine {
             conflicts: count(&self.counters.conflicts),
             stalls: count(&self.counters.stalls),
             delay: Duration::from_nanos(count(&self.counters.delay_nanoseconds)),
-            write_pressure: self.debt().as_f64(),
+            write_pressure: self.write_pressure(),
             snapshots: self.snapshot_count(),
             listener_panics: self.events.panics(),
             obsolete_files: self.obsolete_count(),

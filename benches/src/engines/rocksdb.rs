@@ -5,7 +5,7 @@
 //! - *Memory.* One HyperClock cache ("now generally recommended over LRUCache") of the whole budget; index and filter blocks live in it, those of level 0
 //!   pinned, and memtables are charged to it by a write buffer manager of half the budget: so nothing it knows of is outside. Table files stay open
 //!   (`max_open_files` -1, the default).
-//! - *Filters.* 10 bits a key, sized to memory; the memtable's own filter (`memtable_prefix_bloom_ratio` with whole keys) at the 2 % that it is made for, as the anchors
+//! - *Filters.* 10 bits a key (15 where keys and values are of fixed width, as `lsm` has there), sized to memory; the memtable's own filter (`memtable_prefix_bloom_ratio` with whole keys) at the 2 % that it is made for, as the anchors
 //!   found it to be better for looking up absent keys.
 //! - *Blocks.* 16 KiB is what the wiki advises for disks; 4 KiB is the default, better for point reads with the data in memory, and what the other two
 //!   engines use. Format version 6. A hash index in data blocks where keys and values are of fixed width (the index of chunks is point lookups alone).
@@ -31,7 +31,6 @@ use crate::store::{
 };
 
 const BLOCK_BYTES: usize = 4 << 10;
-const FILTER_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_FILTER_PART: f64 = 0.02;
 const CORES: i32 = 2;
 
@@ -59,7 +58,7 @@ impl Rocks {
         blocks.set_block_cache(&cache);
         blocks.set_block_size(BLOCK_BYTES);
         blocks.set_format_version(6);
-        blocks.set_bloom_filter(FILTER_BITS_PER_KEY, false);
+        blocks.set_bloom_filter(f64::from(configuration.filter_bits_per_key()), false);
         blocks.set_optimize_filters_for_memory(true);
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);

@@ -1,7 +1,7 @@
 //! Opening: how long it takes and what it writes, after a clean close; and after kill -9 with all entries in the journal alone, which is the rate of replay.
 //!
 //! For the second a process of its own writes `--num` entries (at most a million by default) in batches into a fresh database whose write buffer is so large that nothing is
-//! flushed, says so, and is killed. What it acknowledged must be there afterwards. (redb acknowledges unsynced commits that do not survive the process: it must have
+//! flushed, says so, and is killed: once into one of fixed widths, once into a sorted one, which to the peers is the same. What it acknowledged must be there afterwards. (redb acknowledges unsynced commits that do not survive the process: it must have
 //! some beginning of them.)
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::arguments::FillArguments;
+use crate::convert::{float, ratio};
 use crate::engines;
 use crate::error::{Result, fault};
 use crate::generate::{Random, Values, chunk_key};
@@ -62,7 +63,8 @@ fn check(store: &dyn Store, values: &Values, seed: u64, num: u64) -> Result<()> 
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<()> {
     clean(session)?;
-    killed(session)
+    killed(session, false, "open after kill -9, entries replayed")?;
+    killed(session, true, "open after kill -9, entries replayed, sorted")
 }
 
 fn clean(session: &mut Session<'_>) -> Result<()> {
@@ -94,7 +96,7 @@ fn clean(session: &mut Session<'_>) -> Result<()> {
     Ok(())
 }
 
-fn killed(session: &mut Session<'_>) -> Result<()> {
+fn killed(session: &mut Session<'_>, sorted: bool, name: &str) -> Result<()> {
     let (num, seed) = (session.num_or(NUM).min(KILLED_NUM_MAX), session.arguments.seed);
     let values = Values::new(seed, WIDTHS.value);
     session.remove_database()?;
@@ -103,7 +105,9 @@ fn killed(session: &mut Session<'_>) -> Result<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("fill-until-killed")
         .args(["--engine", session.engine().name, "--seed", &seed.to_string(), "--num", &num.to_string()])
-        .args(["--memory", &memory.to_string(), "--write_buffer", &write_buffer.to_string(), "--db"])
+        .args(["--memory", &memory.to_string(), "--write_buffer", &write_buffer.to_string()])
+        .args(sorted.then_some("--sorted"))
+        .arg("--db")
         .arg(session.database())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -117,11 +121,12 @@ fn killed(session: &mut Session<'_>) -> Result<()> {
     if line.trim() != num.to_string() {
         return fault(format!("the process that was to write {num} entries says {line:?}"));
     }
-    let configuration = killed_configuration(session.database().to_owned(), memory, write_buffer);
-    let row = session.measured_alone("open after kill -9, entries replayed", |session| {
+    let configuration = killed_configuration(session.database().to_owned(), memory, write_buffer, sorted);
+    let mut row = session.measured_alone(name, |session| {
         session.open(&configuration)?;
         Ok(num)
     })?;
+    row.extra.insert("MB/s read".to_owned(), ratio(float(row.read_bytes) / 1e6, row.seconds));
     session.emit(row)?;
     // What redb acknowledges unsynced it may lose; the others must have it all.
     if session.engine().name != "redb" {
@@ -134,20 +139,26 @@ fn killed_configuration(
     path: std::path::PathBuf,
     memory_bytes: u64,
     write_buffer_bytes: u64,
+    sorted: bool,
 ) -> Configuration {
     Configuration {
         path,
         memory_bytes,
         write_buffer_bytes: Some(write_buffer_bytes),
         durability: Durability::System,
-        fixed: Some(WIDTHS),
+        fixed: (!sorted).then_some(WIDTHS),
         size_bytes_max: 16 << 30,
     }
 }
 
 /// The process that is killed: writes, says how much, waits for its end.
 pub(crate) fn fill_until_killed(arguments: &FillArguments) -> Result<()> {
-    let configuration = killed_configuration(arguments.db.clone(), arguments.memory, arguments.write_buffer);
+    let configuration = killed_configuration(
+        arguments.db.clone(),
+        arguments.memory,
+        arguments.write_buffer,
+        arguments.sorted,
+    );
     let store = engines::open(engines::find(&arguments.engine)?.name, &configuration)?;
     let values = Values::new(arguments.seed, WIDTHS.value);
     for numbers in batches(arguments.num) {

@@ -9,8 +9,7 @@
 //! ```
 //!
 //! *Shared* is how many bytes of the user key are those of the entry before: exactly as many as there are (a search relies on it), but 0
-//! at a restart. The *stamp* is `sequence * 8 + kind`. A sequence number of zero, which most entries of a last level have, takes one byte
-//! where an internal key's trailer takes eight.
+//! at a restart. The *stamp* is `sequence * 8 + kind`. It takes as many bytes as it needs, where an internal key's trailer takes eight.
 //!
 //! A block is decoded in place. When it is loaded its restarts are validated, and eight bytes of each restart's key, those after the prefix
 //! that all restarts share, are put before it in memory: the binary search reads those and nothing else.

@@ -127,7 +127,64 @@ impl Transaction {
     /// # Errors
     /// As [`Self::get`].
     pub fn contains(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get(keyspace, key)?.is_some())
+        self.check(keyspace)?;
+        let key = key.as_ref();
+        match self.own(keyspace, key) {
+            Own::Value(_) => Ok(true),
+            Own::Deleted => Ok(false),
+            Own::Nothing => {
+                self.reads.lock().key(keyspace.id(), key);
+                self.snapshot.contains(keyspace, key)
+            }
+        }
+    }
+
+    /// What `use_value` makes of the value of a key, which it gets where it lies: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_with<R>(
+        &self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        use_value: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        self.check(keyspace)?;
+        let key = key.as_ref();
+        match self.own(keyspace, key) {
+            Own::Value(value) => Ok(Some(use_value(value))),
+            Own::Deleted => Ok(None),
+            Own::Nothing => {
+                self.reads.lock().key(keyspace.id(), key);
+                self.snapshot.get_with(keyspace, key, use_value)
+            }
+        }
+    }
+
+    /// Says of each key what the transaction itself wrote about it (its value, or that it is gone), and gives back those of which it wrote nothing, each with its index;
+    /// these count as read.
+    fn asked_beyond_own<'k, K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: &'k [K],
+        mut own: impl FnMut(usize, Option<&Value>),
+    ) -> Result<(Vec<usize>, Vec<&'k [u8]>)> {
+        self.check(keyspace)?;
+        let (mut indexes, mut asked) = (Vec::new(), Vec::new());
+        for (index, key) in keys.iter().map(AsRef::as_ref).enumerate() {
+            match self.own(keyspace, key) {
+                Own::Value(value) => own(index, Some(value)),
+                Own::Deleted => own(index, None),
+                Own::Nothing => {
+                    indexes.push(index);
+                    asked.push(key);
+                }
+            }
+        }
+        // Not while `own` runs, which may be the caller's: that may read from the transaction too.
+        let mut reads = self.reads.lock();
+        asked.iter().for_each(|key| reads.key(keyspace.id(), key));
+        Ok((indexes, asked))
     }
 
     /// The values of many keys, in their order.
@@ -135,31 +192,54 @@ impl Transaction {
     /// # Errors
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.check(keyspace)?;
-        let mut values = Vec::with_capacity(keys.len());
-        let mut asked = Vec::new();
-        {
-            let mut reads = self.reads.lock();
-            for key in keys.iter().map(AsRef::as_ref) {
-                values.push(match self.own(keyspace, key) {
-                    Own::Value(value) => Some(value.clone()),
-                    Own::Deleted => None,
-                    Own::Nothing => {
-                        reads.key(keyspace.id(), key);
-                        asked.push((values.len(), key));
-                        None
-                    }
-                });
+        let mut values = vec![None; keys.len()];
+        let mut set = |index, value| {
+            if let Some(place) = values.get_mut(index) {
+                *place = value;
             }
-        }
-        let asked_keys: Vec<&[u8]> = asked.iter().map(|(_, key)| *key).collect();
-        let found = self.snapshot.multi_get(keyspace, &asked_keys)?;
-        for ((index, _), found) in asked.into_iter().zip(found) {
-            if let Some(value) = values.get_mut(index) {
-                *value = found;
-            }
-        }
+        };
+        let (indexes, asked) =
+            self.asked_beyond_own(keyspace, keys, |index, value| set(index, value.cloned()))?;
+        let found = self.snapshot.multi_get(keyspace, &asked)?;
+        indexes.into_iter().zip(found).for_each(|(index, value)| set(index, value));
         Ok(values)
+    }
+
+    /// As [`Self::multi_get`] without copies: `use_value` is called once for each key, with its index, in no order.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; then some calls may have been made.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: &[K],
+        mut use_value: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let (indexes, asked) = self
+            .asked_beyond_own(keyspace, keys, |index, value| use_value(index, value.map(|value| &**value)))?;
+        self.snapshot.multi_get_with(keyspace, &asked, |index, value| {
+            if let Some(index) = indexes.get(index) {
+                use_value(*index, value);
+            }
+        })
+    }
+
+    /// Which of many keys have values, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn multi_contains<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<bool>> {
+        let mut are_there = vec![false; keys.len()];
+        let mut set = |index, is_there| {
+            if let Some(place) = are_there.get_mut(index) {
+                *place = is_there;
+            }
+        };
+        let (indexes, asked) =
+            self.asked_beyond_own(keyspace, keys, |index, value| set(index, value.is_some()))?;
+        let found = self.snapshot.multi_contains(keyspace, &asked)?;
+        indexes.into_iter().zip(found).for_each(|(index, is_there)| set(index, is_there));
+        Ok(are_there)
     }
 
     /// All entries, in order of their keys.

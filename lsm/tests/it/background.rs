@@ -176,6 +176,28 @@ fn pressure_grows_with_what_waits_in_level_0_and_is_gone_when_it_is_merged() {
 }
 
 #[test]
+fn pressure_grows_while_memtables_wait_for_their_flush_and_is_gone_behind_it() {
+    let mut tuning = small();
+    tuning.frozen_max = 2;
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
+    let mut random = Random(1);
+    let mut before = 0.0;
+    for _ in 0..100_000 {
+        if before > 0.5 {
+            break;
+        }
+        keyspaces[0].put(random.next().to_be_bytes(), [7; 20]).unwrap();
+        let now = db.write_pressure();
+        assert!((0.0..=1.0).contains(&now) && now >= before, "{before} {now}");
+        before = now;
+    }
+    assert!(before > 0.5 && level0(&db) == 0, "nothing was flushed, so nothing waits to be merged");
+    assert_eq!(db.stats().write_pressure, before);
+    db.flush().unwrap();
+    assert_eq!((db.write_pressure(), db.stats().write_pressure), (0.0, 0.0));
+}
+
+#[test]
 fn level_0_is_bounded_where_threads_merge() {
     const WRITERS: usize = 3;
     let db = Db::builder("/db")

@@ -1,6 +1,7 @@
 //! Keyspaces of fixed widths through the public face: what is refused, what range deletes mean, and that no kind of key makes an answer wrong.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use lsm::fs::{FileSystem, MemFs};
@@ -208,6 +209,50 @@ fn runs(db: &Db, keyspace: &Keyspace) -> usize {
     let stats = db.stats();
     let own = stats.keyspaces.iter().find(|own| own.name == keyspace.name()).unwrap();
     own.level_tables[0] + usize::from(own.level_tables[1] > 0)
+}
+
+/// Of the newest table: whether it has sequence numbers, and kinds, by its header (docs/FORMAT.md).
+fn newest_columns(fs: &MemFs) -> (bool, bool) {
+    let directory = Path::new("/db");
+    let names = fs.read_dir(directory).unwrap();
+    let tables = names.into_iter().filter(|name| name.extension().is_some_and(|end| end == "table"));
+    let file = fs.open_read(&directory.join(tables.max().unwrap())).unwrap();
+    let mut features = [0; 4];
+    file.read_exact_at(&mut features, 16).unwrap();
+    let features = u32::from_le_bytes(features);
+    (features & 1 != 0, features & 2 != 0)
+}
+
+#[test]
+fn rows_say_their_sequence_numbers_only_where_a_snapshot_stands_between() {
+    let fs = MemFs::new();
+    let db = open_on(&fs);
+    let rows = fixed(&db, 8, 8);
+    let write = |value: u64| {
+        for number in 0..100_u64 {
+            rows.put(number.to_be_bytes(), value.to_be_bytes()).unwrap();
+        }
+    };
+    write(1);
+    db.flush().unwrap();
+    assert_eq!(newest_columns(&fs), (false, false));
+    write(2);
+    let snapshot = db.snapshot();
+    write(3);
+    db.flush().unwrap();
+    assert_eq!(newest_columns(&fs), (true, false), "flushed with a snapshot between");
+    db.compact().unwrap();
+    assert_eq!(newest_columns(&fs), (true, false), "merged with it");
+    let value = |snapshot: &lsm::Snapshot| snapshot.get(&rows, 7_u64.to_be_bytes()).unwrap();
+    assert_eq!(value(&snapshot).as_deref(), Some(&2_u64.to_be_bytes()[..]));
+    assert_eq!(value(&db.snapshot()).as_deref(), Some(&3_u64.to_be_bytes()[..]));
+    drop(snapshot);
+    rows.delete(7_u64.to_be_bytes()).unwrap();
+    db.flush().unwrap();
+    assert_eq!(newest_columns(&fs), (false, true), "what is deleted says so");
+    db.compact().unwrap();
+    assert_eq!(newest_columns(&fs), (false, false));
+    assert_eq!((value(&db.snapshot()), rows.iter().count()), (None, 99));
 }
 
 #[test]

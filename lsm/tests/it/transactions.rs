@@ -71,6 +71,20 @@ fn a_transaction_sees_its_moment_and_its_own_writes() {
     let values: Vec<_> = values.iter().map(Option::as_deref).collect();
     assert_eq!(values, [Some(&b"own"[..]), None, None, Some(b"old"), None]);
     assert!(transaction.contains(&a, "e").unwrap() && !transaction.contains(&a, "d").unwrap());
+    assert!(transaction.contains(&a, "b").unwrap() && !transaction.contains(&a, "z").unwrap());
+    let lengths = ["a", "b", "bb", "z"].map(|key| transaction.get_with(&a, key, <[u8]>::len).unwrap());
+    assert_eq!(lengths, [None, Some(3), Some(3), None]);
+    let asked = ["e", "z", "b", "a", "c"];
+    let mut seen = [const { None }; 5];
+    // Reading while it is told is allowed.
+    let see = |index: usize, value: Option<&[u8]>| {
+        assert_eq!(transaction.contains(&a, asked[index]).unwrap(), value.is_some());
+        seen[index] = Some(value.map(<[u8]>::to_vec));
+    };
+    transaction.multi_get_with(&a, &asked, see).unwrap();
+    let (own, old) = (Some(Some(b"own".to_vec())), Some(Some(b"old".to_vec())));
+    assert_eq!(seen, [own.clone(), Some(None), old, Some(None), own]);
+    assert_eq!(transaction.multi_contains(&a, &asked).unwrap(), [true, false, true, false, true]);
     assert_eq!(keys(transaction.iter(&a)), ["b", "bb", "c", "e"]);
     assert_eq!(keys(transaction.iter(&a).rev()), ["e", "c", "bb", "b"]);
     assert_eq!(keys(transaction.prefix(&a, "b")), ["b", "bb"]);
@@ -132,6 +146,10 @@ fn it_is_refused_where_somebody_else_was_quicker() {
     let get: Reads = |tx, a| drop(tx.get(a, "k5").unwrap());
     let get_none: Reads = |tx, a| drop(tx.get(a, "k55").unwrap());
     let multi_get: Reads = |tx, a| drop(tx.multi_get(a, &["k1", "k5"]).unwrap());
+    let contains: Reads = |tx, a| assert!(tx.contains(a, "k5").unwrap());
+    let get_with: Reads = |tx, a| assert_eq!(tx.get_with(a, "k5", <[u8]>::len).unwrap(), Some(3));
+    let multi_get_with: Reads = |tx, a| tx.multi_get_with(a, &["k1", "k5"], |_, _| ()).unwrap();
+    let multi_contains: Reads = |tx, a| drop(tx.multi_contains(a, &["k1", "k55"]).unwrap());
     let scan: Reads = |tx, a| drop(keys(tx.range(a, "k3".."k7")));
     let scan_back: Reads = |tx, a| drop(keys(tx.range(a, "k3".."k7").rev()));
     let first: Reads = |tx, a| drop(tx.prefix(a, "k").next());
@@ -155,6 +173,14 @@ fn it_is_refused_where_somebody_else_was_quicker() {
         ("get of nothing, put", get_none, put, false),
         ("multi_get, put", multi_get, put, true),
         ("multi_get, add", multi_get, add, false),
+        ("contains, put", contains, put, true),
+        ("contains, add", contains, add, false),
+        ("get_with, put", get_with, put, true),
+        ("get_with, far", get_with, far, false),
+        ("multi_get_with, delete", multi_get_with, delete, true),
+        ("multi_get_with, add", multi_get_with, add, false),
+        ("multi_contains, add", multi_contains, add, true),
+        ("multi_contains, put", multi_contains, put, false),
         ("scan, put", scan, put, true),
         ("scan, delete", scan, delete, true),
         ("scan, delete range", scan, delete_range, true),

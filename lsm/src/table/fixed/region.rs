@@ -103,6 +103,14 @@ impl std::fmt::Debug for Region {
 }
 
 #[cfg(test)]
+impl Region {
+    /// Has a block look as while somebody is filling it; he never ends.
+    pub(super) fn hold(&self, block: usize) {
+        self.states[block].store(FILLING, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

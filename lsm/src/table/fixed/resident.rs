@@ -335,22 +335,28 @@ impl FixedTable {
     #[cold]
     fn span_cached(&self, prefix: u64) -> Result<Span> {
         let top = self.plan.top.partition_point(|fence| *fence <= prefix).saturating_sub(1);
-        let handle = self.plan.fence_handle(top as u64);
-        let block = self.cached(handle, BlockKind::Fences)?;
-        let fences: Vec<u64> = block
-            .bytes()
-            .chunks_exact(8)
-            .map(|fence| fence.try_into().map_or(0, u64::from_le_bytes))
-            .collect();
+        let mut fences = self.cached_fences(top)?;
         let last = fences.partition_point(|fence| *fence <= prefix).saturating_sub(1);
-        if fences.first() == Some(&prefix) && top > 0 {
-            // Blocks before may begin with it too.
-            return Ok(self.load_index()?.find(prefix));
-        }
-        let next = self.plan.top.get(top + 1).copied().unwrap_or(u64::MAX);
-        let found = span(&[fences.as_slice(), &[next]].concat(), prefix, last);
-        let offset = top * usize::try_from(FENCES_PER_BLOCK).unwrap_or(0);
-        Ok(Span { first: found.first + offset, last: (found.last + offset).min(self.blocks() - 1), ..found })
+        let begins_before = top > 0 && fences.first() == Some(&prefix);
+        fences.push(self.plan.top.get(top + 1).copied().unwrap_or(u64::MAX));
+        let found = span(&fences, prefix, last);
+        let number = |top: usize, fence: usize| top * usize::try_from(FENCES_PER_BLOCK).unwrap_or(0) + fence;
+        let first = if begins_before {
+            // Blocks before begin with it too, of however many blocks of fences: only where they begin is looked for.
+            let top = self.plan.top.partition_point(|fence| *fence < prefix).saturating_sub(1);
+            let fences = self.cached_fences(top)?;
+            number(top, fences.partition_point(|fence| *fence < prefix).saturating_sub(1))
+        } else {
+            number(top, found.first)
+        };
+        Ok(Span { first, last: number(top, found.last).min(self.blocks() - 1), ..found })
+    }
+
+    /// The fences of one of their blocks.
+    fn cached_fences(&self, top: usize) -> Result<Vec<u64>> {
+        let block = self.cached(self.plan.fence_handle(top as u64), BlockKind::Fences)?;
+        let fences = block.bytes().chunks_exact(8);
+        Ok(fences.map(|fence| fence.try_into().map_or(0, u64::from_le_bytes)).collect())
     }
 
     /// Has what a search for a key in the rows needs first fetched, if the index is in memory: call it with all keys, then [`Self::begin`].

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::block::BlockKind;
 use crate::cache::BlockCache;
 use crate::charge::Charge;
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter;
-use crate::fs::{FileSystem, MemFs};
+use crate::fs::{FaultCall, FaultFs, FileSystem, MemFs};
 use crate::key::{self, Kind, SEQUENCE_MAX};
 use crate::model::{Model, Step, internal};
 use crate::range::KeyRange;
@@ -291,17 +292,67 @@ fn every_damaged_byte_is_noticed_and_no_answer_is_wrong() {
 
 #[test]
 fn what_is_resident_is_read_once() {
-    let fs = new_fs();
-    let model = small(&fs);
+    let disk = new_fs();
+    let model = small(&disk);
+    let counted = FaultFs::new(disk);
+    let fs: Arc<dyn FileSystem> = Arc::new(counted.clone());
     let table = FixedTable::open(&fs, &path(), None, &Arc::new(BlockCache::new(0))).unwrap();
     let charge = Arc::<Charge>::default();
     let [.., resident] = residents(&table, &charge);
     table.load_all(resident.rows.as_ref().unwrap()).unwrap();
     read_all(&table, &resident, &model).unwrap();
-    // The file may be gone now: everything is in memory.
-    let file = fs.open_read(&path()).unwrap();
-    file.set_len(0).ok();
+    let reads = counted.calls(FaultCall::Read);
     read_all(&table, &resident, &model).unwrap();
+    assert_eq!(counted.calls(FaultCall::Read), reads, "everything is in memory");
+}
+
+#[test]
+fn who_finds_a_block_that_somebody_fills_reads_it_for_himself() {
+    let fs = new_fs();
+    let model = small(&fs);
+    let table = FixedTable::open(&fs, &path(), None, &Arc::new(BlockCache::new(0))).unwrap();
+    let charge = Arc::<Charge>::default();
+    let [.., resident] = residents(&table, &charge);
+    let region = resident.rows.as_ref().unwrap();
+    assert!(table.blocks() > 1);
+    region.hold(0);
+    read_all(&table, &resident, &model).unwrap();
+    assert!(region.get(0).is_none() && region.get(1).is_some(), "the other one is still at it");
+    let own = table.rows_block(&resident, 0).unwrap();
+    assert!(matches!(own, resident::BlockRef::Cached(_)));
+    let handle = table.layout.handle(0);
+    assert_eq!(own.payload(), table.file.block(handle, BlockKind::Rows).unwrap().bytes());
+}
+
+#[test]
+fn of_keys_that_all_begin_alike_a_search_that_was_made_before_reads_nothing() {
+    let disk = new_fs();
+    let widths = Widths::new(16, 100).unwrap();
+    // Some before and behind those that begin alike, of which there are several blocks of fences.
+    let begin = |number: u64| match number {
+        0..10 => 3_u64,
+        10..40_000 => 5,
+        _ => 7,
+    };
+    let entries = (0..40_010_u64).map(|number| {
+        let user = [begin(number).to_be_bytes(), number.to_be_bytes()].concat();
+        (internal(&user, 1, Kind::Put), vec![number.to_le_bytes()[0]; 100])
+    });
+    let model = Model::new(entries.collect());
+    write(&disk, widths, Columns { sequences: false, kinds: false }, &model);
+    let counted = FaultFs::new(disk);
+    let fs: Arc<dyn FileSystem> = Arc::new(counted.clone());
+    let table = FixedTable::open(&fs, &path(), None, &Arc::new(BlockCache::new(64 << 20))).unwrap();
+    assert!(table.plan.fence_blocks() > 2);
+    let resident = Resident::default();
+    read_all(&table, &resident, &model).unwrap();
+    let reads = counted.calls(FaultCall::Read);
+    read_all(&table, &resident, &model).unwrap();
+    assert_eq!(counted.calls(FaultCall::Read), reads, "all of it is in the cache");
+    let [_, index, _] = residents(&table, &Arc::default());
+    for prefix in [0, 3, 4, 5, 6, 7, 8] {
+        assert_eq!(table.span(&resident, prefix).unwrap(), table.span(&index, prefix).unwrap(), "{prefix}");
+    }
 }
 
 #[test]
