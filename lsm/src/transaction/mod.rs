@@ -187,22 +187,34 @@ impl Transaction {
         Ok((indexes, asked))
     }
 
+    /// An answer for each of many keys: `own` of what the transaction wrote about it, and what `ask` says of all others.
+    fn many<K: AsRef<[u8]>, T: Clone>(
+        &self,
+        keyspace: &Keyspace,
+        keys: &[K],
+        nothing: T,
+        own: impl Fn(Option<&Value>) -> T,
+        ask: impl FnOnce(&[&[u8]]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let mut answers = vec![nothing; keys.len()];
+        let mut set = |index, answer| {
+            if let Some(place) = answers.get_mut(index) {
+                *place = answer;
+            }
+        };
+        let (indexes, asked) =
+            self.asked_beyond_own(keyspace, keys, |index, value| set(index, own(value)))?;
+        indexes.into_iter().zip(ask(&asked)?).for_each(|(index, answer)| set(index, answer));
+        Ok(answers)
+    }
+
     /// The values of many keys, in their order.
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn multi_get<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        let mut values = vec![None; keys.len()];
-        let mut set = |index, value| {
-            if let Some(place) = values.get_mut(index) {
-                *place = value;
-            }
-        };
-        let (indexes, asked) =
-            self.asked_beyond_own(keyspace, keys, |index, value| set(index, value.cloned()))?;
-        let found = self.snapshot.multi_get(keyspace, &asked)?;
-        indexes.into_iter().zip(found).for_each(|(index, value)| set(index, value));
-        Ok(values)
+        let ask = |asked: &[&[u8]]| self.snapshot.multi_get(keyspace, asked);
+        self.many(keyspace, keys, None, |value| value.cloned(), ask)
     }
 
     /// As [`Self::multi_get`] without copies: `use_value` is called once for each key, with its index, in no order.
@@ -229,17 +241,8 @@ impl Transaction {
     /// # Errors
     /// As [`Self::get`].
     pub fn multi_contains<K: AsRef<[u8]>>(&self, keyspace: &Keyspace, keys: &[K]) -> Result<Vec<bool>> {
-        let mut are_there = vec![false; keys.len()];
-        let mut set = |index, is_there| {
-            if let Some(place) = are_there.get_mut(index) {
-                *place = is_there;
-            }
-        };
-        let (indexes, asked) =
-            self.asked_beyond_own(keyspace, keys, |index, value| set(index, value.is_some()))?;
-        let found = self.snapshot.multi_contains(keyspace, &asked)?;
-        indexes.into_iter().zip(found).for_each(|(index, is_there)| set(index, is_there));
-        Ok(are_there)
+        let ask = |asked: &[&[u8]]| self.snapshot.multi_contains(keyspace, asked);
+        self.many(keyspace, keys, false, |value| value.is_some(), ask)
     }
 
     /// All entries, in order of their keys.
