@@ -6,7 +6,7 @@
 //! for which the cache gives half of its own part too.
 //!
 //! What the budget means is anonymous memory, and a tenth of it above it for buffers of other jobs, those that each thread keeps for what it reads (two of up to 65 KiB), and what the allocator cannot
-//! give back. Where a tenth is not enough for those, some of the budget is left to them. What the allocator can give back, and would keep, it is asked for when the cache has shrunk or a merge has ended; what is large, and there for a moment, comes from
+//! give back. Where a tenth is not enough for those, some of the budget is left to them. What the allocator can give back, and would keep, it is asked for when the cache has shrunk, a merge has ended or the database is closed; what is large, and there for a moment, comes from
 //! the system ([`crate::memory`]).
 
 use std::sync::Arc;
@@ -223,11 +223,20 @@ impl Budget {
     /// no reader and no writer waits for.
     pub(crate) fn give_back(&self) {
         self.freed(self.cache.buffers().take_refused());
-        let enough = (self.memory_bytes / FREED_PART).clamp(FREED_BYTES_MIN, FREED_BYTES_MAX);
-        if self.freed.load(Ordering::Relaxed) >= enough {
+        if self.is_much(self.freed.load(Ordering::Relaxed)) {
             self.freed.store(0, Ordering::Relaxed);
             memory::give_back();
         }
+    }
+
+    /// Whether its end frees so much that the allocator is to be asked for it.
+    pub(crate) fn frees_much(&self) -> bool {
+        let freed = self.freed.load(Ordering::Relaxed);
+        self.is_much(freed.saturating_add(self.cache.own_bytes()).saturating_add(self.table_bytes()))
+    }
+
+    fn is_much(&self, freed: usize) -> bool {
+        freed >= (self.memory_bytes / FREED_PART).clamp(FREED_BYTES_MIN, FREED_BYTES_MAX)
     }
 }
 

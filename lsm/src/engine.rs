@@ -44,6 +44,7 @@ use crate::key::SequenceNumber;
 use crate::levels::{KeyspaceView, Rest, Retired, View};
 use crate::load::Loads;
 use crate::manifest::Manifest;
+use crate::memory::GivesBack;
 use crate::memtable::{FixedMemtable, Memtable};
 use crate::options::{Background, Tuning};
 use crate::row::KeyspaceKind;
@@ -153,6 +154,15 @@ pub(crate) struct Engine {
     progress: Mutex<()>,
     happened: Condvar,
     lock: Mutex<Option<Box<dyn Lock>>>,
+    /// The last field: what the others held is free before it goes.
+    behind: GivesBack,
+}
+
+impl Drop for Engine {
+    /// What a database that is closed had in memory is the system's again: the next one in the process counts on it.
+    fn drop(&mut self) {
+        self.behind.0 = self.budget.frees_much();
+    }
 }
 
 /// What an engine begins with.
@@ -224,6 +234,7 @@ impl Engine {
             progress: Mutex::new(()),
             happened: Condvar::new(),
             lock: Mutex::new(parts.lock),
+            behind: GivesBack::default(),
         };
         let view = engine.view();
         engine.at_ease.store(Self::is_easy(&view, &engine.tuning), Ordering::Release);

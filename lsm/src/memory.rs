@@ -178,6 +178,18 @@ pub(crate) fn give_back() {
     }
 }
 
+/// Does so when it is dropped, if it was set: as the last field of what frees much.
+#[derive(Debug, Default)]
+pub(crate) struct GivesBack(pub(crate) bool);
+
+impl Drop for GivesBack {
+    fn drop(&mut self) {
+        if self.0 {
+            give_back();
+        }
+    }
+}
+
 /// Asks the processor to fetch the line in which `place` lies, which will be needed soon. Where there is no such hint, nothing happens.
 #[inline(always)]
 pub(crate) fn prefetch<T>(place: &T) {

@@ -138,7 +138,8 @@ fn the_index_of_chunks_runs_with_its_journal_and_in_bulk() {
     }
 }
 
-/// What the process takes, not what the engine says of itself.
+/// What the process takes, not what the engine says of itself. The index is a second database in the same process: what the first one's cache held must be
+/// the system's again.
 #[test]
 fn the_memory_budget_is_exceeded_by_no_more_than_a_tenth() {
     const BUDGET: u64 = 48 << 20;
