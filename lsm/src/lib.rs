@@ -136,6 +136,7 @@ pub mod visible;
 mod worker;
 mod write;
 
+pub use block::Compression;
 pub use check::CheckReport;
 pub use checkpoint::{CheckpointInfo, sites as checkpoint_sites};
 pub use db::{Batch, Builder, Db};

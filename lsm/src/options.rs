@@ -18,8 +18,8 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// Largest raw size of a block, in bytes: a block is read and kept whole.
 pub const BLOCK_BYTES_MAX: usize = 16 << 20;
 
-/// The shallowest of the levels of sorted keyspaces that are compressed whole.
-pub(crate) const COMPRESSED_LEVEL: usize = 2;
+/// The shallowest of the levels of sorted keyspaces in which entries stay.
+pub(crate) const DEEP_LEVEL: usize = 2;
 
 /// A dictionary is at most one part in so many of what a table may become.
 const DICTIONARY_TABLE_PART: u64 = 64;
@@ -98,14 +98,17 @@ pub struct Tuning {
     /// that are not there (10: one in a hundred, 16: one in a thousand), more memory; less: the reverse. Default: 10. 0 where nothing absent is ever looked
     /// up and there are only scans.
     pub filter_bits_per_key: u32,
-    /// The zstd level of levels 2 and below; above them only large values are compressed, as fast as zstd can. `None`: nothing is. More: smaller, and slower to
-    /// merge, hardly slower to read; `None`: the fastest, and the largest. Default: 1 where the feature `zstd` is on. `None` for values that are compressed or
-    /// encrypted already. Keyspaces of fixed widths are never compressed.
-    pub compression: Option<i32>,
+    /// How the blocks of levels 2 and below are compressed, where nearly all of a large database lies. [`Compression::Zstd`]: smaller, slower to merge and to read
+    /// (at level 1 a tenth to a third smaller); [`Compression::None`]: nothing to decompress, and the largest. Default: LZ4. None for values that are
+    /// compressed or encrypted already; zstd for what is written once and rarely read. Keyspaces of fixed widths are never compressed.
+    pub compression: Compression,
+    /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. Default: LZ4.
+    /// None where the disk is far quicker than the processors.
+    pub shallow_compression: Compression,
     /// Bytes of a dictionary with which the blocks of each table of levels 2 and below are compressed, where that pays, up to 256 KiB; 0: none. More: blocks are
     /// somewhat smaller; less: less memory for each open table (28 KiB and itself), less held back by each that is written (forty times as much, and
     /// some 10 MiB for a moment while it is trained, which no budget counts). Default: 0.
-    /// 16 KiB for small values that are alike in random order. Without effect where nothing is compressed, and where [`Self::table_bytes`] is less than
+    /// 16 KiB for small values that are alike in random order. Without effect where [`Self::compression`] is not zstd, and where [`Self::table_bytes`] is less than
     /// sixty-four times as much.
     pub dictionary_bytes: usize,
     /// In keyspaces of fixed widths: how many runs of about one size are merged into one. More: less merging, more runs that a lookup may have to
@@ -159,11 +162,6 @@ impl JournalTuning {
     }
 }
 
-/// In levels 0 and 1, from which most is soon merged away, a block is compressed if it is so large (it holds a large value): writing it takes longer than
-/// compressing it, at this level.
-const SHALLOW_COMPRESSED_BYTES: usize = 32 << 10;
-const SHALLOW_ZSTD_LEVEL: i32 = -5;
-
 impl Tuning {
     /// What follows from a memory budget.
     pub fn for_memory(memory_bytes: usize) -> Self {
@@ -185,7 +183,8 @@ impl Tuning {
             block_bytes: 4 << 10,
             restart_interval: 16,
             filter_bits_per_key: 10,
-            compression: cfg!(feature = "zstd").then_some(1),
+            compression: Compression::Lz4,
+            shallow_compression: Compression::Lz4,
             dictionary_bytes: 0,
             tier_runs: 12,
             bulk_buffer_bytes: memory_bytes / 8 * 5,
@@ -210,16 +209,11 @@ impl Tuning {
 
     /// How tables of a level are written.
     pub(crate) fn table_options(&self, level: usize) -> TableOptions {
-        let deep = level >= COMPRESSED_LEVEL;
+        let deep = level >= DEEP_LEVEL;
         TableOptions {
             block_bytes: self.block_bytes,
             restart_interval: self.restart_interval,
-            compression: match self.compression {
-                Some(zstd_level) if deep => Compression::Zstd(zstd_level),
-                Some(_) => Compression::Zstd(SHALLOW_ZSTD_LEVEL),
-                None => Compression::None,
-            },
-            compressed_from_bytes: if deep { 0 } else { SHALLOW_COMPRESSED_BYTES },
+            compression: if deep { self.compression } else { self.shallow_compression },
             filter_bits_per_key: self.filter_bits_per_key,
             dictionary_bytes: if deep
                 && self.table_bytes / DICTIONARY_TABLE_PART >= self.dictionary_bytes as u64

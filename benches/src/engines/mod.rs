@@ -1,7 +1,7 @@
 //! The engines that can be measured, each in its module with the reasons for the way it is set up.
 //!
 //! What is alike for all: the memory ([`Configuration::memory_bytes`]) is all that caches and write buffers may take together; filters of 10 bits a
-//! key where there are filters, of 15 for fixed widths; LZ4 where there is a choice of compression (`lsm` has zstd at its lowest level instead); the journal on.
+//! key where there are filters, of 15 for fixed widths; LZ4 where there is compression; the journal on.
 
 use crate::error::{Result, fault};
 use crate::store::{Configuration, Store};

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn blocks_come_back_with_either_form_and_with_no_other_dictionary() {
         let bytes = trained();
-        let mut plain = Compressor::new(crate::block::Compression::Zstd(1), 0).unwrap();
+        let mut plain = Compressor::new(crate::block::Compression::Zstd(1)).unwrap();
         let mut compressor = Compressor::with_dictionary(1, &bytes).unwrap();
         let dictionary = Dictionary::new(&bytes).unwrap();
         assert!(dictionary.digested.sizeof() <= Dictionary::memory_bytes_for(bytes.len()));

@@ -45,7 +45,6 @@ impl Scratch {
     }
 
     /// The buffer, to be filled.
-    #[cfg(feature = "zstd")]
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }

@@ -30,7 +30,7 @@ use crate::key::split;
 use crate::levels::{
     Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View, common_filter,
 };
-use crate::options::{COMPRESSED_LEVEL, Tuning};
+use crate::options::{DEEP_LEVEL, Tuning};
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -189,7 +189,7 @@ impl Engine {
             let view = self.view();
             let Some(keyspace) = view.keyspaces.get(&id) else { continue };
             let level_min = match keyspace.kind {
-                KeyspaceKind::Sorted => COMPRESSED_LEVEL,
+                KeyspaceKind::Sorted => DEEP_LEVEL,
                 KeyspaceKind::Fixed(_) => 1,
             };
             let Some(pick) = pick_all(&keyspace.tables.tree, level_min) else { continue };

@@ -14,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::Choices;
 use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
+use crate::block::Compression;
 use crate::checksum::Identity;
 use crate::db::{Batch, Db};
 use crate::error::Result;
@@ -144,7 +145,7 @@ fn tuning() -> Tuning {
     tuning.table_bytes = 500;
     tuning.block_bytes = 100;
     tuning.restart_interval = 3;
-    tuning.compression = None;
+    (tuning.compression, tuning.shallow_compression) = (Compression::None, Compression::None);
     tuning
 }
 

@@ -21,7 +21,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
 use crate::levels::{Change, Edit, TableReference, View};
-use crate::options::COMPRESSED_LEVEL;
+use crate::options::DEEP_LEVEL;
 use crate::ordered::{OrderedMap, OrderedSet};
 use crate::output::OutputPlan;
 use crate::row::KeyspaceKind;
@@ -147,7 +147,7 @@ impl Loading {
         match (self.was_empty, self.kind) {
             (false, _) => 0,
             (true, KeyspaceKind::Fixed(_)) => 1,
-            (true, KeyspaceKind::Sorted) => COMPRESSED_LEVEL,
+            (true, KeyspaceKind::Sorted) => DEEP_LEVEL,
         }
     }
 

@@ -139,13 +139,16 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
             None if is_first => BlockKind::Dictionary,
             None => BlockKind::Data,
         };
+        let times = choice >> 4;
         let codec = match kind {
             _ if choice & 8 == 0 => Codec::None,
+            _ if times == LZ4 => Codec::Lz4,
             BlockKind::Data if has_dictionary => Codec::ZstdDictionary,
             _ => Codec::Zstd,
         };
-        let payload_bytes = match (codec, choice >> 4) {
+        let payload_bytes = match (codec, times) {
             (Codec::None, _) => length,
+            (Codec::Lz4, _) => lz4_bytes(payload),
             (_, 0) => frame_bytes(payload),
             (_, times) => length * usize::from(times),
         };
@@ -175,6 +178,14 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
     let footer = Footer { directory: Handle { offset, bytes }, file_bytes, identity: IDENTITY };
     file.extend_from_slice(&footer.encode());
     file
+}
+
+/// In the place of how many times longer the payload is: it is LZ4's, and as long as it is.
+const LZ4: u8 = 15;
+
+/// How long that is, if it is not long.
+fn lz4_bytes(stored: &[u8]) -> usize {
+    lz4_flex::block::decompress_into(stored, &mut vec![0; 1 << 16]).unwrap_or(stored.len())
 }
 
 /// How long the frame says that its content is.
@@ -214,7 +225,11 @@ pub(crate) fn unsealed(file: &[u8]) -> Vec<u8> {
         let is_dictionary = kind == BlockKind::Dictionary as u8;
         let is_twice = is_dictionary && std::mem::replace(&mut has_dictionary, true);
         if kind != BlockKind::Directory as u8 && !is_twice {
-            let compressed = if codec == Codec::None as u8 { 0 } else { 8 };
+            let compressed = match Codec::from_u8(codec).unwrap() {
+                Codec::None => 0,
+                Codec::Lz4 => 8 | LZ4 << 4,
+                Codec::Zstd | Codec::ZstdDictionary => 8,
+            };
             out.push(compressed | if is_dictionary { 0 } else { kind });
             out.extend_from_slice(&u16::try_from(end - 16).unwrap().to_le_bytes());
             out.extend_from_slice(&block[..end - 16]);

@@ -35,7 +35,10 @@ pub(super) const REQUIRED_ZSTD: u32 = 1;
 /// Feature bit, required: data blocks may be compressed with the table's dictionary.
 pub(super) const REQUIRED_DICTIONARY: u32 = 2;
 
-const REQUIRED_KNOWN: u32 = REQUIRED_ZSTD | REQUIRED_DICTIONARY;
+/// Feature bit, required: blocks may be compressed with LZ4.
+pub(super) const REQUIRED_LZ4: u32 = 4;
+
+const REQUIRED_KNOWN: u32 = REQUIRED_ZSTD | REQUIRED_DICTIONARY | REQUIRED_LZ4;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ impl Header {
                 "the table needs features {unknown:#x}, which this version does not know"
             )));
         }
-        if required & REQUIRED_KNOWN != 0 && cfg!(not(feature = "zstd")) {
+        if required & (REQUIRED_ZSTD | REQUIRED_DICTIONARY) != 0 && cfg!(not(feature = "zstd")) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 "the table is compressed with zstd, which is not part of this build; build it with the feature `zstd`",
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn unknown_required_features_refuse_the_file_and_optional_ones_do_not() {
-        let bytes = Header { required: 4, ..header() }.encode();
+        let bytes = Header { required: 8, ..header() }.encode();
         assert_eq!(Header::decode(&bytes).unwrap_err().kind(), ErrorKind::NewerFormat);
         Header::decode(&Header { optional: u32::MAX, ..header() }.encode()).unwrap();
     }

@@ -74,8 +74,6 @@ pub struct TableOptions {
     pub restart_interval: usize,
     /// How blocks are compressed. Default: not.
     pub compression: Compression,
-    /// Bytes from which on a block is compressed. Default: 0, all are.
-    pub compressed_from_bytes: usize,
     /// Bits of filter a key; 0: no filter. 10, the default: one useless read in a hundred. 16: one in a thousand.
     pub filter_bits_per_key: u32,
     /// Bytes at which an index block is closed: with its filter and its data blocks it makes up a partition. Default: 8 KiB.
@@ -93,7 +91,6 @@ impl Default for TableOptions {
             block_bytes: 4 << 10,
             restart_interval: 16,
             compression: Compression::None,
-            compressed_from_bytes: 0,
             filter_bits_per_key: 10,
             index_block_bytes: 8 << 10,
             dictionary_bytes: 0,

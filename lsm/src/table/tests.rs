@@ -82,16 +82,17 @@ fn sound(table: &Arc<Table>) {
     }
 }
 
+/// What this build has.
+pub(super) fn compressions() -> Vec<Compression> {
+    let zstd = cfg!(feature = "zstd").then_some(Compression::Zstd(1));
+    [Compression::None, Compression::Lz4].into_iter().chain(zstd).collect()
+}
+
 fn tiny_options() -> impl Strategy<Value = TableOptions> {
-    let compression = if cfg!(feature = "zstd") {
-        vec![Compression::None, Compression::Zstd(1)]
-    } else {
-        vec![Compression::None]
-    };
     (
         prop::sample::select(vec![1usize, 60, 300, 4096]),
         prop::sample::select(vec![1usize, 2, 16]),
-        (prop::sample::select(compression), prop::sample::select(vec![0usize, 0, 100, 5000])),
+        prop::sample::select(compressions()),
         prop::sample::select(vec![0u32, 1, 10]),
         prop::sample::select(vec![1usize, 40, 200, 8192]),
         // So many that some of the blocks are held back, or all of them; so few that no dictionary comes of it.
@@ -101,7 +102,7 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
             |(
                 block_bytes,
                 restart_interval,
-                (compression, compressed_from_bytes),
+                compression,
                 filter_bits_per_key,
                 index_block_bytes,
                 dictionary_bytes,
@@ -110,7 +111,6 @@ fn tiny_options() -> impl Strategy<Value = TableOptions> {
                     block_bytes,
                     restart_interval,
                     compression,
-                    compressed_from_bytes,
                     filter_bits_per_key,
                     index_block_bytes,
                     dictionary_bytes,
@@ -374,12 +374,7 @@ fn damaged_is_noticed(original: &[u8], damaged: &[u8], model: &Model, whole: Exp
 
 #[test]
 fn every_flipped_byte_is_noticed_and_never_gives_wrong_data() {
-    let compressions: &[Compression] = if cfg!(feature = "zstd") {
-        &[Compression::None, Compression::Zstd(3)]
-    } else {
-        &[Compression::None]
-    };
-    for &compression in compressions {
+    for compression in compressions() {
         let fs = new_fs();
         let options = TableOptions { compression, block_bytes: 130, ..small_options() };
         let summary = write(&fs, &small_model(), &small_tombstones(), options);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::fs::MemFs;
-use crate::{Background, Batch, Db, Durability, Keyspace, KeyspaceOptions, Progress, Tuning};
+use crate::{Background, Batch, Compression, Db, Durability, Keyspace, KeyspaceOptions, Progress, Tuning};
 
 fn open(memory_bytes: usize, tuning: Tuning) -> (Db, Keyspace) {
     let db = Db::builder("/db")
@@ -144,7 +144,7 @@ fn run_of(keys: impl Iterator<Item = Vec<u8>>) -> (Db, Keyspace) {
     let mut tuning = Tuning::for_memory(256 << 20);
     tuning.write_buffer_bytes = 1 << 30;
     tuning.table_bytes = 1 << 20;
-    tuning.compression = None;
+    (tuning.compression, tuning.shallow_compression) = (Compression::None, Compression::None);
     let (db, keyspace) = open(256 << 20, tuning);
     let mut batch = Batch::new();
     for key in keys {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use lsm::clock::{Clock, ManualClock};
 use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
-use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Progress, Tuning};
+use lsm::{
+    Background, Batch, Compression, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Progress, Tuning,
+};
 
 use crate::support::{self, Random};
 
@@ -297,14 +299,16 @@ fn what_is_not_due_is_merged_when_nobody_writes() {
 }
 
 /// However little there is: whoever asks for it wants the least space.
-#[cfg(feature = "zstd")]
 #[test]
 fn what_is_compacted_on_request_is_compressed() {
     let fs = MemFs::new();
+    let mut tuning = Tuning::for_memory(4 << 20);
+    tuning.shallow_compression = Compression::None;
     let db = Db::builder("/db")
         .file_system(Arc::new(fs))
         .background(Background::Manual)
         .memory_bytes(4 << 20)
+        .tuning(tuning)
         .open()
         .unwrap();
     let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
@@ -327,7 +331,8 @@ fn merges_above_a_large_level_write_tables_of_their_size() {
     const TABLE_BYTES: u64 = 4000;
     let mut tuning = Tuning::for_memory(1 << 20);
     (tuning.write_buffer_bytes, tuning.level1_bytes, tuning.level_growth) = (8000, 16_000, 4);
-    (tuning.table_bytes, tuning.block_bytes, tuning.compression) = (TABLE_BYTES, 500, None);
+    (tuning.table_bytes, tuning.block_bytes) = (TABLE_BYTES, 500);
+    (tuning.compression, tuning.shallow_compression) = (Compression::None, Compression::None);
     let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
     let mut random = Random(7);
     for _ in 0..600 {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs, SyncSite};
-use lsm::{Db, Durability, Keyspace, Progress, Tuning};
+use lsm::{Compression, Db, Durability, Keyspace, Progress, Tuning};
 
 use crate::support::{self, Op, Random, State, commit, dump, tiny};
 
@@ -241,7 +241,7 @@ fn setups() -> [Setup; 3] {
     every_commit.frozen_max = 1;
     // A few commits a generation.
     let mut some = tiny(4000);
-    some.compression = None;
+    (some.compression, some.shallow_compression) = (Compression::None, Compression::None);
     // Logs that are longer than a sector when they end.
     let many = tiny(4000);
     [(Style::Everything, some), (Style::Everything, every_commit), (Style::Sessions, many)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lsm::fs::{FileSystem, MemFs};
-use lsm::{Background, Db, KeyspaceOptions, Progress, RepairOptions, Tuning, repair};
+use lsm::{Background, Compression, Db, KeyspaceOptions, Progress, RepairOptions, Tuning, repair};
 
 const MEMORY_BYTES: usize = 4 << 20;
 const ENTRIES: u32 = 12_000;
@@ -19,7 +19,9 @@ fn tuning(dictionary_bytes: usize) -> Tuning {
     tuning.level1_bytes = 100_000;
     tuning.table_bytes = 150_000;
     tuning.block_bytes = 1000;
-    tuning.dictionary_bytes = dictionary_bytes;
+    // So that much gets into the levels that have them.
+    tuning.shallow_compression = Compression::None;
+    (tuning.compression, tuning.dictionary_bytes) = (Compression::Zstd(1), dictionary_bytes);
     tuning
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lsm::fs::{FileSystem, MemFs};
 use lsm::journal::{LogKind, read_records};
 use lsm::levels::Edit;
-use lsm::{Background, Db, Durability};
+use lsm::{Background, Compression, Db, Durability};
 
 use crate::support::{self, Op, commit, dump, tiny};
 
@@ -20,7 +20,7 @@ fn fill(fs: &Arc<dyn FileSystem>) {
     let mut tuning = tiny(100_000);
     tuning.block_bytes = 200;
     tuning.table_bytes = 900;
-    tuning.compression = None;
+    (tuning.compression, tuning.shallow_compression) = (Compression::None, Compression::None);
     let (db, keyspaces) = support::open(fs, &tuning).unwrap();
     let put = |keyspace, number: u32, value: &str| {
         Op::Put(keyspace, format!("key {number:02}").into_bytes(), value.as_bytes().to_vec())

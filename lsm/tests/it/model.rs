@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use lsm::fs::{CrashPolicy, FileSystem, MemFs};
-use lsm::{Db, Durability, Keyspace, Snapshot, Tuning};
+use lsm::{Compression, Db, Durability, Keyspace, Snapshot, Tuning};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -345,7 +345,7 @@ fn option_sets() -> Vec<Tuning> {
     // A memtable's first node, or its first rows, are some hundred bytes: with these a generation has several commits, but where each is to be one.
     let mut plain = tiny(4000);
     plain.filter_bits_per_key = 0;
-    plain.compression = None;
+    (plain.compression, plain.shallow_compression) = (Compression::None, Compression::None);
     let mut every_commit = tiny(1);
     every_commit.frozen_max = 1;
     every_commit.table_bytes = 200;

@@ -1,5 +1,6 @@
 //! Blocks without an index: where each may begin and end, and what verifies of that.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::block::{Block, BlockIter, BlockKind, Codec, TRAILER_BYTES, open};
@@ -23,8 +24,21 @@ const COMPRESSED_ENDS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct MaybeTrailer {
     at: usize,
-    compressed: bool,
+    codec: Codec,
     payload_bytes: usize,
+}
+
+impl MaybeTrailer {
+    /// Whether it may end a compressed block that begins at `start`, as a frame of zstd or not: what does not shrink is not compressed. Other compressed blocks
+    /// begin with nothing of their own.
+    fn may_end(&self, start: usize, is_frame: bool) -> bool {
+        let codec_fits = match self.codec {
+            Codec::None => false,
+            Codec::Zstd | Codec::ZstdDictionary => is_frame,
+            Codec::Lz4 => true,
+        };
+        codec_fits && self.at > start && self.payload_bytes > self.at - start
+    }
 }
 
 /// Looks for blocks.
@@ -34,7 +48,7 @@ pub(super) struct Walk<'a> {
     trailers: Vec<MaybeTrailer>,
     /// Of blocks stored as they are: where each would begin, and its trailer. Ascending.
     by_start: Vec<(usize, usize)>,
-    hashed: usize,
+    hashed: Cell<usize>,
 }
 
 impl<'a> Walk<'a> {
@@ -43,22 +57,21 @@ impl<'a> Walk<'a> {
         let mut by_start = Vec::new();
         for (at, trailer) in bytes.windows(TRAILER_BYTES).enumerate().skip(HEADER_BYTES + 1) {
             let [kind, codec, 0, 0, a, b, c, d, ..] = *trailer else { continue };
-            if BlockKind::from_u8(kind).is_none() || Codec::from_u8(codec).is_err() {
-                continue;
-            }
+            let (Some(_), Ok(codec)) = (BlockKind::from_u8(kind), Codec::from_u8(codec)) else { continue };
             let payload_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
-            let compressed = codec == Codec::Zstd as u8 || codec == Codec::ZstdDictionary as u8;
-            trailers.push(MaybeTrailer { at, compressed, payload_bytes });
-            if !compressed && let Some(start) = at.checked_sub(payload_bytes) {
+            trailers.push(MaybeTrailer { at, codec, payload_bytes });
+            if codec == Codec::None
+                && let Some(start) = at.checked_sub(payload_bytes)
+            {
                 by_start.push((start, at));
             }
         }
         by_start.sort_unstable();
-        Self { bytes, identity, trailers, by_start, hashed: 0 }
+        Self { bytes, identity, trailers, by_start, hashed: Cell::new(0) }
     }
 
     /// The blocks that verify, by offset.
-    pub(super) fn blocks(mut self) -> BTreeMap<u64, (u32, BlockKind)> {
+    pub(super) fn blocks(self) -> BTreeMap<u64, (u32, BlockKind)> {
         let mut found = BTreeMap::new();
         let mut at = HEADER_BYTES;
         while at < self.bytes.len() {
@@ -107,18 +120,14 @@ impl<'a> Walk<'a> {
     }
 
     /// The block that begins at `start`: where it ends.
-    fn block_from(&mut self, start: usize) -> Option<(usize, BlockKind)> {
+    fn block_from(&self, start: usize) -> Option<(usize, BlockKind)> {
         let stored = self.stored_from(start).iter().take_while(|(other, _)| *other == start);
-        let mut ends: Vec<usize> = stored.map(|(_, end)| *end).collect();
-        if self.bytes.get(start..).is_some_and(|bytes| bytes.starts_with(&ZSTD_MAGIC)) {
-            let behind = self.trailers.get(self.trailers_until(start)..).unwrap_or_default();
-            // What does not shrink is not compressed.
-            let compressed = behind.iter().filter(|trailer| trailer.compressed && trailer.at > start);
-            let compressed = compressed.filter(|trailer| trailer.payload_bytes > trailer.at - start);
-            ends.extend(compressed.map(|trailer| trailer.at).take(COMPRESSED_ENDS_MAX));
-        }
-        ends.sort_unstable();
-        ends.into_iter().find_map(|end| {
+        let is_frame = self.bytes.get(start..).is_some_and(|bytes| bytes.starts_with(&ZSTD_MAGIC));
+        let behind = self.trailers.get(self.trailers_until(start)..).unwrap_or_default();
+        let compressed = behind.iter().filter(|trailer| trailer.may_end(start, is_frame));
+        let compressed = compressed.map(|trailer| trailer.at).take(COMPRESSED_ENDS_MAX);
+        // Mostly the first one is it, and the others are not looked at.
+        stored.map(|(_, end)| *end).chain(compressed).find_map(|end| {
             let handle =
                 Handle { offset: start as u64, bytes: u32::try_from(end + TRAILER_BYTES - start).ok()? };
             self.block_at(handle).map(|kind| (end + TRAILER_BYTES, kind))
@@ -126,10 +135,10 @@ impl<'a> Walk<'a> {
     }
 
     /// The kind of the block at a place, if it verifies.
-    fn block_at(&mut self, handle: Handle) -> Option<BlockKind> {
+    fn block_at(&self, handle: Handle) -> Option<BlockKind> {
         let bytes = slice(self.bytes, handle)?;
-        self.hashed += bytes.len();
-        if self.hashed > self.bytes.len().saturating_mul(HASHED_TIMES_MAX) {
+        self.hashed.set(self.hashed.get().saturating_add(bytes.len()));
+        if self.hashed.get() > self.bytes.len().saturating_mul(HASHED_TIMES_MAX) {
             return None;
         }
         let (checked, checksum) = bytes.split_last_chunk::<8>()?;

@@ -13,7 +13,7 @@ use crate::fs::{File, FileSystem, SyncSite};
 use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range_tombstone::RangeTombstone;
 use crate::table::behind::WriteBehind;
-use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_ZSTD, TableKind};
+use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_LZ4, REQUIRED_ZSTD, TableKind};
 use crate::table::index::Handle;
 use crate::table::place::{Packed, Place};
 use crate::table::sample::{HeldBlock, Sample};
@@ -102,10 +102,13 @@ impl TableWriter {
                 format!("a dictionary of {} bytes: at most {DICTIONARY_BYTES_MAX}", options.dictionary_bytes),
             ));
         }
-        let compressor = Compressor::new(options.compression, options.compressed_from_bytes)?;
+        let compressor = Compressor::new(options.compression)?;
         let file = fs.create_new(path).context("create a table", path)?;
-        let zstd = matches!(options.compression, Compression::Zstd(_));
-        let required = if zstd { REQUIRED_ZSTD } else { 0 };
+        let required = match options.compression {
+            Compression::None => 0,
+            Compression::Lz4 => REQUIRED_LZ4,
+            Compression::Zstd(_) => REQUIRED_ZSTD,
+        };
         let header = Header { kind: TableKind::Sorted, required, optional: 0, identity, database };
         let mut out = Vec::with_capacity(WRITE_BYTES + options.block_bytes * 2);
         out.extend_from_slice(&header.encode());

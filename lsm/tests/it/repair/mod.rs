@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
 use lsm::repair::{LossKind, ManifestCondition, TableFate};
-use lsm::{Background, Builder, Db, Durability, ErrorKind, KeyspaceOptions, RecoveryMode};
+use lsm::{Background, Builder, Compression, Db, Durability, ErrorKind, KeyspaceOptions, RecoveryMode};
 use lsm::{RepairOptions, RepairReport, Tuning, repair};
 
 use crate::support::{self, KEYSPACES, Op, Random, State, commit, dump, tiny};
@@ -185,7 +185,7 @@ fn settled(fs: &MemFs) -> MemFs {
 
 fn many_levels() -> Tuning {
     let mut tuning = tiny(1500);
-    tuning.compression = cfg!(feature = "zstd").then_some(1);
+    tuning.compression = if cfg!(feature = "zstd") { Compression::Zstd(1) } else { Compression::Lz4 };
     tuning
 }
 
