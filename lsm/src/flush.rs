@@ -183,6 +183,8 @@ impl FlushJob {
         if let Some(open) = self.open.take_if(|open| is_dropped(open.keyspace)) {
             engine.add_obsolete([FileName::Table(open.file)]);
         } else if let Some(open) = &mut self.open {
+            // As many wait as may wait before writers do: what is compressed here is compressed again in the next merge.
+            open.writer.hurry(engine.view().frozen.len() >= engine.tuning.frozen_max.max(2));
             for _ in 0..engine.tuning.step_entries {
                 if !open.iter.valid() {
                     break;

@@ -102,7 +102,8 @@ pub struct Tuning {
     /// (at level 1 a tenth to a third smaller); [`Compression::None`]: nothing to decompress, and the largest. Default: LZ4. None for values that are
     /// compressed or encrypted already; zstd for what is written once and rarely read. Keyspaces of fixed widths are never compressed.
     pub compression: Compression,
-    /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. Default: LZ4.
+    /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. Flushes that writers would soon
+    /// have to wait for compress nothing. Default: LZ4.
     /// None where the disk is far quicker than the processors.
     pub shallow_compression: Compression,
     /// Bytes of a dictionary with which the blocks of each table of levels 2 and below are compressed, where that pays, up to 256 KiB; 0: none. More: blocks are

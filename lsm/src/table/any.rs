@@ -224,6 +224,13 @@ impl AnyTableWriter {
         Ok(())
     }
 
+    /// Says whether somebody waits for the table, so that time is dearer than space. Rows are written one way only.
+    pub(crate) fn hurry(&mut self, is_hurried: bool) {
+        if let Self::Sorted(writer) = self {
+            writer.hurry(is_hurried);
+        }
+    }
+
     /// Whether the last entry has the user key of this one.
     pub(crate) fn ends_with(&self, internal_key: &[u8]) -> bool {
         match self {

@@ -298,6 +298,44 @@ fn what_is_not_due_is_merged_when_nobody_writes() {
     assert!(db.check().unwrap().is_clean());
 }
 
+#[test]
+fn what_others_wait_for_is_flushed_as_it_is() {
+    let mut tuning = Tuning::for_memory(4 << 20);
+    (tuning.write_buffer_bytes, tuning.step_entries) = (200_000, 100);
+    let fs = Arc::new(MemFs::new());
+    let db = Db::builder("/db")
+        .file_system(fs)
+        .background(Background::Manual)
+        .memory_bytes(4 << 20)
+        .tuning(tuning)
+        .open()
+        .unwrap();
+    let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+    let put = |number: u32| keyspace.put(format!("key {number:08}"), [b'v'; 100]).unwrap();
+    // Bytes an entry of what is flushed next.
+    let flushed = || {
+        let before = db.stats();
+        loop {
+            let now = db.stats();
+            if now.flushes > before.flushes {
+                let entries = now.keyspaces[0].table_entries - before.keyspaces[0].table_entries;
+                break (now.flushed_bytes - before.flushed_bytes) / entries;
+            }
+            assert_eq!(db.step().unwrap(), Progress::Working);
+        }
+    };
+    let numbers = 0..100_000;
+    let last = numbers.clone().find(|number| {
+        put(*number);
+        db.write_pressure() > 0.0
+    });
+    assert!(last.is_some_and(|last| last > 1000), "as many wait as may: {last:?}");
+    let (hurried, again) = (flushed(), flushed());
+    assert!(hurried > 100, "{hurried} bytes an entry");
+    assert!(again < 50, "nobody waits behind it: {again} bytes an entry");
+    assert!(db.check().unwrap().is_clean());
+}
+
 /// However little there is: whoever asks for it wants the least space.
 #[test]
 fn what_is_compacted_on_request_is_compressed() {

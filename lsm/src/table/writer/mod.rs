@@ -53,6 +53,8 @@ pub struct TableWriter {
     with_dictionary: Option<(Compressor, Packed)>,
     /// Data blocks that wait for the decision whether there is one.
     sample: Option<Sample>,
+    /// Data blocks are stored as they are.
+    is_hurried: bool,
     data: BlockBuilder,
     /// The first user key of this data block.
     data_first: Vec<u8>,
@@ -123,6 +125,7 @@ impl TableWriter {
             compressor,
             with_dictionary: None,
             sample: Sample::new(options.compression, options.dictionary_bytes),
+            is_hurried: false,
             data: BlockBuilder::new(options.restart_interval),
             data_first: Vec::new(),
             data_hashes: Vec::new(),
@@ -218,6 +221,11 @@ impl TableWriter {
     fn see(&mut self, sequence: SequenceNumber) {
         let (min, max) = self.sequences.unwrap_or((sequence, sequence));
         self.sequences = Some((min.min(sequence), max.max(sequence)));
+    }
+
+    /// From here on, until it is said otherwise, data blocks are stored as they are: somebody waits for the table.
+    pub(crate) fn hurry(&mut self, is_hurried: bool) {
+        self.is_hurried = is_hurried;
     }
 
     /// About how long the file would be if it ended here (compression of the last block not counted).
@@ -321,9 +329,13 @@ impl TableWriter {
         let is_known = !self.hashes.is_empty() && self.hashes.last() == hashes.first();
         self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
         let place = Place { identity: self.identity, out_offset: self.out_offset };
-        let compressor =
-            self.with_dictionary.as_mut().map_or(&mut self.compressor, |(compressor, _)| compressor);
-        let handle = place.put(&mut self.out, compressor, BlockKind::Data, payload)?;
+        let handle = if self.is_hurried {
+            place.put_plain(&mut self.out, BlockKind::Data, payload)
+        } else {
+            let compressor =
+                self.with_dictionary.as_mut().map_or(&mut self.compressor, |(compressor, _)| compressor);
+            place.put(&mut self.out, compressor, BlockKind::Data, payload)?
+        };
         self.data_blocks += 1;
         self.pending = Some(Pending { handle, last_user, last_stamp });
         if self.out.len() >= WRITE_BYTES {
