@@ -103,11 +103,16 @@ impl Engine {
         self.debt().as_f64().max(self.backlog_full())
     }
 
+    /// Whether as many memtables wait for a flush as may before writers do.
+    pub(crate) fn all_wait_that_may(&self, view: &View) -> bool {
+        // Where only one may wait, none does behind it: the thread that flushes would be kept waiting for the next.
+        view.frozen.len() >= self.tuning.frozen_max.max(2)
+    }
+
     /// How full the open memtables are, 1 being full, where all that may wait for a flush do; else 0.
     fn backlog_full(&self) -> f64 {
         let view = self.view();
-        // Where only one may wait, none does behind it: the thread that flushes would be kept waiting for the next.
-        if view.frozen.len() < self.tuning.frozen_max.max(2) {
+        if !self.all_wait_that_may(&view) {
             return 0.0;
         }
         #[expect(clippy::cast_precision_loss, reason = "a ratio: the last bits are no matter")]

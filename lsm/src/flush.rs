@@ -183,8 +183,8 @@ impl FlushJob {
         if let Some(open) = self.open.take_if(|open| is_dropped(open.keyspace)) {
             engine.add_obsolete([FileName::Table(open.file)]);
         } else if let Some(open) = &mut self.open {
-            // As many wait as may wait before writers do: what is compressed here is compressed again in the next merge.
-            open.writer.hurry(engine.view().frozen.len() >= engine.tuning.frozen_max.max(2));
+            // Writers are about to wait for this; most of what is in level 0 is merged soon, and compressed then.
+            open.writer.hurry(engine.all_wait_that_may(&engine.view()));
             for _ in 0..engine.tuning.step_entries {
                 if !open.iter.valid() {
                     break;

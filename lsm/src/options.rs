@@ -100,10 +100,11 @@ pub struct Tuning {
     pub filter_bits_per_key: u32,
     /// How the blocks of levels 2 and below are compressed, where nearly all of a large database lies. [`Compression::Zstd`]: smaller, slower to merge and to read
     /// (at level 1 a tenth to a third smaller); [`Compression::None`]: nothing to decompress, and the largest. Default: LZ4. None for values that are
-    /// compressed or encrypted already; zstd for what is written once and rarely read. Keyspaces of fixed widths are never compressed.
+    /// compressed or encrypted already; zstd for what is written once and rarely read. Tables that overlap nothing go down as they are, until
+    /// [`Db::compact`](crate::Db::compact). Keyspaces of fixed widths are never compressed.
     pub compression: Compression,
-    /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. Flushes that writers would soon
-    /// have to wait for compress nothing. Default: LZ4.
+    /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. What is
+    /// flushed while [`Self::frozen_max`] memtables wait (two at least) is not compressed. Default: LZ4.
     /// None where the disk is far quicker than the processors.
     pub shallow_compression: Compression,
     /// Bytes of a dictionary with which the blocks of each table of levels 2 and below are compressed, where that pays, up to 256 KiB; 0: none. More: blocks are
@@ -264,6 +265,18 @@ impl Tuning {
                 ));
             }
         }
+        for (name, compression) in
+            [("compression", self.compression), ("shallow_compression", self.shallow_compression)]
+        {
+            if cfg!(not(feature = "zstd")) && matches!(compression, Compression::Zstd(_)) {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!(
+                        "{name} is zstd, which is not part of this build; build it with the feature `zstd`"
+                    ),
+                ));
+            }
+        }
         if self.block_bytes > BLOCK_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -367,6 +380,13 @@ mod tests {
         let error = refused(|tuning| tuning.dictionary_bytes = DICTIONARY_BYTES_MAX + 1);
         assert!(error.to_string().contains("dictionary_bytes"));
         assert!(refused(|tuning| tuning.block_bytes = usize::MAX).to_string().contains("block_bytes"));
+        #[cfg(not(feature = "zstd"))]
+        for refused in [
+            refused(|tuning| tuning.compression = Compression::Zstd(1)),
+            refused(|tuning| tuning.shallow_compression = Compression::Zstd(1)),
+        ] {
+            assert!(refused.to_string().contains("compression is zstd"), "{refused}");
+        }
         assert_eq!(refused(|tuning| tuning.level_growth = 1).kind(), ErrorKind::InvalidArgument);
         assert!(Options { memory_bytes: 5, ..Options::default() }.checked_tuning().is_err());
     }

@@ -1,7 +1,7 @@
 //! This repository's engine.
 //!
 //! It takes one number, the memory budget, and derives the rest from it; nothing else is set but where a workload asks for a certain write buffer.
-//! Its compression is LZ4, which is its default, as it is the others'. Bulk loading is `Keyspace::bulk`, which sorts within the memory budget;
+//! Its compression is LZ4, which is its default, as it is fjall's and RocksDB's here. Bulk loading is `Keyspace::bulk`, which sorts within the memory budget;
 //! of sorted input `Keyspace::ingest`.
 
 use crate::convert::to_usize;

@@ -91,7 +91,10 @@ impl std::fmt::Debug for Dictionary {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     not(feature = "zstd"),
-    expect(dead_code, reason = "a build without zstd refuses what is compressed, and never looks")
+    expect(
+        dead_code,
+        reason = "a build without zstd refuses what is compressed with a dictionary, and never looks"
+    )
 )]
 pub(crate) enum DictionaryRef<'a> {
     /// The faster one.

@@ -35,7 +35,7 @@ mod trailer;
 pub(crate) use buffers::{Buffers, zeros};
 pub use builder::BlockBuilder;
 pub use compress::{Codec, Compression, Payload};
-pub(crate) use compress::{Compressor, unpack_with};
+pub(crate) use compress::{Compressor, LZ4_TIMES_MAX, unpack_with};
 pub use dictionary::DICTIONARY_BYTES_MAX;
 pub(crate) use dictionary::{Dictionary, DictionaryRef, check as check_dictionary, train};
 pub(crate) use fences::Fences;

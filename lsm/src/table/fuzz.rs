@@ -142,13 +142,14 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
         let times = choice >> 4;
         let codec = match kind {
             _ if choice & 8 == 0 => Codec::None,
-            _ if times == LZ4 => Codec::Lz4,
+            _ if times >= LZ4_OF_ANY_LENGTH => Codec::Lz4,
             BlockKind::Data if has_dictionary => Codec::ZstdDictionary,
             _ => Codec::Zstd,
         };
         let payload_bytes = match (codec, times) {
             (Codec::None, _) => length,
-            (Codec::Lz4, _) => lz4_bytes(payload),
+            (Codec::Lz4, LZ4) => lz4_bytes(payload),
+            (Codec::Lz4, _) => length * 3,
             (_, 0) => frame_bytes(payload),
             (_, times) => length * usize::from(times),
         };
@@ -180,8 +181,9 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// In the place of how many times longer the payload is: it is LZ4's, and as long as it is.
+/// In the place of how many times longer the payload is: it is LZ4's, and as long as it is; or says to be three times as long as what is stored.
 const LZ4: u8 = 15;
+const LZ4_OF_ANY_LENGTH: u8 = 14;
 
 /// How long that is, if it is not long.
 fn lz4_bytes(stored: &[u8]) -> usize {

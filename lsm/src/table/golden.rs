@@ -199,7 +199,7 @@ fn the_newest_version_is_written_byte_for_byte() {
     }
 }
 
-/// `cargo test -p lsm golden -- --ignored` writes those that are missing, and never one that is there.
+/// `cargo test -p lsm --features zstd golden -- --ignored` writes those that are missing, and never one that is there.
 #[test]
 #[ignore = "writes files into the source tree"]
 fn write_missing_golden_tables() {

@@ -242,8 +242,9 @@ fn setups() -> [Setup; 3] {
     // A few commits a generation.
     let mut some = tiny(4000);
     (some.compression, some.shallow_compression) = (Compression::None, Compression::None);
-    // Logs that are longer than a sector when they end.
-    let many = tiny(4000);
+    // Logs that are longer than a sector when they end, and blocks that are worth compressing.
+    let mut many = tiny(4000);
+    many.block_bytes = 1000;
     [(Style::Everything, some), (Style::Everything, every_commit), (Style::Sessions, many)]
 }
 

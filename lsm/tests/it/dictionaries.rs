@@ -49,7 +49,7 @@ fn put(db: &Db, entries: &Entries) {
     for (key, value) in entries {
         keyspace.put(key, value).unwrap();
     }
-    // Down to level 2, from which on tables are compressed: alone, `compact` would make level 1 of all that is in level 0.
+    // Down to level 2, from which on tables have dictionaries: alone, `compact` would make level 1 of all that is in level 0.
     db.flush().unwrap();
     while db.step().unwrap() != Progress::Idle {}
     db.compact().unwrap();

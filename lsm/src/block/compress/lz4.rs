@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// From so many bytes on the table is a larger one; a writer keeps the small one, for blocks are mostly small.
 const SMALL_BYTES: usize = u16::MAX as usize;
 
+/// A stored byte stands for so many of the payload, at most: those that say how long something is say it in steps of this.
+pub(crate) const TIMES_MAX: usize = 255;
+
 /// Compresses blocks, one after the other.
 pub(super) struct Encoder {
     table: CompressTable,
@@ -33,12 +36,12 @@ impl Encoder {
     }
 }
 
-/// That `stored` may decompress to so many bytes, before memory is reserved for them: a byte stands for 255 at most.
+/// That `stored` may decompress to so many bytes, before memory is reserved for them.
 ///
 /// # Errors
 /// Corruption.
 pub(super) fn check_length(stored: &[u8], payload_bytes: usize) -> Result<()> {
-    if payload_bytes <= stored.len().saturating_mul(255) {
+    if payload_bytes <= stored.len().saturating_mul(TIMES_MAX) {
         return Ok(());
     }
     Err(Error::corruption("a compressed block is too short for what it is to hold"))

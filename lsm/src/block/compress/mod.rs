@@ -11,6 +11,7 @@ use crate::block::dictionary::DictionaryRef;
 use crate::block::scratch::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 
+pub(crate) use lz4::TIMES_MAX as LZ4_TIMES_MAX;
 #[cfg(not(feature = "zstd"))]
 pub(super) use zstd::no_zstd;
 
@@ -60,14 +61,38 @@ impl Codec {
 }
 
 enum Encoder {
-    None,
     Lz4(lz4::Encoder),
     Zstd(zstd::Encoder),
 }
 
+impl Encoder {
+    /// Makes `out` the compressed bytes of `payload`.
+    fn compress(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<Codec> {
+        match self {
+            Self::Lz4(encoder) => encoder.compress(payload, out).map(|()| Codec::Lz4),
+            Self::Zstd(encoder) => {
+                encoder.compress(payload, out)?;
+                Ok(if encoder.has_dictionary() { Codec::ZstdDictionary } else { Codec::Zstd })
+            }
+        }
+    }
+
+    /// Makes `out` again what was compressed.
+    fn decompress(&self, stored: &[u8], payload_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Lz4(_) => {
+                out.resize(payload_bytes, 0);
+                lz4::decompress(stored, out)
+            }
+            Self::Zstd(encoder) => encoder.decompress(stored, payload_bytes, out),
+        }
+    }
+}
+
 /// Compresses the blocks of one writer, keeping its tables between them.
 pub(crate) struct Compressor {
-    encoder: Encoder,
+    /// `None`: blocks are stored as they are.
+    encoder: Option<Encoder>,
     packed: Vec<u8>,
     unpacked: Vec<u8>,
 }
@@ -79,7 +104,7 @@ impl std::fmt::Debug for Compressor {
 }
 
 impl Compressor {
-    fn of(encoder: Encoder) -> Self {
+    fn of(encoder: Option<Encoder>) -> Self {
         Self { encoder, packed: Vec::new(), unpacked: Vec::new() }
     }
 
@@ -87,9 +112,9 @@ impl Compressor {
     /// InvalidArgument if this build has no such codec.
     pub(crate) fn new(compression: Compression) -> Result<Self> {
         Ok(Self::of(match compression {
-            Compression::None => Encoder::None,
-            Compression::Lz4 => Encoder::Lz4(lz4::Encoder::new()),
-            Compression::Zstd(level) => Encoder::Zstd(zstd::Encoder::new(level)?),
+            Compression::None => None,
+            Compression::Lz4 => Some(Encoder::Lz4(lz4::Encoder::new())),
+            Compression::Zstd(level) => Some(Encoder::Zstd(zstd::Encoder::new(level)?)),
         }))
     }
 
@@ -98,7 +123,7 @@ impl Compressor {
     /// # Errors
     /// Corruption if it is none; InvalidArgument if this build has no zstd.
     pub(crate) fn with_dictionary(level: i32, bytes: &[u8]) -> Result<Self> {
-        Ok(Self::of(Encoder::Zstd(zstd::Encoder::with_dictionary(level, bytes)?)))
+        Ok(Self::of(Some(Encoder::Zstd(zstd::Encoder::with_dictionary(level, bytes)?))))
     }
 
     /// What to store for `payload`, and under which codec.
@@ -107,31 +132,14 @@ impl Compressor {
     /// If what was compressed does not decompress to what it was: encoders have had bugs, memory has them, and a stop beats a
     /// wrong write.
     pub(crate) fn pack<'a>(&'a mut self, payload: &'a [u8]) -> Result<(Codec, &'a [u8])> {
-        let codec = match &mut self.encoder {
-            Encoder::None => return Ok((Codec::None, payload)),
-            Encoder::Lz4(encoder) => {
-                encoder.compress(payload, &mut self.packed)?;
-                Codec::Lz4
-            }
-            Encoder::Zstd(encoder) => {
-                encoder.compress(payload, &mut self.packed)?;
-                if encoder.has_dictionary() { Codec::ZstdDictionary } else { Codec::Zstd }
-            }
-        };
+        let Some(encoder) = &mut self.encoder else { return Ok((Codec::None, payload)) };
+        let codec = encoder.compress(payload, &mut self.packed)?;
         if self.packed.len() > payload.len() - payload.len() / 8 {
             return Ok((Codec::None, payload));
         }
-        match &self.encoder {
-            Encoder::None => {}
-            Encoder::Lz4(_) => {
-                self.unpacked.resize(payload.len(), 0);
-                lz4::decompress(&self.packed, &mut self.unpacked)?;
-            }
-            Encoder::Zstd(encoder) => {
-                encoder.decompress(&self.packed, payload.len(), &mut self.unpacked)?;
-            }
-        }
-        assert!(self.unpacked == payload, "a compressed block decompresses to what it was");
+        let unpacked = encoder.decompress(&self.packed, payload.len(), &mut self.unpacked);
+        let is_whole = unpacked.is_ok() && self.unpacked == payload;
+        assert!(is_whole, "a compressed block decompresses to what it was");
         Ok((codec, &self.packed))
     }
 }
@@ -283,6 +291,24 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Buffers are used again: no bytes of what was in them may come out, whatever is decompressed.
+    #[test]
+    fn nothing_of_what_was_in_the_buffer_comes_out() {
+        let payload: Vec<u8> = (0..600_u16).flat_map(|number| (number / 7).to_le_bytes()).collect();
+        let stored = Compressor::new(Compression::Lz4).unwrap().pack(&payload).unwrap().1.to_vec();
+        let into = |filled: u8, stored: &[u8]| {
+            let mut out = vec![filled; payload.len()];
+            lz4::decompress(stored, &mut out).ok().map(|()| out)
+        };
+        for place in 0..stored.len() {
+            for value in 0..=255 {
+                let mut changed = stored.clone();
+                changed[place] = value;
+                assert_eq!(into(0, &changed), into(0xff, &changed), "{value} at {place}");
             }
         }
     }

@@ -232,7 +232,12 @@ impl TableScan {
                             .is_some_and(|bytes| stated_payload_bytes(bytes) <= DICTIONARY_BYTES_MAX)
                         && let Some(payload) = scan.payload(at, kind)?
                     {
-                        scan.dictionary = Dictionary::new(&payload).ok();
+                        scan.dictionary = match Dictionary::new(&payload) {
+                            Ok(dictionary) => Some(dictionary),
+                            Err(error) if error.kind() == ErrorKind::Corruption => None,
+                            // A build without zstd does not know what is lost.
+                            Err(error) => return Err(error.at_offset(at.offset)),
+                        };
                     }
                 }
                 BlockKind::Index | BlockKind::TopIndex | BlockKind::Filter | BlockKind::Fences => {}

@@ -151,6 +151,23 @@ fn bytes_that_look_like_trailers_are_not_believed() {
     assert_eq!(entries(&scan).len(), 3);
 }
 
+/// A megabyte of nothing but trailers, each eight bytes behind the one before: if each were tried with each, this would take minutes.
+#[test]
+fn a_value_that_is_made_of_trailers_costs_no_more_than_others() {
+    for codec in [Codec::Lz4, Codec::Zstd] {
+        let mut bytes = table(3, Compression::None, false).0;
+        let footer = bytes.split_off(bytes.len() - FOOTER_BYTES);
+        for _ in 0..1 << 17 {
+            bytes.extend_from_slice(&[1, codec as u8, 0, 0, 1, 0, 0, 0]);
+        }
+        // One that says to hold so much that all of them are within its reach.
+        bytes.extend_from_slice(&[1, codec as u8, 0, 0, 0, 0, 0, 2, 9, 9, 9, 9, 9, 9, 9, 9]);
+        bytes.extend(footer);
+        let scan = scanned(&bytes, None).unwrap();
+        assert_eq!(entries(&scan).len(), 3);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

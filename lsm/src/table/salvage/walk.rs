@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use crate::block::{Block, BlockIter, BlockKind, Codec, TRAILER_BYTES, open};
+use crate::block::{
+    Block, BlockIter, BlockKind, Codec, LZ4_TIMES_MAX, PAYLOAD_BYTES_MAX, TRAILER_BYTES, open,
+};
 use crate::checksum::{Identity, salted_xxh3};
 use crate::table::HEADER_BYTES;
 use crate::table::fixed::Plan;
@@ -13,31 +15,32 @@ use crate::table::index::{Handle, Partition};
 /// The first bytes of a zstd frame.
 pub(super) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// So many times the bytes of the file are hashed at most, whatever somebody wrote into it.
-const HASHED_TIMES_MAX: usize = 16;
+/// So many times the bytes of the file are hashed or looked at in the search for blocks, at most, whatever somebody wrote into it.
+const SPENT_TIMES_MAX: usize = 16;
 
-/// A compressed block may end at so many trailers behind its beginning, at most. Within a block bytes look like one once in half a billion
+/// A compressed block may end at so many trailers behind its beginning, at most. Within a block bytes look like one once in a hundred million
 /// places, unless somebody wishes it.
-const COMPRESSED_ENDS_MAX: usize = 64;
+const COMPRESSED_ENDS_MAX: usize = 16;
 
-/// Where a trailer may stand, and what it would say.
+/// Where the trailer of a compressed block may stand, and what it would say.
 #[derive(Clone, Copy, Debug)]
 struct MaybeTrailer {
     at: usize,
-    codec: Codec,
+    is_frame: bool,
     payload_bytes: usize,
 }
 
 impl MaybeTrailer {
-    /// Whether it may end a compressed block that begins at `start`, as a frame of zstd or not: what does not shrink is not compressed. Other compressed blocks
-    /// begin with nothing of their own.
+    /// Whether it may end a block that begins at `start`, as a frame of zstd or not: what does not shrink is not compressed, and blocks of LZ4 begin with nothing of
+    /// their own.
     fn may_end(&self, start: usize, is_frame: bool) -> bool {
-        let codec_fits = match self.codec {
-            Codec::None => false,
-            Codec::Zstd | Codec::ZstdDictionary => is_frame,
-            Codec::Lz4 => true,
+        let stored_bytes = self.at.saturating_sub(start);
+        let fits = if self.is_frame {
+            is_frame
+        } else {
+            self.payload_bytes <= stored_bytes.saturating_mul(LZ4_TIMES_MAX)
         };
-        codec_fits && self.at > start && self.payload_bytes > self.at - start
+        fits && self.payload_bytes > stored_bytes
     }
 }
 
@@ -45,36 +48,55 @@ impl MaybeTrailer {
 pub(super) struct Walk<'a> {
     bytes: &'a [u8],
     identity: Identity,
-    trailers: Vec<MaybeTrailer>,
+    /// Where trailers may stand. Ascending.
+    trailers: Vec<usize>,
+    compressed: Vec<MaybeTrailer>,
+    /// The most that any of them says to hold.
+    compressed_bytes_max: usize,
     /// Of blocks stored as they are: where each would begin, and its trailer. Ascending.
     by_start: Vec<(usize, usize)>,
-    hashed: Cell<usize>,
+    /// Bytes that were hashed or looked at.
+    spent: Cell<usize>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(bytes: &'a [u8], identity: Identity) -> Self {
-        let mut trailers = Vec::new();
-        let mut by_start = Vec::new();
+        let (mut trailers, mut compressed, mut by_start) = (Vec::new(), Vec::new(), Vec::new());
+        let mut compressed_bytes_max = 0;
         for (at, trailer) in bytes.windows(TRAILER_BYTES).enumerate().skip(HEADER_BYTES + 1) {
             let [kind, codec, 0, 0, a, b, c, d, ..] = *trailer else { continue };
             let (Some(_), Ok(codec)) = (BlockKind::from_u8(kind), Codec::from_u8(codec)) else { continue };
             let payload_bytes = u32::from_le_bytes([a, b, c, d]) as usize;
-            trailers.push(MaybeTrailer { at, codec, payload_bytes });
-            if codec == Codec::None
-                && let Some(start) = at.checked_sub(payload_bytes)
-            {
+            if payload_bytes > PAYLOAD_BYTES_MAX {
+                continue;
+            }
+            trailers.push(at);
+            if codec != Codec::None {
+                compressed.push(MaybeTrailer { at, is_frame: codec != Codec::Lz4, payload_bytes });
+                compressed_bytes_max = compressed_bytes_max.max(payload_bytes);
+            } else if let Some(start) = at.checked_sub(payload_bytes) {
                 by_start.push((start, at));
             }
         }
         by_start.sort_unstable();
-        Self { bytes, identity, trailers, by_start, hashed: Cell::new(0) }
+        Self { bytes, identity, trailers, compressed, compressed_bytes_max, by_start, spent: Cell::new(0) }
+    }
+
+    /// Counts that so many bytes are hashed or looked at; false: it is enough.
+    fn spend(&self, bytes: usize) -> bool {
+        self.spent.set(self.spent.get().saturating_add(bytes));
+        !self.is_spent()
+    }
+
+    fn is_spent(&self) -> bool {
+        self.spent.get() > self.bytes.len().saturating_mul(SPENT_TIMES_MAX)
     }
 
     /// The blocks that verify, by offset.
     pub(super) fn blocks(self) -> BTreeMap<u64, (u32, BlockKind)> {
         let mut found = BTreeMap::new();
         let mut at = HEADER_BYTES;
-        while at < self.bytes.len() {
+        while at < self.bytes.len() && !self.is_spent() {
             at = match self.block_from(at) {
                 Some((end, kind)) => {
                     found.insert(at as u64, (u32::try_from(end - at).unwrap_or(u32::MAX), kind));
@@ -86,7 +108,8 @@ impl<'a> Walk<'a> {
                 },
             };
         }
-        // What the found ones lead to; an index that is found so leads further.
+        // What the found ones lead to, however long the search for them was; an index that is found so leads further.
+        self.spent.set(0);
         let mut unread: Vec<(u64, (u32, BlockKind))> =
             found.iter().map(|(at, block)| (*at, *block)).collect();
         while let Some((at, (bytes, kind))) = unread.pop() {
@@ -103,14 +126,14 @@ impl<'a> Walk<'a> {
 
     /// The next place where a block may begin: behind a trailer, or where a trailer says that its block does.
     fn start_behind(&self, at: usize) -> Option<usize> {
-        let behind = self.trailers.get(self.trailers_until(at)).map(|next| next.at + TRAILER_BYTES);
+        let behind = self.trailers.get(self.trailers_until(at)).map(|next| next + TRAILER_BYTES);
         let told = self.stored_from(at + 1).first().map(|(start, _)| *start);
         behind.into_iter().chain(told).min()
     }
 
     /// How many trailers stand at or before `at`, with all their bytes.
     fn trailers_until(&self, at: usize) -> usize {
-        self.trailers.partition_point(|trailer| trailer.at + TRAILER_BYTES <= at)
+        self.trailers.partition_point(|trailer| trailer + TRAILER_BYTES <= at)
     }
 
     /// What stands in `by_start` from a place on.
@@ -123,9 +146,13 @@ impl<'a> Walk<'a> {
     fn block_from(&self, start: usize) -> Option<(usize, BlockKind)> {
         let stored = self.stored_from(start).iter().take_while(|(other, _)| *other == start);
         let is_frame = self.bytes.get(start..).is_some_and(|bytes| bytes.starts_with(&ZSTD_MAGIC));
-        let behind = self.trailers.get(self.trailers_until(start)..).unwrap_or_default();
-        let compressed = behind.iter().filter(|trailer| trailer.may_end(start, is_frame));
-        let compressed = compressed.map(|trailer| trailer.at).take(COMPRESSED_ENDS_MAX);
+        let behind = self.compressed.partition_point(|trailer| trailer.at <= start);
+        let compressed = self.compressed.get(behind..).unwrap_or_default().iter();
+        let compressed = compressed
+            .take_while(|trailer| trailer.at - start < self.compressed_bytes_max && self.spend(TRAILER_BYTES))
+            .filter(|trailer| trailer.may_end(start, is_frame))
+            .map(|trailer| trailer.at)
+            .take(COMPRESSED_ENDS_MAX);
         // Mostly the first one is it, and the others are not looked at.
         stored.map(|(_, end)| *end).chain(compressed).find_map(|end| {
             let handle =
@@ -137,8 +164,7 @@ impl<'a> Walk<'a> {
     /// The kind of the block at a place, if it verifies.
     fn block_at(&self, handle: Handle) -> Option<BlockKind> {
         let bytes = slice(self.bytes, handle)?;
-        self.hashed.set(self.hashed.get().saturating_add(bytes.len()));
-        if self.hashed.get() > self.bytes.len().saturating_mul(HASHED_TIMES_MAX) {
+        if !self.spend(bytes.len()) {
             return None;
         }
         let (checked, checksum) = bytes.split_last_chunk::<8>()?;
