@@ -302,15 +302,8 @@ fn what_is_not_due_is_merged_when_nobody_writes() {
 fn what_others_wait_for_is_flushed_as_it_is() {
     let mut tuning = Tuning::for_memory(4 << 20);
     (tuning.write_buffer_bytes, tuning.step_entries) = (200_000, 100);
-    let fs = Arc::new(MemFs::new());
-    let db = Db::builder("/db")
-        .file_system(fs)
-        .background(Background::Manual)
-        .memory_bytes(4 << 20)
-        .tuning(tuning)
-        .open()
-        .unwrap();
-    let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
+    let keyspace = &keyspaces[0];
     let put = |number: u32| keyspace.put(format!("key {number:08}"), [b'v'; 100]).unwrap();
     // Bytes an entry of what is flushed next.
     let flushed = || {
@@ -339,17 +332,10 @@ fn what_others_wait_for_is_flushed_as_it_is() {
 /// However little there is: whoever asks for it wants the least space.
 #[test]
 fn what_is_compacted_on_request_is_compressed() {
-    let fs = MemFs::new();
     let mut tuning = Tuning::for_memory(4 << 20);
     tuning.shallow_compression = Compression::None;
-    let db = Db::builder("/db")
-        .file_system(Arc::new(fs))
-        .background(Background::Manual)
-        .memory_bytes(4 << 20)
-        .tuning(tuning)
-        .open()
-        .unwrap();
-    let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+    let (db, keyspaces) = support::open(&(Arc::new(MemFs::new()) as Arc<dyn FileSystem>), &tuning).unwrap();
+    let keyspace = &keyspaces[0];
     for number in 0..2000 {
         keyspace.put(format!("key {number:08}"), [b'v'; 100]).unwrap();
     }
