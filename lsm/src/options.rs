@@ -101,10 +101,11 @@ pub struct Tuning {
     /// How the blocks of levels 2 and below are compressed, where nearly all of a large database lies. [`Compression::Zstd`]: smaller, slower to merge and to read
     /// (of benchmarks' data 3 to 18 % at level 1); [`Compression::None`]: nothing to decompress, and the largest. Default: LZ4. None for values that are
     /// compressed or encrypted already; zstd for what is written once and rarely read. Tables that overlap nothing go down as they are and stay
-    /// so until they are merged. Keyspaces of fixed widths are never compressed.
+    /// so until they are merged, those excepted that were [in haste](Self::shallow_compression). Keyspaces of fixed widths are never compressed.
     pub compression: Compression,
     /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. What is
-    /// flushed while [`Self::frozen_max`] memtables wait (two at least) is not compressed. Default: LZ4.
+    /// flushed while [`Self::frozen_max`] memtables wait (two at least) is not compressed, in haste; it is when it is merged, or when the database is
+    /// [idle](Self::idle_after), or [on request](crate::Db::compact). Default: LZ4.
     /// None where the disk is far quicker than the processors.
     pub shallow_compression: Compression,
     /// Bytes of a dictionary with which the blocks of each table of levels 2 and below are compressed, where that pays, up to 256 KiB; 0: none. More: blocks are
@@ -127,7 +128,7 @@ pub struct Tuning {
     /// merges lag further behind, until writers are slowed: then they are as quick as all else. Less: the reverse; 0: merges are like any other thread. Default: 10.
     /// 0 where other programs keep all processors busy. Without effect but on Linux.
     pub merge_niceness: u8,
-    /// After so long without a commit, merges begin at half of the limits above: a merge more now, fewer tables and runs to ask later. More: less is written
+    /// After so long without a commit, merges begin at half of the limits above, and what was flushed in haste is compressed: a merge more now, fewer tables and runs to ask later. More: less is written
     /// in the pauses between bursts; less: reads are fast sooner behind a burst; `None`: never. Default: 10 seconds. `None` where the disk is to rest.
     pub idle_after: Option<Duration>,
     /// Entries that one step of a flush or a merge handles. More: a little less overhead; less: whoever waits for a step (closing, a writer without threads)

@@ -3,6 +3,7 @@
 //! When nothing was committed for [`Tuning::idle_after`] and no merge is due, merges are picked as if all limits were half of what they are: fewer tables and runs to
 //! ask for whoever reads next, and room for the next burst of writes. It ends by itself, since what is below the lower limits is left alone; so a
 //! database that rests does not write itself anew, and one that is written to now and then pays for it no more than it would with limits half as high.
+//! Behind them what was flushed too hastily to be compressed is ([`super::late`]), once.
 
 use std::time::Duration;
 

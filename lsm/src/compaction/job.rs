@@ -18,6 +18,7 @@ use crate::batch::KeyspaceId;
 use crate::compaction::covered::{deleted_until, is_deleted};
 use crate::compaction::drop::{Filter, Retention};
 use crate::compaction::input::Input;
+use crate::compaction::late;
 use crate::compaction::pick::{Pick, pick, pick_all, urgency};
 use crate::compaction::rows::{RowsFault, RowsWork};
 use crate::compaction::tiered;
@@ -135,6 +136,7 @@ impl Engine {
         let idle = self.idle.lock().tuning(self.counters.commits(), now).cloned();
         let wanted = self.wanted(&view, &self.tuning, now);
         let wanted = wanted.or_else(|| self.wanted(&view, idle.as_ref()?, now));
+        let wanted = wanted.or_else(|| idle.as_ref().and_then(|_| self.wanted_late(&view, now)));
         let Some((id, pick)) = wanted else {
             if idle.is_some() {
                 self.idle.lock().done();
@@ -171,7 +173,16 @@ impl Engine {
         picks.max_by_key(|(urgency, ..)| *urgency).map(|(_, id, pick)| (id, pick))
     }
 
-    /// Merges all tables of each keyspace into one run each, those too that merges keep away from.
+    /// A table to be compressed where it lies.
+    fn wanted_late(&self, view: &View, now: Duration) -> Option<(KeyspaceId, Pick)> {
+        let avoided = self.avoided.lock().clone();
+        let is_avoided = |file| avoided.contains(file, now);
+        view.keyspaces
+            .iter()
+            .find_map(|(id, keyspace)| Some((*id, late::pick(&keyspace.tables, is_avoided)?)))
+    }
+
+    /// Merges all tables of each keyspace into one run each, those too that merges keep away from, and compresses what was not.
     ///
     /// # Errors
     /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of writing; the first one of reading, after
@@ -186,33 +197,58 @@ impl Engine {
         let mut unread = Ok(());
         let keyspaces: Vec<KeyspaceId> = self.view().keyspaces.keys().copied().collect();
         for id in keyspaces {
-            let view = self.view();
-            let Some(keyspace) = view.keyspaces.get(&id) else { continue };
-            let level_min = match keyspace.kind {
-                KeyspaceKind::Sorted => DEEP_LEVEL,
-                KeyspaceKind::Fixed(_) => 1,
+            let all = |keyspace: &KeyspaceView| {
+                let level_min = match keyspace.kind {
+                    KeyspaceKind::Sorted => DEEP_LEVEL,
+                    KeyspaceKind::Fixed(_) => 1,
+                };
+                pick_all(&keyspace.tables.tree, level_min)
             };
-            let Some(pick) = pick_all(&keyspace.tables.tree, level_min) else { continue };
-            self.check_writable()?;
-            match self.begin_job(id, keyspace, pick) {
-                Ok(begun) => *job = Some(begun),
-                Err(error) => unread = unread.and(Err(error)),
+            unread = unread.and(self.merge_now(&mut job, id, all)?.unwrap_or(Ok(())));
+            // Each once: one that cannot be read stays what it is.
+            let mut tried = HashSet::new();
+            let mut late = |keyspace: &KeyspaceView| {
+                let pick = late::pick(&keyspace.tables, |file| tried.contains(&file))?;
+                tried.extend(pick.inputs.iter().map(|(_, table)| table.file));
+                Some(pick)
+            };
+            while let Some(done) = self.merge_now(&mut job, id, &mut late)? {
+                unread = unread.and(done);
             }
-            // What is merged is kept in memory no longer than the merge needs it.
-            drop(view);
-            while job.is_some() {
-                self.check_writable()?;
-                if let Stepped::GivenUp(error) = self.step_job(&mut job)? {
-                    unread = unread.and(Err(error));
-                }
-            }
-            // There may be fewer tables now, and writers who wait for that.
-            self.notify();
         }
         drop(job);
         self.notify();
         self.events.deliver();
         unread
+    }
+
+    /// Does what is picked of a keyspace, to its end; `None` where nothing is, and the error if it could not be read.
+    fn merge_now(
+        &self,
+        job: &mut Option<Job>,
+        id: KeyspaceId,
+        pick: impl FnOnce(&KeyspaceView) -> Option<Pick>,
+    ) -> Result<Option<Result<()>>> {
+        let view = self.view();
+        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(None) };
+        let Some(pick) = pick(keyspace) else { return Ok(None) };
+        self.check_writable()?;
+        let mut unread = Ok(());
+        match self.begin_job(id, keyspace, pick) {
+            Ok(begun) => *job = Some(begun),
+            Err(error) => unread = Err(error),
+        }
+        // What is merged is kept in memory no longer than the merge needs it.
+        drop(view);
+        while job.is_some() {
+            self.check_writable()?;
+            if let Stepped::GivenUp(error) = self.step_job(job)? {
+                unread = unread.and(Err(error));
+            }
+        }
+        // There may be fewer tables now, and writers who wait for that.
+        self.notify();
+        Ok(Some(unread))
     }
 
     /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.

@@ -1,5 +1,5 @@
 //! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
-//! what goes unread (`covered`), what to keep away from (`avoid`), what to do when nobody writes (`idle`), and slowing writers while it lags ([`pace`]).
+//! what goes unread (`covered`), what to keep away from (`avoid`), what to do when nobody writes (`idle`, `late`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
 mod covered;
@@ -7,6 +7,7 @@ pub mod drop;
 mod idle;
 mod input;
 pub(crate) mod job;
+mod late;
 pub mod pace;
 pub mod pick;
 pub(crate) mod rows;

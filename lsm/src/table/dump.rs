@@ -151,6 +151,12 @@ impl Dump<'_> {
                 "          {} bytes of keys, {} of values; {} data blocks in {} partitions",
                 summary.key_bytes, summary.value_bytes, summary.data_blocks, summary.partitions
             ));
+            if summary.hurried_blocks > 0 {
+                self.line(format_args!(
+                    "          {} data blocks not compressed for haste",
+                    summary.hurried_blocks
+                ));
+            }
             if let Some(origin) = table.origin() {
                 self.line(format_args!(
                     "          written for keyspace {} {:?}, level {}, epoch {}",

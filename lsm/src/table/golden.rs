@@ -24,6 +24,10 @@ struct Golden {
     options: TableOptions,
 }
 
+/// Of this one somebody was waiting for the first entries.
+const HURRIED: &str = "hurried";
+const HURRIED_ENTRIES: usize = 20;
+
 fn entry(user: &str, sequence: u64, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let kind = if value.is_empty() { Kind::Delete } else { Kind::Put };
     (internal(user.as_bytes(), sequence, kind), value.to_vec())
@@ -107,6 +111,12 @@ fn all() -> Vec<Golden> {
             options: TableOptions { compression: Compression::Lz4, ..TableOptions::default() },
         },
         Golden {
+            name: HURRIED,
+            entries: files(),
+            tombstones: Vec::new(),
+            options: TableOptions { compression: Compression::Lz4, ..small.clone() },
+        },
+        Golden {
             name: "origin",
             entries: vec![entry("key", 1, b"value")],
             tombstones: Vec::new(),
@@ -146,7 +156,8 @@ fn write(golden: &Golden) -> Vec<u8> {
     for tombstone in &golden.tombstones {
         writer.add_range_tombstone(&tombstone.start, tombstone.end.as_deref(), tombstone.sequence);
     }
-    for (key, value) in Model::new(golden.entries.clone()).entries() {
+    for (number, (key, value)) in Model::new(golden.entries.clone()).entries().iter().enumerate() {
+        writer.hurry(golden.name == HURRIED && number < HURRIED_ENTRIES);
         writer.add(key, value).unwrap();
     }
     let summary = writer.finish().unwrap();

@@ -137,6 +137,8 @@ pub struct TableSummary {
     pub data_blocks: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Those data blocks that were to be compressed and are stored as they are, because somebody waited for the table.
+    pub hurried_blocks: u64,
 }
 
 /// Whether reading leaves blocks in the cache.

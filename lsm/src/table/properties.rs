@@ -10,7 +10,7 @@ use crate::key::{KEY_BYTES_MAX, SEQUENCE_MAX};
 use crate::range::KeyRange;
 use crate::table::{TableOrigin, TableSummary};
 
-/// Tags; the low bit says that a reader who does not know the field must refuse the table. All but the last are required to be there.
+/// Tags; the low bit says that a reader who does not know the field must refuse the table. All but the last two are required to be there.
 mod tag {
     pub(super) const ENTRIES: u64 = 2;
     pub(super) const DELETIONS: u64 = 4;
@@ -25,6 +25,8 @@ mod tag {
     pub(super) const PARTITIONS: u64 = 22;
     /// Tables of older versions have none.
     pub(super) const ORIGIN: u64 = 24;
+    /// Only where it is not 0.
+    pub(super) const HURRIED_BLOCKS: u64 = 26;
 }
 
 const UPPER_INCLUDED: u8 = 1;
@@ -47,14 +49,12 @@ fn numbers(summary: &TableSummary) -> [(u64, u64); 9] {
 
 /// The payload of the properties block.
 pub(super) fn encode(summary: &TableSummary, origin: Option<&TableOrigin>) -> Vec<u8> {
-    let mut fields: Vec<(u64, Vec<u8>)> = numbers(summary)
-        .into_iter()
-        .map(|(tag, number)| {
-            let mut value = Vec::new();
-            put_varint(&mut value, number);
-            (tag, value)
-        })
-        .collect();
+    let field = |(tag, number): (u64, u64)| {
+        let mut value = Vec::new();
+        put_varint(&mut value, number);
+        (tag, value)
+    };
+    let mut fields: Vec<(u64, Vec<u8>)> = numbers(summary).into_iter().map(field).collect();
     fields.push((tag::LOWER, summary.bounds.lower.clone()));
     let (kind, key): (u8, &[u8]) = match &summary.bounds.upper {
         Bound::Included(key) => (UPPER_INCLUDED, key),
@@ -63,6 +63,9 @@ pub(super) fn encode(summary: &TableSummary, origin: Option<&TableOrigin>) -> Ve
     };
     fields.push((tag::UPPER, [&[kind], key].concat()));
     fields.extend(origin.map(|origin| (tag::ORIGIN, origin.encode())));
+    if summary.hurried_blocks > 0 {
+        fields.push(field((tag::HURRIED_BLOCKS, summary.hurried_blocks)));
+    }
     fields.sort_unstable_by_key(|(tag, _)| *tag);
     let mut out = Vec::new();
     for (tag, value) in fields {
@@ -111,6 +114,7 @@ pub(super) fn decode(
         value_bytes: 0,
         data_blocks: 0,
         partitions: 0,
+        hurried_blocks: 0,
     };
     while !decoder.is_empty() {
         let tag = decoder.varint("tag of a property")?;
@@ -133,6 +137,10 @@ pub(super) fn decode(
             tag::PARTITIONS => summary.partitions = number(value)?,
             tag::ORIGIN => {
                 origin = TableOrigin::decode(value)?;
+                continue;
+            }
+            tag::HURRIED_BLOCKS => {
+                summary.hurried_blocks = number(value)?;
                 continue;
             }
             _ if tag & 1 == 1 => {
@@ -164,6 +172,7 @@ fn check(summary: &TableSummary) -> Result<()> {
         && (summary.entries == 0) == (summary.data_blocks == 0)
         && (summary.entries == 0) == (summary.partitions == 0)
         && summary.partitions <= summary.data_blocks
+        && summary.hurried_blocks <= summary.data_blocks
         && summary.data_blocks <= summary.entries;
     if sound {
         return Ok(());
@@ -189,6 +198,7 @@ mod tests {
             value_bytes: 800,
             data_blocks: 2,
             partitions: 1,
+            hurried_blocks: 0,
         }
     }
 
@@ -219,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_hurried_comes_back_and_takes_no_room_where_there_was_no_haste() {
+        let (none, one) =
+            (summary(Bound::Unbounded), TableSummary { hurried_blocks: 1, ..summary(Bound::Unbounded) });
+        let bytes = encode(&one, None);
+        assert_eq!(bytes.len(), encode(&none, None).len() + 3);
+        assert_eq!(decode(&bytes, one.identity, 1234).unwrap(), (one, None));
+    }
+
+    #[test]
     fn unknown_properties_follow_their_low_bit() {
         let with = |tag: u64| {
             let mut bytes = encode(&summary(Bound::Unbounded), None);
@@ -234,6 +253,8 @@ mod tests {
     #[test]
     fn figures_that_contradict_each_other_are_refused() {
         let bad = TableSummary { deletions: 10, ..summary(Bound::Unbounded) };
+        assert!(decode(&encode(&bad, None), bad.identity, 1234).is_err());
+        let bad = TableSummary { hurried_blocks: 3, ..summary(Bound::Unbounded) };
         assert!(decode(&encode(&bad, None), bad.identity, 1234).is_err());
         let bad = summary(Bound::Excluded(b"a".to_vec()));
         assert!(decode(&encode(&bad, None), bad.identity, 1234).is_err());

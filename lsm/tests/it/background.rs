@@ -329,6 +329,93 @@ fn what_others_wait_for_is_flushed_as_it_is() {
     assert!(db.check().unwrap().is_clean());
 }
 
+/// A database that was loaded in order, faster than it is compressed: all lies in level 2 as it was flushed, but for the last of it. How many entries it has.
+fn loaded_in_haste(fs: &Arc<dyn FileSystem>, clock: &Arc<ManualClock>) -> (Db, usize) {
+    let mut tuning = Tuning::for_memory(4 << 20);
+    (tuning.write_buffer_bytes, tuning.step_entries, tuning.table_bytes) = (200_000, 100, 40_000);
+    (tuning.level1_bytes, tuning.level_growth) = (1, 1 << 40);
+    let open = || {
+        let builder = Db::builder("/db").file_system(Arc::clone(fs)).tuning(tuning.clone());
+        let builder = builder.clock(Arc::<ManualClock>::clone(clock)).background(Background::Manual);
+        builder.memory_bytes(4 << 20).open().unwrap()
+    };
+    let db = open();
+    let a = keyspace(&db);
+    let mut entries = 0;
+    let mut put = || {
+        a.put(format!("key {entries:08}"), [b'v'; 100]).unwrap();
+        entries += 1;
+    };
+    for flushes in 1..=5 {
+        while db.write_pressure() == 0.0 {
+            put();
+        }
+        while db.stats().flushes < flushes {
+            assert_eq!(db.step().unwrap(), Progress::Working);
+        }
+    }
+    (0..1000).for_each(|_| put());
+    db.flush().unwrap();
+    drop(a);
+    // It is a property of the tables, and not only in memory.
+    db.close().unwrap();
+    let db = open();
+    run_until_idle(&db);
+    let stats = db.stats();
+    let levels = &stats.keyspaces[0].level_tables;
+    assert!(levels[2] > 5 && levels.iter().sum::<usize>() == levels[2], "{levels:?}");
+    assert!(stats.table_bytes > 5 * 150_000, "{} bytes", stats.table_bytes);
+    (db, entries)
+}
+
+#[test]
+fn what_was_flushed_in_haste_is_compressed_when_there_is_time() {
+    for on_request in [false, true] {
+        let clock = Arc::new(ManualClock::default());
+        let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+        let (db, entries) = loaded_in_haste(&fs, &clock);
+        let hurried = db.stats().table_bytes;
+        if on_request {
+            db.compact().unwrap();
+        } else {
+            clock.sleep(Duration::from_secs(9));
+            run_until_idle(&db);
+            assert_eq!(db.stats().table_bytes, hurried, "it is too early");
+            clock.sleep(Duration::from_secs(1));
+            run_until_idle(&db);
+        }
+        let stats = db.stats();
+        assert!(stats.table_bytes < hurried / 4, "{} of {hurried} bytes", stats.table_bytes);
+        assert!(stats.compaction_read_bytes < hurried, "what is compressed already is left alone");
+        db.compact().unwrap();
+        clock.sleep(Duration::from_secs(100));
+        run_until_idle(&db);
+        assert_eq!(db.stats().compaction_written_bytes, stats.compaction_written_bytes, "and that was all");
+        assert_eq!(keyspace(&db).iter().count(), entries);
+        assert!(db.check().unwrap().is_clean());
+    }
+}
+
+#[test]
+fn what_was_flushed_in_haste_and_cannot_be_read_is_left_for_later() {
+    let fs = FaultFs::new(Arc::new(MemFs::new()));
+    let clock = Arc::new(ManualClock::default());
+    let (db, entries) = loaded_in_haste(&(Arc::new(fs.clone()) as Arc<dyn FileSystem>), &clock);
+    let hurried = db.stats().table_bytes;
+    fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(".table"));
+    clock.sleep(Duration::from_secs(10));
+    run_until_idle(&db);
+    assert_eq!(db.compact().unwrap_err().kind(), ErrorKind::Io);
+    let stats = db.stats();
+    assert_eq!(stats.table_bytes, hurried);
+    assert!(stats.compaction_error.is_some());
+    fs.clear();
+    db.compact().unwrap();
+    assert!(db.stats().table_bytes < hurried / 4);
+    assert_eq!(keyspace(&db).iter().count(), entries);
+    assert!(db.check().unwrap().is_clean());
+}
+
 /// However little there is: whoever asks for it wants the least space.
 #[test]
 fn what_is_compacted_on_request_is_compressed() {

@@ -337,6 +337,7 @@ impl FixedWriter {
             value_bytes: (self.entries - self.deletions) * self.layout.widths.value() as u64,
             data_blocks: plan.blocks,
             partitions: plan.fence_blocks(),
+            hurried_blocks: 0,
         };
         let rows = Some(self.put(BlockKind::RowsPlan, &plan.encode())?);
         let properties =

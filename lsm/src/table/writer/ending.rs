@@ -113,6 +113,7 @@ impl TableWriter {
             value_bytes: self.value_bytes,
             data_blocks: self.data_blocks,
             partitions: self.partitions,
+            hurried_blocks: self.hurried_blocks,
         };
         directory.properties = Some(place.put_plain(
             &mut self.out,

@@ -78,6 +78,7 @@ pub struct TableWriter {
     value_bytes: u64,
     data_blocks: u64,
     partitions: u64,
+    hurried_blocks: u64,
 }
 
 impl TableWriter {
@@ -146,6 +147,7 @@ impl TableWriter {
             value_bytes: 0,
             data_blocks: 0,
             partitions: 0,
+            hurried_blocks: 0,
         })
     }
 
@@ -330,6 +332,7 @@ impl TableWriter {
         self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
         let place = Place { identity: self.identity, out_offset: self.out_offset };
         let handle = if self.is_hurried {
+            self.hurried_blocks += u64::from(self.options.compression != Compression::None);
             place.put_plain(&mut self.out, BlockKind::Data, payload)
         } else {
             let compressor =
