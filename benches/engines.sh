@@ -6,8 +6,8 @@
 # Each group is one call of lsm-bench, whose report goes to OUT/GROUP.json and whose tables go to OUT/GROUP.md; a group whose report is there is
 # not run again. Without GROUP: all, in the order below. At full size that takes most of a day, at SCALE=10 about an hour.
 #
-# Environment: SCALE (percent of the entries, 100), RUNS (3: medians are printed), ENGINES (lsm,fjall,rocksdb,redb,lmdb), LSM_BENCH (the binary; built if
-# unset), DB (a folder for the databases, on the disk that is to be measured).
+# Environment: SCALE (percent of the entries, 100), RUNS (3: medians are printed), ENGINES (lsm,fjall,rocksdb,redb,lmdb), MEMORY (the budget of groups that
+# name none, 256MiB), LSM_BENCH (the binary; built if unset), DB (a folder for the databases, on the disk that is to be measured).
 #
 # On a quiet machine: nothing else should run, and the ratios of two cores are not those of sixteen.
 set -euo pipefail
@@ -66,6 +66,7 @@ groups=("$@")
 [ $# -gt 0 ] || groups=(index index-bulk index-large writes scans scans-sorted others ycsb paths synced open sustained)
 for group in "${groups[@]}"; do
   told=$(arguments "$group") || stop "there is no group $group"
+  [ -z "${MEMORY:-}" ] || [[ $told == *--memory* ]] || told+=" --memory $MEMORY"
   report="$out/$group.json"
   if [ ! -s "$report" ]; then
     echo "== $group: lsm-bench --engines $engines --runs $runs $told"
