@@ -68,12 +68,15 @@ for group in "${groups[@]}"; do
   told=$(arguments "$group") || stop "there is no group $group"
   [ -z "${MEMORY:-}" ] || [[ $told == *--memory* ]] || told+=" --memory $MEMORY"
   report="$out/$group.json"
+  asked="--engines $engines --runs $runs $told"
   if [ ! -s "$report" ]; then
-    echo "== $group: lsm-bench --engines $engines --runs $runs $told"
+    echo "== $group: lsm-bench $asked"
     # shellcheck disable=SC2086 # words, not one
-    "$LSM_BENCH" --engines "$engines" --runs "$runs" $told "${database[@]}" --json "$report.part"
+    "$LSM_BENCH" $asked "${database[@]}" --json "$report.part"
+    echo "$asked" >"$out/$group.asked"
     mv "$report.part" "$report"
   fi
+  [ "$(cat "$out/$group.asked" 2>/dev/null)" = "$asked" ] || stop "$report was measured otherwise: remove it, or name another OUT"
   {
     printf '`lsm-bench --runs %s %s`\n\n' "$runs" "$told"
     "$LSM_BENCH" compare "$report" --summary

@@ -400,7 +400,8 @@ impl Db {
     }
 
     /// Flushes, then merges all tables of each keyspace into one run: reads are fastest then, and nothing deleted takes space (but for what
-    /// snapshots still see), and sorted keyspaces are compressed whole. Costs reading and writing everything.
+    /// snapshots still see), and sorted keyspaces are compressed whole. Costs reading and writing everything; where all lies in one run already, only what is not compressed and would be
+    /// smaller.
     ///
     /// Nothing else is merged meanwhile: whoever writes so much that level 0 of a keyspace fills is slowed, and in the end waits, at the longest until all
     /// of this is done.

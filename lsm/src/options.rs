@@ -104,8 +104,8 @@ pub struct Tuning {
     /// so until they are merged, those excepted that were [in haste](Self::shallow_compression). Keyspaces of fixed widths are never compressed.
     pub compression: Compression,
     /// How those of levels 0 and 1 are compressed, which are soon merged away. As above; zstd would be done several times for each entry. What is
-    /// flushed while [`Self::frozen_max`] memtables wait (two at least) is not compressed, in haste; it is when it is merged, or when the database is
-    /// [idle](Self::idle_after), or [on request](crate::Db::compact). Default: LZ4.
+    /// flushed while [`Self::frozen_max`] memtables wait (two at least) is not compressed, in haste; it is when it is merged, when nobody has written for
+    /// [long](Self::idle_after), or [on request](crate::Db::compact). Default: LZ4.
     /// None where the disk is far quicker than the processors.
     pub shallow_compression: Compression,
     /// Bytes of a dictionary with which the blocks of each table of levels 2 and below are compressed, where that pays, up to 256 KiB; 0: none. More: blocks are
@@ -128,7 +128,8 @@ pub struct Tuning {
     /// merges lag further behind, until writers are slowed: then they are as quick as all else. Less: the reverse; 0: merges are like any other thread. Default: 10.
     /// 0 where other programs keep all processors busy. Without effect but on Linux.
     pub merge_niceness: u8,
-    /// After so long without a commit, merges begin at half of the limits above, and what was flushed in haste is compressed: a merge more now, fewer tables and runs to ask later. More: less is written
+    /// After so long without a commit, merges begin at half of the limits above; after six times as long, tables below level 0 that were flushed
+    /// [in haste](Self::shallow_compression) and not merged since are compressed (all that was loaded in order, at worst): a merge more now, fewer tables and runs to ask later. More: less is written
     /// in the pauses between bursts; less: reads are fast sooner behind a burst; `None`: never. Default: 10 seconds. `None` where the disk is to rest.
     pub idle_after: Option<Duration>,
     /// Entries that one step of a flush or a merge handles. More: a little less overhead; less: whoever waits for a step (closing, a writer without threads)
@@ -148,7 +149,7 @@ pub struct JournalTuning {
     /// Default: 256 KiB. Without effect on other durabilities.
     pub buffer_bytes: usize,
     /// How far ahead of synced commits zeros are written, in bytes; 0: not. More: fewer syncs that have to write the file's metadata too; less: less written for
-    /// short bursts. Default: 1 MiB. 0 on file systems that copy on write, where it gains nothing.
+    /// short bursts. Default: a quarter of the write buffer, at most 1 MiB. 0 on file systems that copy on write, where it gains nothing.
     pub zero_ahead_bytes_max: u64,
     /// What each sync is filled up to, in bytes, a power of two from 64 to 1 MiB; 0: not. Only for media that may lose a whole sector when a write into it is
     /// torn: then the size of their sector. More: more space for each synced commit. Default: 0.
@@ -198,7 +199,8 @@ impl Tuning {
             manifest_bytes: 1 << 20,
             journal: JournalTuning {
                 buffer_bytes: journal.buffer_bytes,
-                zero_ahead_bytes_max: journal.zero_ahead_bytes_max,
+                // A log is about as long as a write buffer.
+                zero_ahead_bytes_max: journal.zero_ahead_bytes_max.min(write_buffer_bytes as u64 / 4),
                 pad_synced_bytes: journal.pad_synced_bytes,
             },
         }

@@ -6,7 +6,8 @@
 //!
 //! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are not touched, and the
 //! database works on: readers of other keys must not suffer. Merges keep away from the table that failed, for a while or for good
-//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does. One whose inputs are no more when it is done, because
+//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does; but where it only writes anew what lies in a level, and there is
+//! no room for that, it is given up as well. One whose inputs are no more when it is done, because
 //! their keyspace was dropped, is forgotten: each plan is held against the levels as they are when it is to be acted upon.
 
 use std::collections::HashSet;
@@ -133,13 +134,16 @@ impl Engine {
             }
         }
         let now = self.clock.now();
-        let idle = self.idle.lock().tuning(self.counters.commits(), now).cloned();
+        let (idle, is_long) = {
+            let mut idle = self.idle.lock();
+            (idle.tuning(self.counters.commits(), now).cloned(), idle.is_long(now))
+        };
         let wanted = self.wanted(&view, &self.tuning, now);
         let wanted = wanted.or_else(|| self.wanted(&view, idle.as_ref()?, now));
-        let wanted = wanted.or_else(|| idle.as_ref().and_then(|_| self.wanted_late(&view, now)));
+        let wanted = wanted.or_else(|| if is_long { self.wanted_late(&view, now) } else { None });
         let Some((id, pick)) = wanted else {
             if idle.is_some() {
-                self.idle.lock().done();
+                self.idle.lock().done(now);
             }
             return Ok(Progress::Idle);
         };
@@ -176,10 +180,11 @@ impl Engine {
     /// A table to be compressed where it lies.
     fn wanted_late(&self, view: &View, now: Duration) -> Option<(KeyspaceId, Pick)> {
         let avoided = self.avoided.lock().clone();
-        let is_avoided = |file| avoided.contains(file, now);
-        view.keyspaces
-            .iter()
-            .find_map(|(id, keyspace)| Some((*id, late::pick(&keyspace.tables, is_avoided)?)))
+        let is_avoided = |_, table: &TableReference| avoided.contains(table.file, now);
+        view.keyspaces.iter().find_map(|(id, keyspace)| {
+            let pick = late::pick(&keyspace.tables, &self.tuning, late::WHEN_IDLE, is_avoided)?;
+            Some((*id, pick))
+        })
     }
 
     /// Merges all tables of each keyspace into one run each, those too that merges keep away from, and compresses what was not.
@@ -204,12 +209,19 @@ impl Engine {
                 };
                 pick_all(&keyspace.tables.tree, level_min)
             };
-            unread = unread.and(self.merge_now(&mut job, id, all)?.unwrap_or(Ok(())));
+            let merged = self.merge_now(&mut job, id, all)?.unwrap_or(Ok(()));
+            if merged.is_err() {
+                unread = unread.and(merged);
+                continue;
+            }
             // Each once: one that cannot be read stays what it is.
             let mut tried = HashSet::new();
+            let place =
+                |level: usize, table: &TableReference| (level, table.file, table.bounds.lower.clone());
             let mut late = |keyspace: &KeyspaceView| {
-                let pick = late::pick(&keyspace.tables, |file| tried.contains(&file))?;
-                tried.extend(pick.inputs.iter().map(|(_, table)| table.file));
+                let is_tried = |level, table: &TableReference| tried.contains(&place(level, table));
+                let pick = late::pick(&keyspace.tables, &self.tuning, late::ON_REQUEST, is_tried)?;
+                tried.extend(pick.inputs.iter().map(|(level, table)| place(*level, table)));
                 Some(pick)
             };
             while let Some(done) = self.merge_now(&mut job, id, &mut late)? {
@@ -320,7 +332,7 @@ impl Engine {
                 self.merge_ended(bytes);
                 Ok(Stepped::Done)
             }
-            Err(Fault::Read(error)) => {
+            Err(Fault::Read(error) | Fault::NoRoom(error)) => {
                 self.merge_failed(&current.pick.inputs, &error);
                 // What was written of it lies under numbers that the manifest has given out, and goes.
                 self.give_up_merge(job, Some(&error));
@@ -377,9 +389,11 @@ pub(super) fn removed(keyspace: KeyspaceId, level: usize, table: &TableReference
     Change::TableRemoved { keyspace, level, file: table.file, lower: table.bounds.lower.clone() }
 }
 
-/// What made a merge end: reading, which harms nobody else; writing; or that its inputs are no more (their keyspace was dropped).
+/// What made a merge end: reading, which harms nobody else; that there is no room for what would have saved some; writing; or that its inputs are no more (their
+/// keyspace was dropped).
 enum Fault {
     Read(Error),
+    NoRoom(Error),
     Write(Error),
     Overtaken,
 }
@@ -485,6 +499,12 @@ impl Job {
         self.done.iter().map(|(file, _)| *file).chain(open).chain(rows)
     }
 
+    /// Whether it only writes anew what lies in a level: nobody waits for that.
+    fn is_in_place(&self) -> bool {
+        let level = self.pick.output_level;
+        level > 0 && self.pick.inputs.iter().all(|(input_level, _)| *input_level == level)
+    }
+
     /// Whether everything is merged, and the next step brings it into the View.
     fn is_at_end(&self) -> bool {
         self.rows.is_none() && !self.input.valid()
@@ -498,13 +518,18 @@ impl Job {
         if self.rows.is_some() {
             return self.step_rows(engine);
         }
+        let is_in_place = self.is_in_place();
+        let not_written = |error: Error| match error.kind() {
+            ErrorKind::OutOfSpace if is_in_place => Fault::NoRoom(error),
+            _ => Fault::Write(error),
+        };
         for stepped in 0..engine.tuning.step_entries {
             if !self.input.valid() {
                 // That is a step of its own: others wait for locks that it takes.
                 if stepped > 0 {
                     return Ok(Progress::Working);
                 }
-                self.close_output(engine, None).map_err(Fault::Write)?;
+                self.close_output(engine, None).map_err(not_written)?;
                 self.install(engine)?;
                 return Ok(Progress::Idle);
             }
@@ -531,14 +556,14 @@ impl Job {
                     self.last_user.extend_from_slice(user);
                     if self.is_full(engine) {
                         let cut = self.last_user.clone();
-                        self.close_output(engine, Some(cut)).map_err(Fault::Write)?;
+                        self.close_output(engine, Some(cut)).map_err(not_written)?;
                     }
                 }
                 let output = match &mut self.output {
                     Some(output) => output,
-                    None => self.output.insert(Output::create(engine, &self.plan).map_err(Fault::Write)?),
+                    None => self.output.insert(Output::create(engine, &self.plan).map_err(not_written)?),
                 };
-                output.writer.add(self.input.key(), self.input.value()).map_err(Fault::Write)?;
+                output.writer.add(self.input.key(), self.input.value()).map_err(not_written)?;
             }
             self.input.next().map_err(Fault::Read)?;
         }

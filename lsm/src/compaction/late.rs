@@ -1,27 +1,50 @@
 //! Compressing late what a flush stored as it was, because writers were about to wait for it.
 //!
-//! Most of that is merged before long, and compressed then. What overlaps nothing is not: loaded in order, it goes down the levels as it was flushed. Such a table
-//! is written anew where it lies, by itself, when the database is idle or is compacted on request. It ends by itself: no merge hurries.
+//! Most of that is merged before long, and compressed then. What overlaps nothing is not: loaded in order, it goes down the levels as it was flushed. Such tables
+//! are written anew where they lie, neighbours together, when nobody has written for long, or when all is compacted on request. It ends by itself: no merge
+//! hurries. Level 0 is left alone: what stays there when nobody writes is little, and is merged with what comes next.
 
 use std::sync::Arc;
 
+use crate::block::Compression;
 use crate::compaction::pick::Pick;
-use crate::filename::FileNumber;
-use crate::levels::OpenTree;
-use crate::table::TableSummary;
+use crate::levels::{OpenTable, OpenTree, TableReference};
+use crate::options::Tuning;
 
-/// From this part of its data blocks on a table is worth it.
-const HURRIED_PART: u64 = 4;
+/// When nobody asked for it, a table is worth it from this part of its data blocks on.
+pub(crate) const WHEN_IDLE: u64 = 4;
 
-fn is_worth_it(summary: &TableSummary) -> bool {
-    summary.hurried_blocks > 0 && summary.hurried_blocks.saturating_mul(HURRIED_PART) >= summary.data_blocks
-}
+/// On request, however few there are.
+pub(crate) const ON_REQUEST: u64 = u64::MAX;
 
-/// The first such table below level 0, where all is merged soon, that is not `avoided`.
-pub(crate) fn pick(tables: &OpenTree, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+/// Tables that are written anew together have at most so many times the bytes of one that a merge makes, so that no small ones are left.
+const TOGETHER_MAX: u64 = 4;
+
+/// The first such tables below level 0 of which none is `avoided`: in each at least one of `part` data blocks was stored in haste.
+pub(crate) fn pick(
+    tables: &OpenTree,
+    tuning: &Tuning,
+    part: u64,
+    avoided: impl Fn(usize, &TableReference) -> bool,
+) -> Option<Pick> {
     let below = tables.levels().iter().enumerate().skip(1);
-    let mut found = below.flat_map(|(level, tables)| tables.iter().map(move |open| (level, open)));
-    let (level, open) =
-        found.find(|(_, open)| is_worth_it(open.table.summary()) && !avoided(open.reference.file))?;
-    Some(Pick { inputs: vec![(level, Arc::clone(&open.reference))], output_level: level })
+    let mut compressed =
+        below.filter(|(level, _)| tuning.table_options(*level).compression != Compression::None);
+    compressed.find_map(|(level, tables)| {
+        let is_late = |open: &&OpenTable| {
+            let summary = open.table.summary();
+            summary.hurried_blocks > 0
+                && summary.hurried_blocks.saturating_mul(part) >= summary.data_blocks
+                && !avoided(level, &open.reference)
+        };
+        let mut bytes = 0u64;
+        // Neighbours without a gap: outputs answer for what lies between them.
+        let together = tables.iter().skip_while(|open| !is_late(open)).take_while(|open| {
+            let is_first = bytes == 0;
+            bytes = bytes.saturating_add(open.reference.file_bytes);
+            is_late(open) && (is_first || bytes <= tuning.table_bytes.saturating_mul(TOGETHER_MAX))
+        });
+        let inputs: Vec<_> = together.map(|open| (level, Arc::clone(&open.reference))).collect();
+        (!inputs.is_empty()).then_some(Pick { inputs, output_level: level })
+    })
 }

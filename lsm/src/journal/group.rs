@@ -625,7 +625,7 @@ impl Journal {
         let mut zeros = 0;
         if state.position > state.zeroed && state.syncs > 0 && !state.ended && state.zero_ahead > 0 {
             zeros = state.zero_ahead;
-            state.zero_ahead = (ZERO_AHEAD_GROWTH * zeros).min(self.options.zero_ahead_bytes_max);
+            state.zero_ahead = zeros.saturating_mul(ZERO_AHEAD_GROWTH).min(self.options.zero_ahead_bytes_max);
         }
         state = self.write_buffer(state, zeros)?;
         // Sampled before the call: what is written while it runs is not covered by it.

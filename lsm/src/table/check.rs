@@ -4,7 +4,8 @@
 //! all have checksums salted with identity and place, so no byte is other than it was written. The rest is what a writer with a bug, or with
 //! failing memory, could have got wrong: entries ascend strictly over the whole file, each lies above the separator before its block and at or below the
 //! one behind it, and where a search in a block may begin there is an entry (so a search finds it), its partition's filter knows its key (so a search is not sent away), sequence numbers and
-//! keys lie within what the properties claim (so the levels may rely on them), and all counts are what was counted.
+//! keys lie within what the properties claim (so the levels may rely on them), and all counts are what was counted (but
+//! for the blocks that were written in haste, an estimate that nothing but work depends on).
 
 use std::sync::Arc;
 

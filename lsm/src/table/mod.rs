@@ -137,7 +137,7 @@ pub struct TableSummary {
     pub data_blocks: u64,
     /// Partitions.
     pub partitions: u64,
-    /// Those data blocks that were to be compressed and are stored as they are, because somebody waited for the table.
+    /// Those data blocks that are stored as they are because somebody waited for the table, and would be smaller compressed (one of sixteen is tried).
     pub hurried_blocks: u64,
 }
 

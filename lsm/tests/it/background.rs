@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use lsm::clock::{Clock, ManualClock};
 use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
 use lsm::{
-    Background, Batch, Compression, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Progress, Tuning,
+    Background, Batch, Compression, Db, Durability, ErrorKind, Health, Keyspace, KeyspaceOptions, Progress,
+    Tuning,
 };
 
 use crate::support::{self, Random};
@@ -329,37 +330,54 @@ fn what_others_wait_for_is_flushed_as_it_is() {
     assert!(db.check().unwrap().is_clean());
 }
 
-/// A database that was loaded in order, faster than it is compressed: all lies in level 2 as it was flushed, but for the last of it. How many entries it has.
-fn loaded_in_haste(fs: &Arc<dyn FileSystem>, clock: &Arc<ManualClock>) -> (Db, usize) {
+/// A tuning with which little is flushed in haste.
+fn hasty() -> Tuning {
     let mut tuning = Tuning::for_memory(4 << 20);
-    (tuning.write_buffer_bytes, tuning.step_entries, tuning.table_bytes) = (200_000, 100, 40_000);
-    (tuning.level1_bytes, tuning.level_growth) = (1, 1 << 40);
-    let open = || {
-        let builder = Db::builder("/db").file_system(Arc::clone(fs)).tuning(tuning.clone());
-        let builder = builder.clock(Arc::<ManualClock>::clone(clock)).background(Background::Manual);
-        builder.memory_bytes(4 << 20).open().unwrap()
-    };
-    let db = open();
-    let a = keyspace(&db);
-    let mut entries = 0;
-    let mut put = || {
-        a.put(format!("key {entries:08}"), [b'v'; 100]).unwrap();
-        entries += 1;
-    };
+    (tuning.write_buffer_bytes, tuning.step_entries, tuning.table_bytes) = (200_000, 100, 150_000);
+    tuning
+}
+
+fn open_at_a_time(fs: &Arc<dyn FileSystem>, clock: &Arc<ManualClock>, tuning: &Tuning) -> Db {
+    let builder = Db::builder("/db").file_system(Arc::clone(fs)).tuning(tuning.clone());
+    let builder = builder.clock(Arc::<ManualClock>::clone(clock)).background(Background::Manual);
+    builder.memory_bytes(4 << 20).open().unwrap()
+}
+
+/// Writes, until five memtables were flushed in haste, and so many times behind them.
+fn write_in_haste(db: &Db, behind: usize, mut write: impl FnMut()) {
+    let flushed = db.stats().flushes;
     for flushes in 1..=5 {
         while db.write_pressure() == 0.0 {
-            put();
+            write();
         }
-        while db.stats().flushes < flushes {
+        while db.stats().flushes < flushed + flushes {
             assert_eq!(db.step().unwrap(), Progress::Working);
         }
     }
-    (0..1000).for_each(|_| put());
+    (0..behind).for_each(|_| write());
     db.flush().unwrap();
+    run_until_idle(db);
+}
+
+/// A database that was loaded in order, faster than it is compressed: all lies in level 2 as it was flushed, but for the last of it. How many entries it has.
+fn loaded_in_haste(
+    fs: &Arc<dyn FileSystem>,
+    clock: &Arc<ManualClock>,
+    value: impl Fn(usize) -> Vec<u8>,
+) -> (Db, usize) {
+    let mut tuning = hasty();
+    (tuning.level1_bytes, tuning.level_growth) = (1, 1 << 40);
+    let db = open_at_a_time(fs, clock, &tuning);
+    let a = keyspace(&db);
+    let mut entries = 0;
+    write_in_haste(&db, 1000, || {
+        a.put(format!("key {entries:08}"), value(entries)).unwrap();
+        entries += 1;
+    });
     drop(a);
     // It is a property of the tables, and not only in memory.
     db.close().unwrap();
-    let db = open();
+    let db = open_at_a_time(fs, clock, &tuning);
     run_until_idle(&db);
     let stats = db.stats();
     let levels = &stats.keyspaces[0].level_tables;
@@ -368,24 +386,36 @@ fn loaded_in_haste(fs: &Arc<dyn FileSystem>, clock: &Arc<ManualClock>) -> (Db, u
     (db, entries)
 }
 
+fn random(number: usize, bytes: usize) -> impl Iterator<Item = u8> {
+    let mut random = Random(number as u64 + 1);
+    std::iter::repeat_with(move || random.next() as u8).take(bytes)
+}
+
+/// Something that takes half of its space when it is compressed.
+fn half(number: usize) -> Vec<u8> {
+    random(number, 25).chain([b'v'; 75]).collect()
+}
+
 #[test]
 fn what_was_flushed_in_haste_is_compressed_when_there_is_time() {
     for on_request in [false, true] {
         let clock = Arc::new(ManualClock::default());
         let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
-        let (db, entries) = loaded_in_haste(&fs, &clock);
-        let hurried = db.stats().table_bytes;
+        let (db, entries) = loaded_in_haste(&fs, &clock, half);
+        let (hurried, hurried_tables) = (db.stats().table_bytes, db.stats().keyspaces[0].level_tables[2]);
         if on_request {
             db.compact().unwrap();
         } else {
-            clock.sleep(Duration::from_secs(9));
+            clock.sleep(Duration::from_secs(59));
             run_until_idle(&db);
             assert_eq!(db.stats().table_bytes, hurried, "it is too early");
             clock.sleep(Duration::from_secs(1));
             run_until_idle(&db);
         }
         let stats = db.stats();
-        assert!(stats.table_bytes < hurried / 4, "{} of {hurried} bytes", stats.table_bytes);
+        assert!(stats.table_bytes < hurried / 3 * 2, "{} of {hurried} bytes", stats.table_bytes);
+        let tables = stats.keyspaces[0].level_tables[2];
+        assert!(tables < hurried_tables, "{tables}: neighbours go together");
         assert!(stats.compaction_read_bytes < hurried, "what is compressed already is left alone");
         db.compact().unwrap();
         clock.sleep(Duration::from_secs(100));
@@ -400,19 +430,97 @@ fn what_was_flushed_in_haste_is_compressed_when_there_is_time() {
 fn what_was_flushed_in_haste_and_cannot_be_read_is_left_for_later() {
     let fs = FaultFs::new(Arc::new(MemFs::new()));
     let clock = Arc::new(ManualClock::default());
-    let (db, entries) = loaded_in_haste(&(Arc::new(fs.clone()) as Arc<dyn FileSystem>), &clock);
+    let (db, entries) = loaded_in_haste(&(Arc::new(fs.clone()) as Arc<dyn FileSystem>), &clock, half);
     let hurried = db.stats().table_bytes;
-    fs.inject(Fault::sticky(FaultCall::Read, 1, FaultEffect::Error).on(".table"));
-    clock.sleep(Duration::from_secs(10));
-    run_until_idle(&db);
-    assert_eq!(db.compact().unwrap_err().kind(), ErrorKind::Io);
-    let stats = db.stats();
-    assert_eq!(stats.table_bytes, hurried);
-    assert!(stats.compaction_error.is_some());
-    fs.clear();
+    let faults = [
+        (Fault::sticky(FaultCall::Read, 1, FaultEffect::Error), ErrorKind::Io),
+        (Fault::sticky(FaultCall::Write, 1, FaultEffect::NoSpace), ErrorKind::OutOfSpace),
+    ];
+    for (fault, kind) in faults {
+        fs.inject(fault.on(".table"));
+        clock.sleep(Duration::from_secs(100));
+        run_until_idle(&db);
+        assert_eq!(db.compact().unwrap_err().kind(), kind);
+        let stats = db.stats();
+        assert_eq!(stats.table_bytes, hurried);
+        assert_eq!(stats.compaction_error.map(|error| error.kind()), Some(kind));
+        assert!(matches!(db.health(), Health::Ok), "nobody asked for it");
+        fs.clear();
+    }
     db.compact().unwrap();
-    assert!(db.stats().table_bytes < hurried / 4);
+    assert!(db.stats().table_bytes < hurried / 3 * 2);
     assert_eq!(keyspace(&db).iter().count(), entries);
+    assert!(db.check().unwrap().is_clean());
+}
+
+#[test]
+fn what_would_not_shrink_is_not_written_again() {
+    let clock = Arc::new(ManualClock::default());
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+    let (db, entries) = loaded_in_haste(&fs, &clock, |number| random(number, 100).collect());
+    clock.sleep(Duration::from_secs(100));
+    run_until_idle(&db);
+    db.compact().unwrap();
+    assert_eq!(db.stats().compaction_written_bytes, 0);
+    assert_eq!(keyspace(&db).iter().count(), entries);
+}
+
+/// What deletes something stays as long as what it deletes lies below it, or somebody may see that.
+#[test]
+fn what_is_compressed_later_still_deletes() {
+    const OLD: usize = 30_000;
+    let clock = Arc::new(ManualClock::default());
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+    let mut tuning = hasty();
+    tuning.level1_bytes = 100 << 20;
+    let db = open_at_a_time(&fs, &clock, &tuning);
+    let a = keyspace(&db);
+    let key = |number: usize| format!("key {number:08}");
+    for number in 0..OLD {
+        a.put(key(number), "old").unwrap();
+    }
+    db.compact().unwrap();
+    let before = db.snapshot();
+    // What a reader sees of a key in the end.
+    let now = |number: usize, written: usize| match number % 10 {
+        _ if number >= written => Some(b"old".to_vec()),
+        0..=5 => Some(half(number)),
+        _ => None,
+    };
+    let mut written = 0;
+    write_in_haste(&db, 1400, || {
+        match written % 10 {
+            0..=5 => a.put(key(written), half(written)).unwrap(),
+            6..=7 => a.delete(key(written)).unwrap(),
+            8 => a.delete_range(key(written)..key(written + 2)).unwrap(),
+            _ => 0,
+        };
+        written += 1;
+    });
+    assert!(written < OLD);
+    let levels = db.stats().keyspaces[0].level_bytes.clone();
+    assert!(levels[0] == 0 && levels[1] > 5 * 100_000 && levels[2] > 0, "{levels:?}");
+    let is_right = || {
+        let all = |number: usize| now(number, written).map(|value| (key(number).into_bytes(), value));
+        let found = a.iter().map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap());
+        assert!(found.eq((0..OLD).filter_map(all)));
+        for number in 0..OLD {
+            assert_eq!(a.get(key(number)).unwrap().map(|value| value.to_vec()), now(number, written));
+        }
+    };
+    is_right();
+    clock.sleep(Duration::from_secs(100));
+    run_until_idle(&db);
+    let later = db.stats().keyspaces[0].level_bytes.clone();
+    assert!(
+        later[0] == 0 && later[1] < levels[1] / 3 * 2 && later[2] == levels[2],
+        "{levels:?} and {later:?}"
+    );
+    is_right();
+    assert_eq!(before.iter(&a).count(), OLD);
+    drop(before);
+    db.compact().unwrap();
+    is_right();
     assert!(db.check().unwrap().is_clean());
 }
 

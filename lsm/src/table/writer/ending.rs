@@ -113,7 +113,7 @@ impl TableWriter {
             value_bytes: self.value_bytes,
             data_blocks: self.data_blocks,
             partitions: self.partitions,
-            hurried_blocks: self.hurried_blocks,
+            hurried_blocks: self.hurry.blocks(),
         };
         directory.properties = Some(place.put_plain(
             &mut self.out,

@@ -1,6 +1,7 @@
 //! Writing a table: data blocks are laid out as entries come, and verified before they leave; what leads to them follows ([`ending`]).
 
 mod ending;
+mod hurry;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::table::index::Handle;
 use crate::table::place::{Packed, Place};
 use crate::table::sample::{HeldBlock, Sample};
 use crate::table::{HEADER_BYTES, TableOptions};
+
+use hurry::Hurry;
 
 /// Written at once: large enough that the calls cost nothing beside the copying.
 pub(super) const WRITE_BYTES: usize = 256 << 10;
@@ -53,8 +56,7 @@ pub struct TableWriter {
     with_dictionary: Option<(Compressor, Packed)>,
     /// Data blocks that wait for the decision whether there is one.
     sample: Option<Sample>,
-    /// Data blocks are stored as they are.
-    is_hurried: bool,
+    hurry: Hurry,
     data: BlockBuilder,
     /// The first user key of this data block.
     data_first: Vec<u8>,
@@ -78,7 +80,6 @@ pub struct TableWriter {
     value_bytes: u64,
     data_blocks: u64,
     partitions: u64,
-    hurried_blocks: u64,
 }
 
 impl TableWriter {
@@ -126,7 +127,7 @@ impl TableWriter {
             compressor,
             with_dictionary: None,
             sample: Sample::new(options.compression, options.dictionary_bytes),
-            is_hurried: false,
+            hurry: Hurry::default(),
             data: BlockBuilder::new(options.restart_interval),
             data_first: Vec::new(),
             data_hashes: Vec::new(),
@@ -147,7 +148,6 @@ impl TableWriter {
             value_bytes: 0,
             data_blocks: 0,
             partitions: 0,
-            hurried_blocks: 0,
         })
     }
 
@@ -227,7 +227,7 @@ impl TableWriter {
 
     /// From here on, until it is said otherwise, data blocks are stored as they are: somebody waits for the table.
     pub(crate) fn hurry(&mut self, is_hurried: bool) {
-        self.is_hurried = is_hurried;
+        self.hurry.set(is_hurried);
     }
 
     /// About how long the file would be if it ended here (compression of the last block not counted).
@@ -331,8 +331,8 @@ impl TableWriter {
         let is_known = !self.hashes.is_empty() && self.hashes.last() == hashes.first();
         self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
         let place = Place { identity: self.identity, out_offset: self.out_offset };
-        let handle = if self.is_hurried {
-            self.hurried_blocks += u64::from(self.options.compression != Compression::None);
+        let handle = if self.hurry.is_on() {
+            self.hurry.pass(&mut self.compressor, payload)?;
             place.put_plain(&mut self.out, BlockKind::Data, payload)
         } else {
             let compressor =
