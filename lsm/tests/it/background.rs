@@ -388,7 +388,7 @@ fn loaded_in_haste(
 
 fn random(number: usize, bytes: usize) -> impl Iterator<Item = u8> {
     let mut random = Random(number as u64 + 1);
-    std::iter::repeat_with(move || random.next() as u8).take(bytes)
+    std::iter::repeat_with(move || random.next().to_le_bytes()[0]).take(bytes)
 }
 
 /// Something that takes half of its space when it is compressed.
