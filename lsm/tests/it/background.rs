@@ -454,6 +454,27 @@ fn what_was_flushed_in_haste_and_cannot_be_read_is_left_for_later() {
 }
 
 #[test]
+fn the_thread_that_merges_wakes_up_in_a_long_pause() {
+    let clock = Arc::new(ManualClock::default());
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+    let (db, entries) = loaded_in_haste(&fs, &clock, half);
+    let hurried = db.stats().table_bytes;
+    db.close().unwrap();
+    let mut tuning = hasty();
+    (tuning.level1_bytes, tuning.level_growth) = (1, 1 << 40);
+    tuning.idle_after = Some(Duration::from_millis(10));
+    let builder = Db::builder("/db").file_system(fs).tuning(tuning).background(Background::Threads);
+    let db = builder.memory_bytes(4 << 20).open().unwrap();
+    let begun = Instant::now();
+    while db.stats().table_bytes > hurried / 3 * 2 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", db.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(keyspace(&db).iter().count(), entries);
+    db.close().unwrap();
+}
+
+#[test]
 fn what_would_not_shrink_is_not_written_again() {
     let clock = Arc::new(ManualClock::default());
     let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
