@@ -149,7 +149,7 @@ pub struct JournalTuning {
     /// Default: 256 KiB. Without effect on other durabilities.
     pub buffer_bytes: usize,
     /// How far ahead of synced commits zeros are written, in bytes; 0: not. More: fewer syncs that have to write the file's metadata too; less: less written for
-    /// short bursts. Default: a quarter of the write buffer, at most 1 MiB. 0 on file systems that copy on write, where it gains nothing.
+    /// short bursts. Default: 1 MiB. 0 on file systems that copy on write, where it gains nothing.
     pub zero_ahead_bytes_max: u64,
     /// What each sync is filled up to, in bytes, a power of two from 64 to 1 MiB; 0: not. Only for media that may lose a whole sector when a write into it is
     /// torn: then the size of their sector. More: more space for each synced commit. Default: 0.
@@ -199,8 +199,7 @@ impl Tuning {
             manifest_bytes: 1 << 20,
             journal: JournalTuning {
                 buffer_bytes: journal.buffer_bytes,
-                // A log is about as long as a write buffer.
-                zero_ahead_bytes_max: journal.zero_ahead_bytes_max.min(write_buffer_bytes as u64 / 4),
+                zero_ahead_bytes_max: journal.zero_ahead_bytes_max,
                 pad_synced_bytes: journal.pad_synced_bytes,
             },
         }

@@ -23,10 +23,8 @@ use crate::filename::FileNumber;
 use crate::fs::{Advice, File, FileSystem, SyncSite};
 use crate::key::{SEQUENCE_MAX, SequenceNumber};
 
-/// The first range that is zeroed ahead. Each further one is so many times as long, up to the option's value: the sync behind one takes several times as long
-/// as others, so that there are few before the longest, of thousands of commits.
+/// The first range that is zeroed ahead; each further one is twice as long, up to the option's value.
 const ZERO_AHEAD_BYTES_MIN: u64 = 16 << 10;
-const ZERO_AHEAD_GROWTH: u64 = 8;
 
 /// What the system writes at least, on most machines.
 const PAGE_BYTES: u64 = 4 << 10;
@@ -44,7 +42,7 @@ pub struct JournalOptions {
     /// [`Durability::Process`](super::Durability::Process). More saves calls; the default is 256 KiB.
     pub buffer_bytes: usize,
     /// Zeros are written at most this far ahead of synced commits, so that their syncs change no metadata of the file;
-    /// starts small, grows fast, and happens only while synced commits arrive. 0 turns it off; the default is 1 MiB, where
+    /// starts small, doubles, and happens only while synced commits arrive. 0 turns it off; the default is 1 MiB, where
     /// one sync in many pays for the metadata.
     pub zero_ahead_bytes_max: u64,
     /// Each sync is filled up to a multiple of this many bytes (a power of two, from 64 to 1 MiB), so that no later write
@@ -625,7 +623,7 @@ impl Journal {
         let mut zeros = 0;
         if state.position > state.zeroed && state.syncs > 0 && !state.ended && state.zero_ahead > 0 {
             zeros = state.zero_ahead;
-            state.zero_ahead = zeros.saturating_mul(ZERO_AHEAD_GROWTH).min(self.options.zero_ahead_bytes_max);
+            state.zero_ahead = (2 * zeros).min(self.options.zero_ahead_bytes_max);
         }
         state = self.write_buffer(state, zeros)?;
         // Sampled before the call: what is written while it runs is not covered by it.
