@@ -3,36 +3,25 @@
 //! The inputs are merged, what nobody can see is dropped, the rest goes to tables of about the target size, cut between user keys. Each output
 //! answers for the keys from its cut to the next; range tombstones are cut there too, so that the tables of a level never overlap. One edit takes
 //! the inputs out and puts the outputs in; nothing in it is new to any reader.
-//!
-//! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are not touched, and the
-//! database works on: readers of other keys must not suffer. Merges keep away from the table that failed, for a while or for good
-//! ([`super::avoid`]). A merge that cannot *write* fails the database, as every failed write does; but where it only writes anew what lies in a level, and there is
-//! no room for that, it is given up as well. One whose inputs are no more when it is done, because
-//! their keyspace was dropped, is forgotten: each plan is held against the levels as they are when it is to be acted upon.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::batch::KeyspaceId;
 use crate::compaction::covered::{deleted_until, is_deleted};
 use crate::compaction::drop::{Filter, Retention};
 use crate::compaction::input::Input;
-use crate::compaction::late;
-use crate::compaction::pick::{Pick, pick, pick_all, urgency};
+use crate::compaction::pick::Pick;
 use crate::compaction::rows::{RowsFault, RowsWork};
-use crate::compaction::tiered;
 use crate::engine::{Engine, Progress, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::Event;
-use crate::filename::{FileName, FileNumber};
+use crate::filename::FileNumber;
 use crate::flush::{open_table, update};
 use crate::key::split;
 use crate::levels::{
     Change, Edit, KeyspaceView, LEVEL_COUNT, OpenTable, OpenTree, TableReference, View, common_filter,
 };
-use crate::options::{DEEP_LEVEL, Tuning};
 use crate::output::OutputPlan;
 use crate::range::KeyRange;
 use crate::range_tombstone::{RangeTombstone, RangeTombstones};
@@ -50,10 +39,10 @@ const STEPS_BEFORE_SKIP: usize = 16;
 /// The merge under way.
 #[derive(Debug)]
 pub(crate) struct Job {
-    keyspace: KeyspaceId,
+    pub(super) keyspace: KeyspaceId,
     kind: KeyspaceKind,
     plan: OutputPlan,
-    pick: Pick,
+    pub(super) pick: Pick,
     input: Input,
     /// What is merged instead where entries have fixed widths.
     rows: Option<RowsWork>,
@@ -73,7 +62,7 @@ pub(crate) struct Job {
     /// Entries in a row that were dropped.
     dropped_steps: usize,
     /// Of the inputs that are read.
-    read_bytes: u64,
+    pub(super) read_bytes: u64,
     done: Vec<(FileNumber, TableSummary)>,
 }
 
@@ -85,313 +74,13 @@ struct Output {
     below_bytes: u64,
 }
 
-/// How a step of a merge went.
-enum Stepped {
-    Working,
-    Done,
-    /// It could not read.
-    GivenUp(Error),
-    /// What it merged is no more.
-    Overtaken,
-}
-
-impl Engine {
-    /// Runs one step of a merge, starting one where one is wanted.
-    ///
-    /// # Errors
-    /// Closed; ReadOnly; Failed and those of writing: the database has failed then.
-    pub(crate) fn compaction_step(&self) -> Result<Progress> {
-        let mut job = self.compaction_job.lock();
-        let stepped = self.check_writable().and_then(|()| self.compaction_step_with(&mut job));
-        drop(job);
-        // Whoever waits may wait for the right to run a step, too.
-        self.notify();
-        self.events.deliver();
-        stepped
-    }
-
-    /// As [`Self::compaction_step`]; `None` if somebody else is running one.
-    pub(crate) fn try_compaction_step(&self) -> Result<Option<Progress>> {
-        let Some(mut job) = self.compaction_job.try_lock() else { return Ok(None) };
-        let stepped = self.check_writable().and_then(|()| self.compaction_step_with(&mut job));
-        drop(job);
-        self.notify();
-        self.events.deliver();
-        stepped.map(Some)
-    }
-
-    fn compaction_step_with(&self, job: &mut Option<Job>) -> Result<Progress> {
-        if job.is_some() {
-            let stepped = self.step_job(job);
-            self.merge_ends.store(job.as_ref().is_some_and(Job::is_at_end), Ordering::Relaxed);
-            stepped?;
-            return Ok(Progress::Working);
-        }
-        let view = self.view();
-        for (id, keyspace) in &view.keyspaces {
-            if self.drop_deleted(*id, keyspace)? {
-                return Ok(Progress::Working);
-            }
-        }
-        let now = self.clock.now();
-        let (idle, is_long) = {
-            let mut idle = self.idle.lock();
-            (idle.tuning(self.counters.commits(), now).cloned(), idle.is_long(now))
-        };
-        let wanted = self.wanted(&view, &self.tuning, now);
-        let wanted = wanted.or_else(|| self.wanted(&view, idle.as_ref()?, now));
-        let wanted = wanted.or_else(|| if is_long { self.wanted_late(&view, now) } else { None });
-        let Some((id, pick)) = wanted else {
-            if idle.is_some() {
-                self.idle.lock().done(now);
-            }
-            return Ok(Progress::Idle);
-        };
-        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(Progress::Idle) };
-        if keyspace.kind == KeyspaceKind::Sorted && pick.is_move(&self.tuning) {
-            self.move_down(id, &pick)?;
-        } else {
-            // One that cannot be read is given up, and that is remembered: there may be others.
-            *job = self.begin_job(id, keyspace, pick).ok();
-        }
-        Ok(Progress::Working)
-    }
-
-    /// The most urgent merge by these limits.
-    fn wanted(&self, view: &View, tuning: &Tuning, now: Duration) -> Option<(KeyspaceId, Pick)> {
-        // A few tables at most; writers who ask for the debt do not wait for the pick.
-        let avoided = self.avoided.lock().clone();
-        let picks = view.keyspaces.iter().filter_map(|(id, keyspace)| {
-            let tree = &keyspace.tables.tree;
-            let is_avoided = |file| avoided.contains(file, now);
-            let (pick, urgency) = match keyspace.kind {
-                KeyspaceKind::Sorted => (pick(tree, tuning, is_avoided)?, urgency(tree, tuning)),
-                KeyspaceKind::Fixed(_) => {
-                    let runs = tiered::runs(tree).count() as u64;
-                    let urgency = (runs * 1000 / tuning.tier_runs as u64).max(1000);
-                    (tiered::pick(tree, tuning, is_avoided)?, urgency)
-                }
-            };
-            Some((urgency, *id, pick))
-        });
-        picks.max_by_key(|(urgency, ..)| *urgency).map(|(_, id, pick)| (id, pick))
-    }
-
-    /// A table to be compressed where it lies.
-    fn wanted_late(&self, view: &View, now: Duration) -> Option<(KeyspaceId, Pick)> {
-        let avoided = self.avoided.lock().clone();
-        let is_avoided = |_, table: &TableReference| avoided.contains(table.file, now);
-        view.keyspaces.iter().find_map(|(id, keyspace)| {
-            let pick = late::pick(&keyspace.tables, &self.tuning, late::WHEN_IDLE, is_avoided)?;
-            Some((*id, pick))
-        })
-    }
-
-    /// Merges all tables of each keyspace into one run each, those too that merges keep away from, and compresses what was not.
-    ///
-    /// # Errors
-    /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of writing; the first one of reading, after
-    /// the other keyspaces are done.
-    pub(crate) fn compact_all(&self) -> Result<()> {
-        let mut job = self.compaction_job.lock();
-        self.check_writable()?;
-        while job.is_some() {
-            self.check_writable()?;
-            self.step_job(&mut job)?;
-        }
-        let mut unread = Ok(());
-        let keyspaces: Vec<KeyspaceId> = self.view().keyspaces.keys().copied().collect();
-        for id in keyspaces {
-            let all = |keyspace: &KeyspaceView| {
-                let level_min = match keyspace.kind {
-                    KeyspaceKind::Sorted => DEEP_LEVEL,
-                    KeyspaceKind::Fixed(_) => 1,
-                };
-                pick_all(&keyspace.tables.tree, level_min)
-            };
-            let merged = self.merge_now(&mut job, id, all)?.unwrap_or(Ok(()));
-            if merged.is_err() {
-                unread = unread.and(merged);
-                continue;
-            }
-            // Each once: one that cannot be read stays what it is.
-            let mut tried = HashSet::new();
-            let place =
-                |level: usize, table: &TableReference| (level, table.file, table.bounds.lower.clone());
-            let mut late = |keyspace: &KeyspaceView| {
-                let is_tried = |level, table: &TableReference| tried.contains(&place(level, table));
-                let pick = late::pick(&keyspace.tables, &self.tuning, late::ON_REQUEST, is_tried)?;
-                tried.extend(pick.inputs.iter().map(|(level, table)| place(*level, table)));
-                Some(pick)
-            };
-            while let Some(done) = self.merge_now(&mut job, id, &mut late)? {
-                unread = unread.and(done);
-            }
-        }
-        drop(job);
-        self.notify();
-        self.events.deliver();
-        unread
-    }
-
-    /// Does what is picked of a keyspace, to its end; `None` where nothing is, and the error if it could not be read.
-    fn merge_now(
-        &self,
-        job: &mut Option<Job>,
-        id: KeyspaceId,
-        pick: impl FnOnce(&KeyspaceView) -> Option<Pick>,
-    ) -> Result<Option<Result<()>>> {
-        let view = self.view();
-        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(None) };
-        let Some(pick) = pick(keyspace) else { return Ok(None) };
-        self.check_writable()?;
-        let mut unread = Ok(());
-        match self.begin_job(id, keyspace, pick) {
-            Ok(begun) => *job = Some(begun),
-            Err(error) => unread = Err(error),
-        }
-        // What is merged is kept in memory no longer than the merge needs it.
-        drop(view);
-        while job.is_some() {
-            self.check_writable()?;
-            if let Stepped::GivenUp(error) = self.step_job(job)? {
-                unread = unread.and(Err(error));
-            }
-        }
-        // There may be fewer tables now, and writers who wait for that.
-        self.notify();
-        Ok(Some(unread))
-    }
-
-    /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.
-    pub(crate) fn drop_merge(&self, job: &mut Option<Job>) {
-        self.give_up_merge(job, None);
-    }
-
-    fn give_up_merge(&self, job: &mut Option<Job>, error: Option<&Error>) {
-        if let Some(job) = job.take() {
-            self.merge_given_up(job.keyspace, error);
-            self.add_obsolete(job.files().map(FileName::Table));
-            drop(job);
-            self.share_memory();
-        }
-    }
-
-    fn merge_given_up(&self, id: KeyspaceId, error: Option<&Error>) {
-        self.events.tell(|| Event::MergeGivenUp { keyspace: self.keyspace_name(id), error: error.cloned() });
-    }
-
-    /// A table goes one level down as it is.
-    fn move_down(&self, keyspace: KeyspaceId, pick: &Pick) -> Result<()> {
-        let mut manifest = self.manifest.lock();
-        if !manifest.levels().holds(keyspace, &pick.inputs) {
-            return Ok(());
-        }
-        let mut changes = Vec::new();
-        for (level, table) in &pick.inputs {
-            changes.push(removed(keyspace, *level, table));
-            changes.push(Change::TableAdded { keyspace, level: pick.output_level, table: Arc::clone(table) });
-        }
-        let levels = manifest.commit(Edit { changes }).map_err(|error| self.fail(error))?;
-        self.install(|view| update(view, &levels, |_| None, &self.budget));
-        drop(manifest);
-        for (_, table) in &pick.inputs {
-            self.events.tell(|| Event::TableMoved {
-                keyspace: self.keyspace_name(keyspace),
-                file: table.file,
-                level: pick.output_level,
-            });
-        }
-        self.counters.moved();
-        Ok(())
-    }
-
-    fn begin_job(&self, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Job> {
-        let inputs = pick.inputs.clone();
-        self.events.tell(|| Event::MergeBegun {
-            keyspace: Arc::clone(&keyspace.name),
-            tables: inputs.len(),
-            bytes: pick.bytes(),
-            level: pick.output_level,
-        });
-        Job::new(self, id, keyspace, pick).inspect_err(|error| {
-            self.merge_failed(&inputs, error);
-            self.merge_given_up(id, Some(error));
-        })
-    }
-
-    fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
-        let Some(current) = job else { return Ok(Stepped::Done) };
-        match current.step(self) {
-            Ok(Progress::Working) => Ok(Stepped::Working),
-            Ok(Progress::Idle) => {
-                self.merge_succeeded(&current.pick.inputs);
-                let bytes = current.read_bytes;
-                *job = None;
-                self.settle_resident();
-                self.merge_ended(bytes);
-                Ok(Stepped::Done)
-            }
-            Err(Fault::Read(error) | Fault::NoRoom(error)) => {
-                self.merge_failed(&current.pick.inputs, &error);
-                // What was written of it lies under numbers that the manifest has given out, and goes.
-                self.give_up_merge(job, Some(&error));
-                self.ask_to_remove();
-                Ok(Stepped::GivenUp(error))
-            }
-            Err(Fault::Write(error)) => {
-                // What it wrote stays where it is: if it was the edit that failed, nobody knows whether that names it.
-                if let Some(job) = job.take() {
-                    self.merge_given_up(job.keyspace, None);
-                }
-                Err(self.fail(error))
-            }
-            Err(Fault::Overtaken) => {
-                self.drop_merge(job);
-                self.ask_to_remove();
-                Ok(Stepped::Overtaken)
-            }
-        }
-    }
-
-    /// Remembers which of its inputs a merge could not read.
-    fn merge_failed(&self, inputs: &[(usize, Arc<TableReference>)], error: &Error) {
-        let is_damage = error.kind() == ErrorKind::Corruption;
-        let now = self.clock.now();
-        let is_named = |file: FileNumber| error.path() == Some(&FileName::Table(file).path(&self.directory));
-        let files = || inputs.iter().map(|(_, table)| table.file);
-        let mut avoided = self.avoided.lock();
-        match files().find(|file| is_named(*file)) {
-            Some(file) => avoided.failed(file, is_damage, now),
-            None => files().for_each(|file| avoided.failed(file, is_damage, now)),
-        }
-        self.counters.compaction_failed(Some(error.clone()));
-    }
-
-    fn merge_succeeded(&self, inputs: &[(usize, Arc<TableReference>)]) {
-        self.avoid_no_more(inputs.iter().map(|(_, table)| table.file));
-    }
-
-    /// Merges need not keep away any more from tables that are gone.
-    pub(crate) fn avoid_no_more(&self, gone: impl Iterator<Item = FileNumber>) {
-        let mut avoided = self.avoided.lock();
-        if avoided.is_empty() {
-            return;
-        }
-        gone.for_each(|file| avoided.gone(file));
-        if avoided.is_empty() {
-            self.counters.compaction_failed(None);
-        }
-    }
-}
-
 pub(super) fn removed(keyspace: KeyspaceId, level: usize, table: &TableReference) -> Change {
     Change::TableRemoved { keyspace, level, file: table.file, lower: table.bounds.lower.clone() }
 }
 
 /// What made a merge end: reading, which harms nobody else; that there is no room for what would have saved some; writing; or that its inputs are no more (their
 /// keyspace was dropped).
-enum Fault {
+pub(super) enum Fault {
     Read(Error),
     NoRoom(Error),
     Write(Error),
@@ -405,7 +94,7 @@ impl From<Error> for Fault {
 }
 
 impl Job {
-    fn new(engine: &Engine, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Self> {
+    pub(super) fn new(engine: &Engine, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Self> {
         let tables = Arc::clone(&keyspace.tables);
         let mut runs: Vec<Arc<[OpenTable]>> = Vec::new();
         let mut tombstones: Vec<RangeTombstone> = Vec::new();
@@ -493,7 +182,7 @@ impl Job {
         })
     }
 
-    fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
+    pub(super) fn files(&self) -> impl Iterator<Item = FileNumber> + '_ {
         let rows = self.rows.iter().flat_map(RowsWork::files);
         let open = self.output.as_ref().map(|output| output.file);
         self.done.iter().map(|(file, _)| *file).chain(open).chain(rows)
@@ -506,12 +195,12 @@ impl Job {
     }
 
     /// Whether everything is merged, and the next step brings it into the View.
-    fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.rows.is_none() && !self.input.valid()
     }
 
     /// Idle when the merge is done and in the View.
-    fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
+    pub(super) fn step(&mut self, engine: &Engine) -> Result<Progress, Fault> {
         if !engine.view().keyspaces.contains_key(&self.keyspace) {
             return Err(Fault::Overtaken);
         }

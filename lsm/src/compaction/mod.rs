@@ -1,4 +1,4 @@
-//! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
+//! Merging tables downward: what to merge ([`pick`], `tiered`, pure functions), doing it (`run`, `job`, `input`; `rows`), what may vanish on the way ([`mod@drop`]),
 //! what goes unread (`covered`), what to keep away from (`avoid`), what to do when nobody writes (`idle`, `late`), and slowing writers while it lags ([`pace`]).
 
 pub(crate) mod avoid;
@@ -11,6 +11,7 @@ mod late;
 pub mod pace;
 pub mod pick;
 pub(crate) mod rows;
+mod run;
 pub(crate) mod tiered;
 
 pub(crate) use avoid::Avoided;
