@@ -32,7 +32,7 @@ database=()
 [ -z "${DB:-}" ] || database=(--db "$DB")
 
 n() { echo $(($1 * scale / 100)); }
-mib() { echo "$(($1 * scale / 100))MiB"; }
+mib() { local scaled=$(($1 * scale / 100)); echo "$((scaled > 24 ? scaled : 24))MiB"; } # 24: the least that lsm takes
 
 # What lsm-bench is told for a group. Where the memory is small against the data, it shrinks with the data.
 arguments() {

@@ -109,6 +109,10 @@ pub(crate) struct RunArguments {
     #[arg(long = "no_settle", alias = "no-settle")]
     pub(crate) no_settle: bool,
 
+    /// Asks the system at each timed call what the thread waited for: `own max` is the longest without waits for a processor
+    #[arg(long = "own_max", alias = "own-max")]
+    pub(crate) own_max: bool,
+
     /// Writes the report to this file
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,

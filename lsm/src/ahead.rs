@@ -128,6 +128,15 @@ impl Engine {
         Ok(Progress::Working)
     }
 
+    /// Makes the next log, if there is none, for whoever will go on in it before the memtables are full.
+    ///
+    /// # Errors
+    /// As [`Self::tend_log`].
+    pub(crate) fn expect_log(&self) -> Result<()> {
+        let journal = self.commit.lock().journal.clone();
+        journal.map_or(Ok(()), |journal| self.prepare_log(self.expected_log_bytes(&self.view(), &journal)))
+    }
+
     /// How long the next log will become, if it is written as this one is.
     fn expected_log_bytes(&self, view: &View, journal: &Journal) -> u64 {
         let full = buffered_bytes(view, &self.tuning).max(1) as u64;
@@ -280,7 +289,7 @@ mod tests {
         write_until(&|| engine.is_turning());
         keyspace.put("one", "more").unwrap();
         let state = &mut *engine.commit.lock();
-        engine.rotate(state).unwrap();
+        engine.rotate(state, crate::write::Beside::Nobody).unwrap();
         let (length, bytes) = on_disk(next);
         assert!((1..1 << 20).contains(&length) && bytes < 1 << 20, "{length} of {bytes}");
     }

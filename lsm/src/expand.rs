@@ -1,23 +1,88 @@
 //! Range deletes of keyspaces with fixed widths, taken apart: rows have no range tombstones, so each becomes a deletion of every key that is there.
 //!
 //! That happens under the commit lock, when all that came before is applied and nothing can come between: what the range deletes is what a reader would have
-//! seen in it, and what the batch itself put into it before.
+//! seen in it, and what the batch itself put into it before. Everybody else who writes waits meanwhile, so there is a limit; what is not part of a batch goes in parts
+//! beyond that, each of which is looked for before anybody is held up.
 
 use std::collections::BTreeSet;
 
 use crate::batch::{Encoder, KeyspaceId, Operation, Operations};
-use crate::error::{Error, Result};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::Durability;
 use crate::key::SequenceNumber;
 use crate::levels::View;
 use crate::ordered::OrderedMap;
-use crate::range::KeyRange;
+use crate::range::{KeyRange, successor};
 use crate::row::KeyspaceKind;
 use crate::visible::Forward;
+
+/// By so many bytes a batch may grow: half a million deletions of keys of 24 bytes.
+const GROWTH_BYTES_MAX: usize = 16 << 20;
+
+/// Encoded deletions of a part: applied in a few milliseconds.
+const PART_BYTES: usize = 1 << 20;
+
+/// Deletes a range of a keyspace with fixed widths, with [`Durability::System`]: at once if there are not many rows, else in parts, in order of their keys.
+///
+/// # Errors
+/// ReadOnly; Closed; Dropped; Failed and those of reading and writing: parts may be deleted then.
+pub(crate) fn delete_rows(
+    engine: &Engine,
+    (id, name): (KeyspaceId, &str),
+    range: &KeyRange,
+) -> Result<SequenceNumber> {
+    engine.check_writable()?;
+    let (mut part, mut rest) = find_rows(engine, (id, name), range)?;
+    if rest.is_none() {
+        let mut whole = Encoder::default();
+        whole.note_fixed_range();
+        whole.delete_range_of(id, range);
+        return engine.commit(&whole, Durability::System);
+    }
+    loop {
+        let last = engine.commit(&part, Durability::System)?;
+        match rest {
+            Some(range) => (part, rest) = find_rows(engine, (id, name), &range)?,
+            None => return Ok(last),
+        }
+    }
+}
+
+/// Deletions of what is there now of a range, as many as a part has; and the range behind them, if they may not be all.
+fn find_rows(
+    engine: &Engine,
+    (id, name): (KeyspaceId, &str),
+    range: &KeyRange,
+) -> Result<(Encoder, Option<KeyRange>)> {
+    let (view, sequence) = engine.read()?;
+    let mut there = Forward::new(view.keyspace(id, name)?, range.clone(), sequence);
+    let mut part = Encoder::default();
+    while there.step()? {
+        check_inside(range, there.key())?;
+        part.delete(id, there.key());
+        if part.payload().len() >= PART_BYTES {
+            let rest = KeyRange { lower: successor(there.key()), upper: range.upper.clone() };
+            return Ok((part, Some(rest)));
+        }
+    }
+    Ok((part, None))
+}
+
+/// A damaged table may have keys where they should not be; what was not asked for is not deleted.
+fn check_inside(range: &KeyRange, key: &[u8]) -> Result<()> {
+    if range.contains(key) {
+        return Ok(());
+    }
+    Err(Error::corruption(
+        "a scan for a range delete came upon a key outside of the range; check the database with lsm-tool",
+    ))
+}
 
 /// The batch with its range deletes of such keyspaces replaced; operations keep their order.
 ///
 /// # Errors
-/// InvalidArgument if it grows above the limit of batches: the range is to be deleted in parts. Io or corruption where the keys cannot be read.
+/// InvalidArgument if it grows by too much: the range is to be deleted in parts. Io or corruption where the keys cannot be read.
 pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Result<Encoder> {
     let mut expanded = Encoder::default();
     // What the batch put and did not delete so far.
@@ -58,15 +123,12 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
                 }
                 let mut there = Forward::new(keyspace, range.clone(), visible);
                 while there.step()? {
-                    // A damaged table may have keys where they should not be; what was not asked for is not deleted.
-                    if !range.contains(there.key()) {
-                        return Err(Error::corruption(
-                            "a scan for a range delete came upon a key outside of the range; check the database with lsm-tool",
-                        ));
+                    check_inside(&range, there.key())?;
+                    if !keys.contains(there.key()) {
+                        expanded.delete(id, there.key());
                     }
-                    keys.insert(there.key().to_vec());
-                    if expanded.fault().is_some() {
-                        break;
+                    if expanded.payload().len() > payload.len() + GROWTH_BYTES_MAX {
+                        return Err(too_many(&keyspace.name));
                     }
                 }
                 keys.iter().for_each(|key| expanded.delete(id, key));
@@ -79,4 +141,15 @@ pub(crate) fn expand(payload: &[u8], view: &View, visible: SequenceNumber) -> Re
         }
         None => Ok(expanded),
     }
+}
+
+fn too_many(name: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "a batch deletes a range of keyspace {name:?}, of fixed widths, in which there are more than {} MiB of keys: delete it in parts, or by \
+             Keyspace::delete_range, which does so",
+            GROWTH_BYTES_MAX >> 20
+        ),
+    )
 }

@@ -7,6 +7,7 @@ use crate::batch::{Encoder, KeyspaceId};
 use crate::db::Handle;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::expand::delete_rows;
 use crate::iterator::Iter;
 use crate::journal::Durability;
 use crate::key::{Kind, SequenceNumber};
@@ -159,21 +160,33 @@ impl Keyspace {
         self.write(key.len(), |batch| self.add_delete(batch, key))
     }
 
-    /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are, but for a keyspace with fixed widths, where each key is
-    /// removed.
+    /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are.
+    ///
+    /// But of a keyspace with fixed widths each key is removed: all at once if they have no more than a megabyte, else in parts that each are whole, in ascending order, so that
+    /// others may see some gone and some not, and what is put meanwhile may stay. (A [`Batch`](crate::Batch) removes up to 16 MiB of such keys at once.)
     ///
     /// # Errors
-    /// As [`Self::put`].
+    /// As [`Self::put`], and of a keyspace with fixed widths those of reading; parts may be removed then.
     pub fn delete_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<SequenceNumber> {
-        self.write(0, |batch| self.add_delete_range(batch, &range))
+        match self.kind {
+            KeyspaceKind::Sorted => self.write(0, |batch| batch.delete_range(self.id, &range)),
+            KeyspaceKind::Fixed(_) => self.delete_rows(&KeyRange::from_bounds(&range)),
+        }
     }
 
-    /// Removes all keys that start with `prefix`, with [`Durability::System`].
+    /// Removes all keys that start with `prefix`, as [`Self::delete_range`] does.
     ///
     /// # Errors
-    /// As [`Self::put`].
+    /// As there.
     pub fn delete_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<SequenceNumber> {
-        self.write(0, |batch| self.add_delete_prefix(batch, prefix.as_ref()))
+        match self.kind {
+            KeyspaceKind::Sorted => self.write(0, |batch| batch.delete_prefix(self.id, prefix.as_ref())),
+            KeyspaceKind::Fixed(_) => self.delete_rows(&KeyRange::prefix(prefix.as_ref())),
+        }
+    }
+
+    fn delete_rows(&self, range: &KeyRange) -> Result<SequenceNumber> {
+        delete_rows(self.engine(), (self.id, &self.name), range)
     }
 
     /// Begins to load entries that come in ascending order of their keys: written once, without the journal, and there all at once at its end. Nobody
@@ -186,7 +199,8 @@ impl Keyspace {
     }
 
     /// Begins to load entries that come in any order, as [`Self::ingest`] does sorted ones. What does not fit into a buffer
-    /// is written twice: of a keyspace with fixed widths that is up to [`Tuning::bulk_buffer_bytes`](crate::Tuning::bulk_buffer_bytes), else a write buffer.
+    /// is written twice: of a keyspace with fixed widths that is up to [`Tuning::bulk_buffer_bytes`](crate::Tuning::bulk_buffer_bytes), else a write buffer. Of each buffer
+    /// that was written a file is open in the end, so that more than a thousand of them need a higher limit of open files (`ulimit -n`), or more memory.
     ///
     /// # Errors
     /// As [`Self::ingest`].

@@ -8,7 +8,7 @@
 //! - **Snapshots**, and scans in both directions: points in time of everything, owned and sendable, that no writer waits for. No reader ever waits
 //!   for a sync.
 //! - **Transactions** ([`Db::transaction`]): optimistic, serialisable, with reads of their own writes; conflicts are found when they commit.
-//! - **Range deletes** that cost the same however much they delete; batched lookups ([`Keyspace::multi_get`]).
+//! - **Range deletes** that cost the same however much they delete (of fixed widths each key is deleted); batched lookups ([`Keyspace::multi_get`]).
 //! - **Keyspaces that come and go** at the cost of a few syncs, whatever they hold ([`Db::drop_keyspace`]).
 //! - **One memory budget** for write buffers, cache and open tables.
 //! - **Checkpoints** ([`Db::checkpoint`]): consistent copies that open as databases, made while everybody goes on, by links, and only of what is new.

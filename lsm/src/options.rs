@@ -12,8 +12,11 @@ use crate::journal::{JournalOptions, RecoveryMode};
 use crate::row::{KeyspaceKind, Widths};
 use crate::table::TableOptions;
 
-/// Least memory that a database can work with, in bytes.
-pub const MEMORY_BYTES_MIN: usize = 1 << 20;
+/// Least memory of a database, in bytes. With less, what nobody counts ([`crate::budget`]) would be more than a tenth of it, and the budget would not hold.
+pub const MEMORY_BYTES_MIN: usize = 24 << 20;
+
+/// The same where the sizes are set one by one, which may be any: then it is up to whoever sets them that they fit.
+const TUNED_MEMORY_BYTES_MIN: usize = 1 << 20;
 
 /// Largest raw size of a block, in bytes: a block is read and kept whole.
 pub const BLOCK_BYTES_MAX: usize = 16 << 20;
@@ -75,7 +78,7 @@ pub struct Tuning {
     /// Tables in level 0 from which on they are merged. More: less merging, slower reads (each may have to ask each table); less: the reverse. Default: 4.
     /// More for what is written much and read little.
     pub level0_tables: usize,
-    /// Tables in level 0 from which on writers are slowed; from twice as many on they wait. More: longer bursts, slower reads behind them; less: smoother.
+    /// Tables in level 0 from which on writers are slowed; from twice as many on they wait. Of keyspaces of fixed widths: runs, beyond twice [`Self::tier_runs`]. More: longer bursts, slower reads behind them; less: smoother.
     /// Default: 12. Leave it.
     pub level0_tables_slow: usize,
     /// Bytes of level 1; each further level has [`Self::level_growth`] times more. More: larger merges into it, fewer levels; less: the reverse. Default: four
@@ -121,7 +124,7 @@ pub struct Tuning {
     /// room. More: larger loads are written once instead of twice, and fewer runs are merged; less: more is left to others. Default: five eighths of the
     /// budget. Leave it.
     pub bulk_buffer_bytes: usize,
-    /// In keyspaces of fixed widths: how many threads take part in a merge when nobody writes, or on request. More: it is done sooner; less: more is left to
+    /// In keyspaces of fixed widths: how many threads take part in a merge while nobody writes. More: it is done sooner; less: more is left to
     /// others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
     /// How readily the thread that merges leaves the processors to others, as of `nice(2)`, up to 19. More: where they are scarce readers and writers are faster, and
@@ -341,10 +344,15 @@ impl Options {
 
     /// The tuning in force, checked.
     pub(crate) fn checked_tuning(&self) -> Result<Tuning> {
-        if self.memory_bytes < MEMORY_BYTES_MIN {
+        let least = if self.tuning.is_some() { TUNED_MEMORY_BYTES_MIN } else { MEMORY_BYTES_MIN };
+        if self.memory_bytes < least {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("{} bytes of memory: at least {MEMORY_BYTES_MIN} are needed", self.memory_bytes),
+                format!(
+                    "memory_bytes is {}: at least {least} ({} MiB) are needed",
+                    self.memory_bytes,
+                    least >> 20
+                ),
             ));
         }
         let tuning = self.tuning.clone().unwrap_or_else(|| Tuning::for_memory(self.memory_bytes));
@@ -360,7 +368,9 @@ mod tests {
     #[test]
     fn what_follows_from_any_budget_is_allowed() {
         for shift in 20..40 {
-            let options = Options { memory_bytes: 1 << shift, ..Options::default() };
+            let memory_bytes = 1 << shift;
+            let tuning = Some(Tuning::for_memory(memory_bytes));
+            let options = Options { memory_bytes, tuning, ..Options::default() };
             let tuning = options.checked_tuning().unwrap();
             let write_buffers = tuning.write_buffer_bytes * (tuning.frozen_max + 1);
             assert!(
@@ -390,6 +400,21 @@ mod tests {
             assert!(refused.to_string().contains("compression is zstd"), "{refused}");
         }
         assert_eq!(refused(|tuning| tuning.level_growth = 1).kind(), ErrorKind::InvalidArgument);
-        assert!(Options { memory_bytes: 5, ..Options::default() }.checked_tuning().is_err());
+    }
+
+    #[test]
+    fn a_budget_that_would_not_hold_is_refused() {
+        let open =
+            |memory_bytes, tuning| Options { memory_bytes, tuning, ..Options::default() }.checked_tuning();
+        assert!(open(MEMORY_BYTES_MIN, None).is_ok());
+        let refused = open(MEMORY_BYTES_MIN - 1, None).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+        assert!(
+            refused.to_string().contains("memory_bytes is 25165823")
+                && refused.to_string().contains("24 MiB")
+        );
+        let tuning = || Some(Tuning::for_memory(1 << 20));
+        assert!(open(1 << 20, tuning()).is_ok());
+        assert!(open((1 << 20) - 1, tuning()).unwrap_err().to_string().contains("1 MiB"));
     }
 }

@@ -193,3 +193,81 @@ impl Engine {
         self.is_turning.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::fs::MemFs;
+    use crate::options::{Background, KeyspaceOptions, Tuning};
+    use crate::write::Beside;
+    use crate::{Db, Keyspace};
+
+    fn open(mem: &MemFs, background: Background) -> (Db, Keyspace) {
+        let db = Db::builder("/db")
+            .file_system(Arc::new(mem.clone()))
+            .background(background)
+            .memory_bytes(1 << 20)
+            .tuning(Tuning::for_memory(1 << 20))
+            .open()
+            .unwrap();
+        let keyspace = db.keyspace("k", KeyspaceOptions::sorted()).unwrap();
+        (db, keyspace)
+    }
+
+    #[test]
+    fn beside_writers_a_rotation_goes_on_in_the_next_log_and_begins_none_for_nobody() {
+        for (beside, goes_on) in [(Beside::Nobody, false), (Beside::Writers, true)] {
+            let mem = MemFs::new();
+            let (db, keyspace) = open(&mem, Background::Manual);
+            keyspace.put("before", "").unwrap();
+            let engine = db.engine();
+            assert_eq!(engine.expect_rotation().unwrap(), Beside::Nobody);
+            let state = &mut *engine.commit.lock();
+            engine.rotate(state, beside).unwrap();
+            assert_eq!((state.journal.is_some(), engine.is_turning()), (goes_on, goes_on));
+            assert_eq!(engine.view().frozen.len(), 1);
+        }
+    }
+
+    #[test]
+    fn whoever_flushes_or_loads_notices_writers_and_loses_nothing_of_theirs() {
+        let mem = MemFs::new();
+        let (db, keyspace) = open(&mem, Background::Threads);
+        let loaded = db.keyspace("loaded", KeyspaceOptions::sorted()).unwrap();
+        let stop = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut number = 0_u32;
+                while !stop.load(Ordering::Relaxed) {
+                    keyspace.put(number.to_be_bytes(), "written").unwrap();
+                    number += 1;
+                }
+                number
+            });
+            let begun = Instant::now();
+            while db.engine().expect_rotation().unwrap() == Beside::Nobody {
+                assert!(begun.elapsed() < Duration::from_secs(60), "somebody writes");
+            }
+            for number in 0..20_u32 {
+                db.flush().unwrap();
+                let mut load = loaded.bulk().unwrap();
+                load.put(number.to_be_bytes(), "loaded").unwrap();
+                load.finish().unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        assert!(db.check().unwrap().is_clean());
+        db.close().unwrap();
+        drop((keyspace, loaded));
+        let (db, keyspace) = open(&mem, Background::Manual);
+        let found = keyspace.iter().map(|item| item.unwrap().0.to_vec());
+        assert!(found.eq((0..written).map(|number| number.to_be_bytes().to_vec())));
+        let loaded = db.keyspace("loaded", KeyspaceOptions::sorted()).unwrap();
+        assert_eq!(loaded.iter().count(), 20);
+        assert!(db.check().unwrap().is_clean());
+    }
+}

@@ -48,6 +48,13 @@ pub(crate) struct CommitState {
     pub(crate) dropped_bytes: usize,
 }
 
+/// Whether somebody writes while memtables and logs change: then he is not to wait for the disk, else no log is begun that nobody may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    Nobody,
+    Writers,
+}
+
 /// Memtables of more bytes than this are flushed by a close: so that the next opening need not replay them.
 const REPLAYED_BYTES_MAX: usize = 1 << 20;
 
@@ -197,23 +204,46 @@ impl Engine {
             // Whoever makes the next log is late: a little more goes into the memtables, and nobody waits for that.
             return Ok(false);
         }
+        self.go_on(state)?;
+        Ok(true)
+    }
+
+    /// Freezes the active memtables, and goes on in the next log without a wait for the disk.
+    fn go_on(&self, state: &mut CommitState) -> Result<()> {
         match self.turn(state)? {
             Some(next) => {
                 self.freeze_memtables(state);
                 self.begin_log(state, &next);
+                Ok(())
             }
-            None => self.freeze(state)?,
+            None => self.freeze(state),
         }
-        Ok(true)
     }
 
-    /// Freezes the active memtables, whatever is in them, and ends their log. Nothing happens where nothing was written.
-    pub(crate) fn rotate(&self, state: &mut CommitState) -> Result<()> {
+    /// Freezes the active memtables, whatever is in them, and ends their log, or goes on in the next one where somebody writes. Nothing happens where nothing was written.
+    pub(crate) fn rotate(&self, state: &mut CommitState, beside: Beside) -> Result<()> {
         let view = self.view();
         if view.keyspaces.values().all(|keyspace| keyspace.active.is_empty()) {
             return Ok(());
         }
-        self.freeze(state)
+        match beside {
+            Beside::Nobody => self.freeze(state),
+            Beside::Writers => self.go_on(state),
+        }
+    }
+
+    /// For whoever is about to rotate, before he holds anybody up: what the log holds becomes durable, and where somebody writes meanwhile the next log is made.
+    pub(crate) fn expect_rotation(&self) -> Result<Beside> {
+        if self.background == Background::Manual {
+            return Ok(Beside::Nobody);
+        }
+        let before = self.visible();
+        self.sync()?;
+        if self.visible() == before {
+            return Ok(Beside::Nobody);
+        }
+        self.expect_log()?;
+        Ok(Beside::Writers)
     }
 
     /// As [`Self::rotate`], even where nothing was written: the flush then lets the logs go.
@@ -314,10 +344,11 @@ impl Engine {
     /// Writes everything that is in memtables to tables.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
+        let beside = self.expect_rotation()?;
         let session = {
             let mut state = self.commit.lock();
             self.check_writable()?;
-            self.rotate(&mut state)?;
+            self.rotate(&mut state, beside)?;
             self.session()
         };
         match self.background {
@@ -451,7 +482,7 @@ impl Engine {
             // They may hold nothing but what was dropped.
             self.freeze(state)?;
         } else if active_bytes(&self.view()) > bytes_max {
-            self.rotate(state)?;
+            self.rotate(state, Beside::Nobody)?;
         } else {
             self.end_log(state)?;
         }

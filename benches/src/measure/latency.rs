@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::measure::turns::Turns;
 
 const LONGEST_NANOSECONDS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 2;
@@ -18,6 +19,9 @@ pub(crate) struct Recorder {
     calls: u64,
     every: u32,
     until_next: u32,
+    /// Of this thread, where it is asked for.
+    turns: Option<Turns>,
+    own_max: u64,
 }
 
 impl Recorder {
@@ -25,7 +29,12 @@ impl Recorder {
     #[expect(clippy::expect_used, reason = "constant bounds and digits that the library takes")]
     pub(crate) fn new(every: u32) -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST_NANOSECONDS, DIGITS).expect("valid bounds");
-        Self { histogram, operations: 0, calls: 0, every, until_next: 0 }
+        Self { histogram, operations: 0, calls: 0, every, until_next: 0, turns: None, own_max: 0 }
+    }
+
+    /// The same, and also how long calls take apart from waits for a processor; for calls of the thread that makes this.
+    pub(crate) fn with_turns(every: u32, turns: bool) -> Self {
+        Self { turns: turns.then(Turns::of_this_thread).flatten(), ..Self::new(every) }
     }
 
     /// Makes a call that does so many operations.
@@ -38,10 +47,17 @@ impl Recorder {
             return call();
         }
         self.until_next = self.every.saturating_sub(1);
+        let before = self.turns.as_ref().and_then(Turns::now);
         let start = Instant::now();
         let result = call();
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(nanoseconds.max(1));
+        if let (Some(turns), Some(before)) = (&self.turns, before)
+            && nanoseconds > self.own_max
+            && let Some(after) = turns.now()
+        {
+            self.own_max = self.own_max.max(after.own_since(&before, nanoseconds));
+        }
         result
     }
 
@@ -56,6 +72,7 @@ impl Recorder {
         self.calls += other.calls;
         // The same bounds: nothing is left out.
         let _ = self.histogram.add(&other.histogram);
+        self.own_max = self.own_max.max(other.own_max);
     }
 
     pub(crate) fn operations(&self) -> u64 {
@@ -71,6 +88,7 @@ impl Recorder {
             p99: at(0.99),
             p999: at(0.999),
             max: self.histogram.max(),
+            own_max: self.own_max,
         }
     }
 }
@@ -86,6 +104,9 @@ pub(crate) struct Latency {
     pub(crate) p99: u64,
     pub(crate) p999: u64,
     pub(crate) max: u64,
+    /// The longest apart from waits for a processor, where that was asked for; 0 otherwise.
+    #[serde(default)]
+    pub(crate) own_max: u64,
 }
 
 #[cfg(test)]

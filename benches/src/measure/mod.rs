@@ -2,6 +2,7 @@
 
 mod latency;
 mod process;
+mod turns;
 
 pub(crate) use latency::{Latency, Recorder};
 pub(crate) use process::{Watch, cpu_time, disk_bytes};
@@ -70,10 +71,10 @@ pub(crate) fn measure(
 /// Work of one of several threads, told its number.
 pub(crate) type ThreadWork<'w> = &'w (dyn Fn(usize, &mut Recorder) -> Result<()> + Sync);
 
-/// Runs work on some threads, on this one if there is but one. Every `every`-th call is timed.
-pub(crate) fn on_threads(threads: usize, every: u32, work: ThreadWork<'_>) -> Result<Recorder> {
+/// Runs work on some threads, on this one if there is but one. Every `every`-th call is timed, with or without the waits for a processor.
+pub(crate) fn on_threads(threads: usize, every: u32, turns: bool, work: ThreadWork<'_>) -> Result<Recorder> {
     let recorded = |thread| -> Result<Recorder> {
-        let mut recorder = Recorder::new(every);
+        let mut recorder = Recorder::with_turns(every, turns);
         work(thread, &mut recorder)?;
         Ok(recorder)
     };
@@ -109,13 +110,13 @@ mod tests {
             }
             Ok(())
         };
-        let measured = measure(&watch, directory.path(), || on_threads(3, 1, work)).unwrap();
+        let measured = measure(&watch, directory.path(), || on_threads(3, 1, false, work)).unwrap();
         assert_eq!(measured.operations, 60);
         assert_eq!(measured.latency.calls, 30);
         assert!(measured.disk_bytes >= 100_000, "{}", measured.disk_bytes);
 
         let work: ThreadWork<'_> = &|thread, _| if thread == 1 { fault("the second fails") } else { Ok(()) };
-        let failed = on_threads(3, 1, work);
+        let failed = on_threads(3, 1, false, work);
         assert_eq!(failed.unwrap_err().to_string(), "the second fails");
     }
 }

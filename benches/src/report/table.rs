@@ -83,11 +83,15 @@ impl Table {
         Ok(Self)
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "figures to be read by people")]
     pub(crate) fn row(&mut self, row: &Row) -> Result<()> {
         let mut out = std::io::stdout().lock();
         write!(out, "{:<NAME_WIDTH$}", name(row))?;
         for (cell, (_, width)) in cells(row).iter().zip(COLUMNS) {
             write!(out, " {cell:>width$}")?;
+        }
+        if row.latency.own_max > 0 {
+            write!(out, "  own max {}", short_time(row.latency.own_max as f64))?;
         }
         for (what, number) in &row.extra {
             write!(out, "  {what} {}", short(*number))?;

@@ -226,9 +226,9 @@ impl<'a> Session<'a> {
         self.store()?;
         let Some(store) = &self.store else { return fault("there is no database") };
         let store: &dyn Store = &**store;
-        let before = store.counts();
+        let (before, turns) = (store.counts(), self.arguments.own_max);
         let measured = measure(&self.watch, &self.database, || {
-            on_threads(threads, every, &|thread, recorder| work(store, thread, recorder))
+            on_threads(threads, every, turns, &|thread, recorder| work(store, thread, recorder))
         })?;
         let after = store.counts();
         let mut row = self.row(part, threads, &measured);

@@ -85,6 +85,7 @@ impl Loading {
     /// InvalidArgument, if somebody else loads it; NotFound or Dropped; ReadOnly; Closed; Failed and those of writing.
     pub(crate) fn begin(engine: &Arc<Engine>, id: KeyspaceId, name: &Arc<str>) -> Result<Self> {
         engine.check_writable()?;
+        let beside = engine.expect_rotation()?;
         let mut state = engine.commit.lock();
         engine.check_writable()?;
         let view = engine.view();
@@ -103,7 +104,7 @@ impl Loading {
                 && keyspace.tables.tables().next().is_none(),
             files: Vec::new(),
         };
-        engine.rotate(&mut state)?;
+        engine.rotate(&mut state, beside)?;
         loading.sequence = take_sequence(&mut state.next_sequence)?;
         Ok(loading)
     }

@@ -109,7 +109,10 @@ impl Touched {
             for range in &self.ranges {
                 let is_newer = match memtable {
                     Memtable::Sorted(memtable) => holds_newer(memtable.iter(), range, since)?,
-                    Memtable::Fixed(memtable) => holds_newer(memtable.sorted_iter(), range, since)?,
+                    Memtable::Fixed(memtable) => {
+                        let mut runs = memtable.iters().into_iter();
+                        runs.try_fold(false, |found, run| Ok(found || holds_newer(run, range, since)?))?
+                    }
                 };
                 if is_newer || overlaps(tombstones.as_deref(), range, since) {
                     return range_changed(range);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lsm::clock::{Clock, ManualClock};
-use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
+use lsm::fs::{CrashPolicy, Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
 use lsm::{
     Background, Batch, Compression, Db, Durability, ErrorKind, Health, Keyspace, KeyspaceOptions, Progress,
     Tuning,
@@ -34,6 +34,7 @@ fn faulty() -> (FaultFs, Arc<ManualClock>, Db) {
         .clock(Arc::<ManualClock>::clone(&clock))
         .background(Background::Manual)
         .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
         .open()
         .unwrap();
     (fs, clock, db)
@@ -273,6 +274,7 @@ fn what_is_not_due_is_merged_when_nobody_writes() {
         .clock(Arc::<ManualClock>::clone(&clock))
         .background(Background::Manual)
         .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
         .open()
         .unwrap();
     let a = keyspace(&db);
@@ -454,6 +456,34 @@ fn what_was_flushed_in_haste_and_cannot_be_read_is_left_for_later() {
 }
 
 #[test]
+fn a_crash_while_it_is_compressed_loses_nothing() {
+    let clock = Arc::new(ManualClock::default());
+    let mem = MemFs::new();
+    let (db, entries) = loaded_in_haste(&(Arc::new(mem.clone()) as Arc<dyn FileSystem>), &clock, half);
+    let hurried = db.stats().table_bytes;
+    mem.record_snapshots();
+    clock.sleep(Duration::from_secs(100));
+    run_until_idle(&db);
+    assert!(db.stats().table_bytes < hurried / 3 * 2);
+    let snapshots = mem.take_snapshots();
+    assert!(snapshots.len() > 10, "{}", snapshots.len());
+    for (number, snapshot) in snapshots.iter().enumerate() {
+        let between = CrashPolicy::ALL[2 + number % (CrashPolicy::ALL.len() - 2)];
+        for policy in [CrashPolicy::SyncedOnly, CrashPolicy::Everything, between] {
+            let what = format!("{policy:?}, after {}", snapshot.call);
+            let crashed: Arc<dyn FileSystem> = Arc::new(snapshot.fs.crash(policy, snapshot.call.number));
+            let db = open_at_a_time(&crashed, &Arc::new(ManualClock::default()), &hasty());
+            let expected = (0..entries).map(|number| (format!("key {number:08}").into_bytes(), half(number)));
+            let found = keyspace(&db)
+                .iter()
+                .map(|item| item.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap());
+            assert!(found.eq(expected), "{what}");
+            assert!(db.check().unwrap().is_clean(), "{what}");
+        }
+    }
+}
+
+#[test]
 fn the_thread_that_merges_wakes_up_in_a_long_pause() {
     let clock = Arc::new(ManualClock::default());
     let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
@@ -609,6 +639,7 @@ fn files_that_nobody_needs_any_more_go_in_the_background() {
         .file_system(Arc::<MemFs>::clone(&fs))
         .background(Background::Threads)
         .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
         .open()
         .unwrap();
     let a = keyspace(&db);

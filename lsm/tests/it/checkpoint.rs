@@ -370,6 +370,7 @@ fn what_was_loaded_meanwhile_brings_along_what_was_committed_before_it() {
         .file_system(Arc::new(mem.clone()))
         .background(Background::Manual)
         .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
         .on_event(move |event| {
             if matches!(event, lsm::Event::FlushDone { .. })
                 && let Some(b) = own.lock().unwrap().take()

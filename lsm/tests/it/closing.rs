@@ -11,7 +11,12 @@ use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOption
 use crate::support::tiny;
 
 fn open(fs: &MemFs, background: Background) -> lsm::Result<Db> {
-    Db::builder("/db").file_system(Arc::new(fs.clone())).background(background).memory_bytes(1 << 20).open()
+    Db::builder("/db")
+        .file_system(Arc::new(fs.clone()))
+        .background(background)
+        .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
+        .open()
 }
 
 fn keyspace(db: &Db, name: &str) -> Keyspace {

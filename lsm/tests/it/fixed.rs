@@ -107,6 +107,78 @@ fn a_range_delete_takes_what_was_there_and_what_its_batch_put_before() {
     assert!(db.check().unwrap().is_clean());
 }
 
+/// Keys of the largest width, in order.
+fn large_key(number: u32) -> [u8; 256] {
+    let mut key = [7; 256];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// Of how many rows the keys take so many mebibytes.
+const fn rows_of(mebibytes: u32) -> u32 {
+    mebibytes * 4096
+}
+
+fn many_large(fs: &MemFs, count: u32) -> (Db, Keyspace) {
+    let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
+    let db = builder.memory_bytes(64 << 20).open().unwrap();
+    let rows = fixed(&db, 256, 0);
+    let mut load = rows.ingest().unwrap();
+    (0..count).for_each(|number| load.put(large_key(number), []).unwrap());
+    load.finish().unwrap();
+    (db, rows)
+}
+
+#[test]
+fn a_range_of_many_rows_is_deleted_in_parts() {
+    let fs = MemFs::new();
+    let count = rows_of(5);
+    let (db, rows) = many_large(&fs, count);
+    let before = db.snapshot();
+    let batches = db.stats().commits;
+    let last = rows.delete_range(large_key(100)..=large_key(count - 101)).unwrap();
+    let parts = db.stats().commits - batches;
+    assert!((5..10).contains(&parts), "{parts} parts");
+    assert_eq!(last, db.stats().visible);
+    let left = |rows: &Keyspace| rows.iter().map(|row| row.unwrap().0.to_vec()).collect::<Vec<_>>();
+    let expected: Vec<_> =
+        (0..100).chain(count - 100..count).map(|number| large_key(number).to_vec()).collect();
+    assert_eq!(left(&rows), expected);
+    assert_eq!(before.iter(&rows).count(), count as usize, "a snapshot sees all of them");
+    drop(before);
+    // Few are deleted at once, and none by none.
+    let batches = db.stats().commits;
+    rows.delete_prefix(&large_key(50)[..4]).unwrap();
+    assert_eq!(db.stats().commits, batches + 1);
+    rows.delete_range(large_key(1000)..large_key(2000)).unwrap();
+    rows.delete_range(large_key(3000)..large_key(2000)).unwrap();
+    assert_eq!(left(&rows).len(), 199);
+    drop((rows, db));
+    let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
+    let db = builder.open().unwrap();
+    assert_eq!(fixed(&db, 256, 0).iter().count(), 199);
+    assert!(db.check().unwrap().is_clean());
+}
+
+#[test]
+fn a_batch_that_would_become_much_longer_by_a_range_is_refused() {
+    let count = rows_of(17);
+    let (db, rows) = many_large(&MemFs::new(), count);
+    let mut batch = Batch::new();
+    batch.put(&rows, [0; 256], []);
+    batch.delete_range(&rows, large_key(0)..);
+    let refused = db.commit(batch, Durability::System).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    assert!(refused.to_string().contains("\"rows\"") && refused.to_string().contains("16 MiB"), "{refused}");
+    assert_eq!(rows.iter().count(), count as usize, "nothing of it is applied");
+    // Half of it is not too much.
+    let mut batch = Batch::new();
+    batch.delete_range(&rows, large_key(count / 2)..);
+    db.commit(batch, Durability::System).unwrap();
+    rows.delete_range::<&[u8]>(..).unwrap();
+    assert_eq!(rows.iter().count(), 0);
+}
+
 /// Keys that an enemy, or a counter, would choose: 20 bytes each.
 fn awkward_keys(kind: usize, count: usize) -> Vec<[u8; 20]> {
     let mut random = Random(9);

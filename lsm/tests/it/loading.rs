@@ -333,7 +333,7 @@ fn a_load_in_which_anything_fails_shows_nothing_and_the_next_one_all() {
 fn what_a_load_keeps_in_memory_is_the_caches_and_comes_back() {
     let mem = MemFs::new();
     let builder = Db::builder("/db").file_system(Arc::new(mem.clone())).background(Background::Manual);
-    let db = builder.memory_bytes(20 << 20).open().unwrap();
+    let db = builder.memory_bytes(20 << 20).tuning(Tuning::for_memory(20 << 20)).open().unwrap();
     let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 56).unwrap()).unwrap();
     let before = db.stats().cache_capacity_bytes;
     let mut random = Random(4);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lsm::fs::{FaultCall, FaultFs, MemFs};
-use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress};
+use lsm::{Background, Db, Keyspace, KeyspaceOptions, Progress, Tuning};
 
 use crate::support::Random;
 
@@ -12,6 +12,7 @@ fn open() -> (Db, Keyspace) {
         .file_system(Arc::new(MemFs::new()))
         .background(Background::Manual)
         .memory_bytes(4 << 20)
+        .tuning(Tuning::for_memory(4 << 20))
         .open()
         .unwrap();
     let a = db.keyspace("a", KeyspaceOptions::sorted()).unwrap();
@@ -73,7 +74,7 @@ fn filters_come_before_rows_and_back_when_what_was_merged_is_gone() {
     let fs = FaultFs::new(Arc::new(MemFs::new()));
     let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
     // Room for the filters of all rows once and not twice, and for few of the rows.
-    let db = builder.memory_bytes(2 << 20).open().unwrap();
+    let db = builder.memory_bytes(2 << 20).tuning(Tuning::for_memory(2 << 20)).open().unwrap();
     let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap();
     let reads_each = |lookups: u32, absent: bool| {
         let mut random = Random(3);

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["levels"],
     &["manifest", "event"],
     &["options"],
-    &["visible", "iterator", "lookup", "read", "expand"],
+    &["visible", "iterator", "lookup", "read"],
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &[
         "engine",
@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "backlog",
         "turn",
         "write",
+        "expand",
         "flush",
         "compaction",
         "output",

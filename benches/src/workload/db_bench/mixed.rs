@@ -76,10 +76,10 @@ pub(crate) fn readwhilewriting(session: &mut Session<'_>) -> Result<()> {
     let contents = take_contents(session);
     let (stop, written) = (AtomicBool::new(false), Mutex::new(Recorder::new(EACH)));
     let threads = writing.threads;
-    let rate_limit = session.arguments.write_rate_limit;
+    let (rate_limit, turns) = (session.arguments.write_rate_limit, session.arguments.own_max);
     let read = session.measured("", threads + 1, SOME, &|store, thread, recorder| {
         if thread == threads {
-            let mut writes = Recorder::new(EACH);
+            let mut writes = Recorder::with_turns(EACH, turns);
             let mut random = Random::new(writing.seed, 700);
             let (mut key, mut value) = (Vec::new(), Vec::new());
             let mut pace = Pace::new(rate_limit);

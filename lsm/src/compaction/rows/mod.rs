@@ -1,6 +1,6 @@
 //! The work of a merge of rows: the same as of other entries, by a shorter way, and in several ranges of keys at once.
 //!
-//! The inputs are cut into ranges of about one size; each is merged for itself, into tables of its own. On request, or when nobody writes, all processors
+//! The inputs are cut into ranges of about one size; each is merged for itself, into tables of its own. While nobody writes all processors
 //! take part, each with one range; else one does, so that merging does not take from those who write.
 
 mod merge;

@@ -23,7 +23,11 @@ fn shared(fs: &MemFs) -> Arc<dyn FileSystem> {
 }
 
 fn builder(fs: &MemFs) -> Builder {
-    Db::builder(DIRECTORY).file_system(shared(fs)).background(Background::Manual).memory_bytes(1 << 20)
+    Db::builder(DIRECTORY)
+        .file_system(shared(fs))
+        .background(Background::Manual)
+        .memory_bytes(1 << 20)
+        .tuning(Tuning::for_memory(1 << 20))
 }
 
 fn run(fs: &MemFs) -> lsm::Result<RepairReport> {
