@@ -33,9 +33,9 @@ impl Engine {
 
     /// Asks for [`Self::tend_log`] and [`Self::make_memory_ready`].
     pub(crate) fn ask_to_tend(&self) {
+        *self.ready_asked.lock() = Some(self.clock.now());
         self.tend_due.store(true, Ordering::Release);
         self.notify();
-        *self.ready_asked.lock() = Some(self.clock.now());
         self.ready_due.store(true, Ordering::Release);
         self.retired.ask();
     }

@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::sync::Mutex;
 
 /// So much may be owed before a writer waits.
-const CREDIT: Duration = Duration::from_millis(6);
+const CREDIT: Duration = Duration::from_millis(4);
 
 /// The longest wait for one batch, however large it is.
-const WAIT_MAX: Duration = Duration::from_millis(9);
+const WAIT_MAX: Duration = Duration::from_millis(6);
 
 /// What a flush manages at best and at worst, as far as writers are concerned, in nanoseconds for a mebibyte: four gigabytes and ten megabytes a second.
 const NANOSECONDS_MIN: u64 = 250_000;

@@ -23,7 +23,7 @@ const CACHE_PART_MIN: usize = 8;
 
 /// What nobody counts comes to so much, mostly; as far as a tenth of a budget is less, it is taken off it, up to one part in so many.
 const UNCOUNTED_BYTES: usize = 14 << 20;
-const UNCOUNTED_PART_MAX: usize = 4;
+const UNCOUNTED_PART_MAX: usize = 3;
 
 /// Of the memory that is set aside for memtables, a part of the budget is never lent: for what is charged to nobody. One in so many.
 const UNLENT_PART: usize = 8;
@@ -280,10 +280,11 @@ mod tests {
             let budget = Budget::new(mebibytes << 20, 0);
             assert_eq!(budget.all_bytes(), mebibytes << 20);
             let allowed = budget.all_bytes() / 10 * 11;
-            assert!(mebibytes < 40 || budget.memory_bytes + UNCOUNTED_BYTES <= allowed + 16);
+            assert!(mebibytes < 33 || budget.memory_bytes + UNCOUNTED_BYTES <= allowed + 16);
             budget.memory_bytes >> 10
         };
-        assert_eq!([4, 40, 100, 140, 256].map(shared), [3 << 10, 30 << 10, 96 << 10, 140 << 10, 256 << 10]);
+        assert_eq!([24, 40, 100, 140, 256].map(shared), [16 << 10, 30 << 10, 96 << 10, 140 << 10, 256 << 10]);
+        (33..140).for_each(|mebibytes| assert!(shared(mebibytes) > mebibytes << 9));
     }
 
     #[test]

@@ -150,8 +150,8 @@ pub(crate) struct Engine {
     obsolete: Mutex<Option<Vec<FileName>>>,
     /// Held by whoever removes them.
     removing: Mutex<()>,
-    /// Something happened that somebody may wait for.
-    progress: Mutex<()>,
+    /// How often something happened that somebody may wait for.
+    progress: Mutex<u64>,
     happened: Condvar,
     lock: Mutex<Option<Box<dyn Lock>>>,
     /// The last field: what the others held is free before it goes.
@@ -231,7 +231,7 @@ impl Engine {
             closed: AtomicBool::new(false),
             obsolete: Mutex::new(Some(Vec::new())),
             removing: Mutex::default(),
-            progress: Mutex::new(()),
+            progress: Mutex::new(0),
             happened: Condvar::new(),
             lock: Mutex::new(parts.lock),
             behind: GivesBack::default(),
@@ -469,9 +469,13 @@ impl Engine {
         self.lock.lock().take();
     }
 
-    /// Wakes whoever waits for something to happen. What they ask meanwhile takes none but the last locks.
+    /// Wakes whoever waits for something to happen. The lock is held for moments only, by whoever waits too: a writer asks for it, and the thread that merges may be kept from
+    /// the processors for long.
     pub(crate) fn notify(&self) {
-        let _progress = self.progress.lock();
+        {
+            let mut happened = self.progress.lock();
+            *happened = happened.wrapping_add(1);
+        }
         self.happened.notify_all();
     }
 
@@ -479,24 +483,30 @@ impl Engine {
     /// however often something happened meanwhile.
     pub(crate) fn wait_until(&self, mut is_done: impl FnMut() -> bool, limit: Option<Duration>) -> bool {
         let deadline = limit.map(|limit| self.clock.now().saturating_add(limit));
-        let mut progress = self.progress.lock();
-        while !is_done() {
-            match deadline {
-                None => progress = self.happened.wait(progress),
-                Some(deadline) => {
-                    let left = deadline.saturating_sub(self.clock.now());
-                    if left.is_zero() {
-                        return is_done();
-                    }
-                    let (again, is_over) = self.happened.wait_for(progress, left);
-                    progress = again;
-                    if is_over {
-                        return is_done();
+        loop {
+            // What happens from here on ends the wait.
+            let seen = *self.progress.lock();
+            if is_done() {
+                return true;
+            }
+            let mut happened = self.progress.lock();
+            while *happened == seen {
+                match deadline {
+                    None => happened = self.happened.wait(happened),
+                    Some(deadline) => {
+                        let left = deadline.saturating_sub(self.clock.now());
+                        let mut is_over = left.is_zero();
+                        if !is_over {
+                            (happened, is_over) = self.happened.wait_for(happened, left);
+                        }
+                        if is_over {
+                            drop(happened);
+                            return is_done();
+                        }
                     }
                 }
             }
         }
-        true
     }
 
     /// Files that no durable edit names any more.

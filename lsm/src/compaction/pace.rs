@@ -27,7 +27,7 @@ const SECONDS_PER_BYTE: f64 = 1e-6;
 const CREDIT: Duration = Duration::from_millis(1);
 
 /// So long a writer waits before it asks for the debt again: it may be gone.
-const SLICE: Duration = Duration::from_millis(10);
+const SLICE: Duration = Duration::from_millis(6);
 
 /// How far merging lags; 0: not at all, 1: so far that nobody writes until something is merged.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]

@@ -74,7 +74,7 @@ fn filters_come_before_rows_and_back_when_what_was_merged_is_gone() {
     let fs = FaultFs::new(Arc::new(MemFs::new()));
     let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
     // Room for the filters of all rows once and not twice, and for few of the rows.
-    let db = builder.memory_bytes(2 << 20).tuning(Tuning::for_memory(2 << 20)).open().unwrap();
+    let db = builder.memory_bytes(9 << 18).tuning(Tuning::for_memory(2 << 20)).open().unwrap();
     let rows = db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap();
     let reads_each = |lookups: u32, absent: bool| {
         let mut random = Random(3);
