@@ -32,7 +32,7 @@ database=()
 [ -z "${DB:-}" ] || database=(--db "$DB")
 
 n() { echo $(($1 * scale / 100)); }
-mib() { local scaled=$(($1 * scale / 100)); echo "$((scaled > 24 ? scaled : 24))MiB"; } # 24: the least that lsm takes
+mib() { local scaled=$(($1 * scale / 100)); echo "$((scaled > 32 ? scaled : 32))MiB"; } # 32: the least that lsm takes
 
 # What lsm-bench is told for a group. Where the memory is small against the data, it shrinks with the data.
 arguments() {

@@ -1,5 +1,5 @@
 //! What is done before a writer would have to wait for it. For the log: having the system write out what it was handed, so that the next sync of it is
-//! short; and making the next log's file when the memtables are half full, with room for what the log will hold. Both are done by the thread that flushes, between the steps of a flush. For the
+//! short; and making the next log's file when the memtables are half full, with room for what the log will hold. Both are done by the thread that flushes, between the steps of a flush (the file by whoever flushes or loads beside writers, too). For the
 //! memtables: having memory at hand, by the thread that sweeps. Nothing depends on their being done.
 
 use std::sync::Arc;
@@ -134,7 +134,11 @@ impl Engine {
     /// As [`Self::tend_log`].
     pub(crate) fn expect_log(&self) -> Result<()> {
         let journal = self.commit.lock().journal.clone();
-        journal.map_or(Ok(()), |journal| self.prepare_log(self.expected_log_bytes(&self.view(), &journal)))
+        let Some(journal) = journal else { return Ok(()) };
+        let view = self.view();
+        // From little that was written nothing follows.
+        let is_half_full = active_bytes(&view) >= self.tuning.write_buffer_bytes / 2;
+        self.prepare_log(if is_half_full { self.expected_log_bytes(&view, &journal) } else { 0 })
     }
 
     /// How long the next log will become, if it is written as this one is.
@@ -160,7 +164,9 @@ impl Engine {
         })?;
         match self.create_log_file(number) {
             Ok(mut prepared) => {
-                prepared.reserve(room);
+                if room > 0 {
+                    prepared.reserve(room);
+                }
                 prepared.sync_name(self.fs.as_ref()).map_err(|error| self.fail(error))?;
                 *next_log = Some(prepared);
             }

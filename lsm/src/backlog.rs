@@ -14,8 +14,9 @@ use crate::sync::Mutex;
 /// So much may be owed before a writer waits.
 const CREDIT: Duration = Duration::from_millis(4);
 
-/// The longest wait for one batch, however large it is.
+/// The longest wait for a batch, and so much more for each mebibyte of it, up to a hundred milliseconds.
 const WAIT_MAX: Duration = Duration::from_millis(6);
+const LARGE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// What a flush manages at best and at worst, as far as writers are concerned, in nanoseconds for a mebibyte: four gigabytes and ten megabytes a second.
 const NANOSECONDS_MIN: u64 = 250_000;
@@ -52,13 +53,16 @@ impl Backlog {
     pub(crate) fn pay(&self, bytes: usize, full: f64, now: Duration) -> Duration {
         let parts = price(full);
         #[expect(clippy::cast_precision_loss, reason = "a price: the last bits are no matter")]
-        let time =
-            bytes as f64 / f64::from(1 << 20) * self.nanoseconds.load(Ordering::Relaxed) as f64 * parts;
-        let time = Duration::try_from_secs_f64(time / 1e9).unwrap_or(WAIT_MAX).min(WAIT_MAX);
+        let mebibytes = bytes as f64 / f64::from(1 << 20);
+        #[expect(clippy::cast_precision_loss, reason = "a price: the last bits are no matter")]
+        let time = mebibytes * self.nanoseconds.load(Ordering::Relaxed) as f64 * parts;
+        let parts_of_it = u32::try_from(bytes >> 20).unwrap_or(u32::MAX).saturating_add(1);
+        let most = WAIT_MAX.saturating_mul(parts_of_it).min(LARGE_WAIT_MAX);
+        let time = Duration::try_from_secs_f64(time / 1e9).unwrap_or(most).min(most);
         let mut paid = self.paid.lock();
         *paid = (*paid).max(now).saturating_add(time);
         let ahead = paid.saturating_sub(now);
-        if ahead < CREDIT { Duration::ZERO } else { ahead.min(WAIT_MAX) }
+        if ahead < CREDIT { Duration::ZERO } else { ahead.min(most) }
     }
 }
 
@@ -98,8 +102,13 @@ mod tests {
         backlog.flushed(1 << 20, Duration::from_secs(100));
         let waits: Vec<Duration> = (0..1000).map(|_| backlog.pay(100, 0.9, Duration::ZERO)).collect();
         assert!(waits.iter().all(|wait| wait.is_zero() || (CREDIT..=WAIT_MAX).contains(wait)), "{waits:?}");
-        assert_eq!(backlog.pay(1 << 30, 0.99, Duration::from_secs(1)), WAIT_MAX);
-        assert_eq!(backlog.pay(usize::MAX, 1.0, Duration::from_secs(2)), WAIT_MAX);
+        assert_eq!(
+            backlog.pay(1 << 20, 0.99, Duration::from_secs(1)),
+            2 * WAIT_MAX,
+            "a large one waits longer"
+        );
+        assert_eq!(backlog.pay(1 << 30, 0.99, Duration::from_secs(2)), LARGE_WAIT_MAX);
+        assert_eq!(backlog.pay(usize::MAX, 1.0, Duration::from_secs(3)), LARGE_WAIT_MAX);
         backlog.flushed(1000, Duration::from_secs(1));
         assert_eq!(backlog.nanoseconds.load(Ordering::Relaxed), NANOSECONDS_MAX, "too small to say anything");
     }

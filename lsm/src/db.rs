@@ -35,7 +35,7 @@ pub struct Builder {
 
 impl Builder {
     /// All the memory that the database may take, in bytes: write buffers, cache, what open tables keep. More: larger write buffers (less merged),
-    /// more found in the cache; less: the reverse. Default: 128 MiB; at least 24 MiB (with [`Self::tuning`] 1 MiB, which its sizes may exceed). The one option worth setting: what the machine can spare. (Files that are
+    /// more found in the cache; less: the reverse. Default: 128 MiB; at least 32 MiB (with [`Self::tuning`] 1 MiB, which its sizes may exceed). The one option worth setting: what the machine can spare. (Files that are
     /// read stay in the system's page cache besides, which is not counted.)
     #[must_use]
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
@@ -558,8 +558,8 @@ impl Batch {
 
     /// Adds: the keys of this range are gone. One operation, however many they are; an empty range adds nothing.
     ///
-    /// But of a keyspace with fixed widths it becomes a deletion of each key when it is committed, while others who write wait; with more than 16 MiB of keys the commit
-    /// fails, and nothing of it is applied. [`Keyspace::delete_range`] goes in parts.
+    /// But of a keyspace with fixed widths it becomes a deletion of each key when it is committed, while others who write wait; if these take more than 16 MiB the
+    /// commit fails, and nothing of it is applied. [`Keyspace::delete_range`] goes in parts.
     pub fn delete_range<K: AsRef<[u8]>>(
         &mut self,
         keyspace: &Keyspace,

@@ -489,21 +489,15 @@ impl Engine {
             if is_done() {
                 return true;
             }
-            let mut happened = self.progress.lock();
-            while *happened == seen {
-                match deadline {
-                    None => happened = self.happened.wait(happened),
-                    Some(deadline) => {
-                        let left = deadline.saturating_sub(self.clock.now());
-                        let mut is_over = left.is_zero();
-                        if !is_over {
-                            (happened, is_over) = self.happened.wait_for(happened, left);
-                        }
-                        if is_over {
-                            drop(happened);
-                            return is_done();
-                        }
-                    }
+            let left = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return is_done();
+            }
+            let happened = self.progress.lock();
+            if *happened == seen {
+                match left {
+                    None => drop(self.happened.wait(happened)),
+                    Some(left) => drop(self.happened.wait_for(happened, left)),
                 }
             }
         }

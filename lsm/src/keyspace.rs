@@ -162,8 +162,9 @@ impl Keyspace {
 
     /// Removes all keys of a range, with [`Durability::System`]; costs the same however many they are.
     ///
-    /// But of a keyspace with fixed widths each key is removed: all at once if they have no more than a megabyte, else in parts that each are whole, in ascending order, so that
-    /// others may see some gone and some not, and what is put meanwhile may stay. (A [`Batch`](crate::Batch) removes up to 16 MiB of such keys at once.)
+    /// But of a keyspace with fixed widths each key is removed: all at once if their deletions take no more than a megabyte, else in parts that each are whole, in ascending order up
+    /// to the last key that is there at the call, so that others may see some gone and some not, and what they put meanwhile may stay or go. (A [`Batch`](crate::Batch) takes up to 16 MiB of
+    /// such deletions, at once.)
     ///
     /// # Errors
     /// As [`Self::put`], and of a keyspace with fixed widths those of reading; parts may be removed then.

@@ -12,8 +12,8 @@ use crate::journal::{JournalOptions, RecoveryMode};
 use crate::row::{KeyspaceKind, Widths};
 use crate::table::TableOptions;
 
-/// Least memory of a database, in bytes. With less, what nobody counts ([`crate::budget`]) would be more than a tenth of it, and the budget would not hold.
-pub const MEMORY_BYTES_MIN: usize = 24 << 20;
+/// Least memory of a database, in bytes. With less, what nobody counts ([`crate::budget`]) would be more than a third of it and a tenth, and the budget would not hold.
+pub const MEMORY_BYTES_MIN: usize = 32 << 20;
 
 /// The same where the sizes are set one by one, which may be any: then it is up to whoever sets them that they fit.
 const TUNED_MEMORY_BYTES_MIN: usize = 1 << 20;
@@ -410,8 +410,8 @@ mod tests {
         let refused = open(MEMORY_BYTES_MIN - 1, None).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
         assert!(
-            refused.to_string().contains("memory_bytes is 25165823")
-                && refused.to_string().contains("24 MiB")
+            refused.to_string().contains("memory_bytes is 33554431")
+                && refused.to_string().contains("32 MiB")
         );
         let tuning = || Some(Tuning::for_memory(1 << 20));
         assert!(open(1 << 20, tuning()).is_ok());

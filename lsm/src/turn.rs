@@ -1,6 +1,6 @@
 //! From one log to the next while writers go on: what is to be durable for that becomes so behind them.
 //!
-//! A writer that finds the memtables full *seals* the log, which hands all of it to the system, and begins the next one, whose file was mostly made ahead (`ahead.rs`).
+//! A writer that finds the memtables full, or whoever flushes or begins to load beside writers, *seals* the log, which hands all of it to the system, and begins the next one, whose file was mostly made ahead (`ahead.rs`).
 //! Its first record says where the sealed one ends. Writers go on there; nobody has waited for the disk. What remains is *settled* by the thread that flushes, or by
 //! whoever cannot go on without:
 //!
@@ -200,7 +200,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::fs::MemFs;
+    use crate::fs::{CrashPolicy, MemFs};
     use crate::options::{Background, KeyspaceOptions, Tuning};
     use crate::write::Beside;
     use crate::{Db, Keyspace};
@@ -229,6 +229,50 @@ mod tests {
             engine.rotate(state, beside).unwrap();
             assert_eq!((state.journal.is_some(), engine.is_turning()), (goes_on, goes_on));
             assert_eq!(engine.view().frozen.len(), 1);
+        }
+    }
+
+    /// What is there is a prefix of what was written, with all that was promised, wherever the power goes.
+    #[test]
+    fn a_crash_in_a_rotation_beside_writers_takes_nothing_that_was_promised() {
+        let mem = MemFs::new();
+        mem.record_snapshots();
+        let (db, keyspace) = open(&mem, Background::Manual);
+        let loaded = db.keyspace("loaded", KeyspaceOptions::sorted()).unwrap();
+        let engine = db.engine();
+        let (mut written, mut promised) = (0_u32, vec![(0, 0)]);
+        let put = |written: &mut u32| {
+            keyspace.put(written.to_be_bytes(), [1; 100]).unwrap();
+            *written += 1;
+        };
+        for round in 0..6 {
+            (0..5).for_each(|_| put(&mut written));
+            engine.rotate(&mut engine.commit.lock(), Beside::Writers).unwrap();
+            // The load's number is the first that the log might hold, and the log may hold nothing.
+            (0..round % 3).for_each(|_| put(&mut written));
+            if round < 3 {
+                let mut load = loaded.bulk().unwrap();
+                load.put([round], "loaded").unwrap();
+                load.finish().unwrap();
+            } else {
+                db.flush().unwrap();
+            }
+            promised.push((mem.calls(), written));
+        }
+        for (number, snapshot) in mem.take_snapshots().iter().enumerate() {
+            let between = CrashPolicy::ALL[2 + number % (CrashPolicy::ALL.len() - 2)];
+            for policy in [CrashPolicy::SyncedOnly, CrashPolicy::Everything, between] {
+                let what = format!("{policy:?}, after {}", snapshot.call);
+                let (db, keyspace) =
+                    open(&snapshot.fs.crash(policy, snapshot.call.number), Background::Manual);
+                let found: Vec<_> = keyspace.iter().map(|item| item.unwrap().0.to_vec()).collect();
+                let prefix = (0_u32..).take(found.len()).map(|number| number.to_be_bytes().to_vec());
+                assert!(prefix.eq(found.iter().cloned()), "{what}");
+                let before = promised.iter().take_while(|(calls, _)| *calls <= snapshot.call.number);
+                let least = before.last().map_or(0, |(_, written)| *written as usize);
+                assert!(found.len() >= least, "{what}: {} of {least}", found.len());
+                assert!(db.check().unwrap().is_clean(), "{what}");
+            }
         }
     }
 

@@ -34,7 +34,7 @@ use crate::row::Widths;
 /// What the commit lock guards.
 #[derive(Debug)]
 pub(crate) struct CommitState {
-    /// The open log; `None` before the first commit of a session and after a rotation.
+    /// The open log; `None` before the first commit of a session and after a rotation beside nobody.
     pub(crate) journal: Option<Arc<Journal>>,
     /// How far it was looked after.
     pub(crate) tended: u64,

@@ -1,4 +1,4 @@
-//! What a thread waits for that is nobody's doing but the machine's: its turn at a processor, and a processor that the machine's host has taken away.
+//! What a thread waits for that is nobody's doing but the machine's: its turn at a processor, and, as long as it keeps that, what the machine's host takes of it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,8 +24,8 @@ impl Turns {
     /// That of the thread that calls; none where the system keeps none.
     pub(super) fn of_this_thread() -> Option<Self> {
         let turns = Self(File::open("/proc/thread-self/schedstat").ok()?);
-        turns.now()?;
-        Some(turns)
+        // Where nothing is counted there are zeros.
+        (turns.now()?.turns > 0).then_some(turns)
     }
 
     /// To be called by the thread that it is of.

@@ -26,7 +26,7 @@ fn rows(benchmarks: &str, more: &[&str]) -> Vec<Value> {
     let json = directory.path().join("report.json");
     let engines = engines().join(",");
     let mut arguments = vec!["--benchmarks", benchmarks, "--engines", &engines, "--num", "2000"];
-    arguments.extend(["--memory", "24MiB", "--no_settle", "--db", directory.path().to_str().unwrap()]);
+    arguments.extend(["--memory", "32MiB", "--no_settle", "--db", directory.path().to_str().unwrap()]);
     arguments.extend(["--json", json.to_str().unwrap()]);
     arguments.extend(more);
     let output = lsm_bench(&arguments);

@@ -46,7 +46,7 @@ pub struct CatalogOptions {
     pub epoch: Epoch,
     /// For reading or for writing.
     pub access: Access,
-    /// The engine's memory budget in bytes, 24 MiB or more; more makes lookups and large backups faster. 64 MiB is plenty for a million entries.
+    /// The engine's memory budget in bytes, 32 MiB or more; more makes lookups and large backups faster. 64 MiB is plenty for a million entries.
     pub memory_bytes: usize,
 }
 

@@ -102,7 +102,7 @@ fn catalog_options(repository: &Repository, access: Access) -> Result<CatalogOpt
         cipher: repository.config().mode.cipher(),
         epoch: repository.config().epoch,
         access,
-        memory_bytes: 24 << 20,
+        memory_bytes: 32 << 20,
     })
 }
 

@@ -297,7 +297,7 @@ impl Transaction {
         self.write(keyspace, keyspace.check(key, &[], Kind::Delete), |writes| writes.delete(key));
     }
 
-    /// The keys of this range are gone.
+    /// The keys of this range are gone. Of a keyspace with fixed widths as many as [`Batch::delete_range`](crate::Batch::delete_range) takes.
     pub fn delete_range<K: AsRef<[u8]>>(&mut self, keyspace: &Keyspace, range: impl RangeBounds<K>) {
         self.write(keyspace, Ok(()), |writes| {
             if let Some((start, end)) = deleted_range(&range) {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use lsm::fs::{FileSystem, MemFs};
+use lsm::fs::{Fault, FaultCall, FaultEffect, FaultFs, FileSystem, MemFs};
 use lsm::{Background, Batch, Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Tuning};
 
 use crate::support::Random;
@@ -152,6 +153,7 @@ fn a_range_of_many_rows_is_deleted_in_parts() {
     assert_eq!(db.stats().commits, batches + 1);
     rows.delete_range(large_key(1000)..large_key(2000)).unwrap();
     rows.delete_range(large_key(3000)..large_key(2000)).unwrap();
+    assert_eq!(db.stats().commits, batches + 1, "none by none");
     assert_eq!(left(&rows).len(), 199);
     drop((rows, db));
     let builder = Db::builder("/db").file_system(Arc::new(fs.clone())).background(Background::Manual);
@@ -161,12 +163,63 @@ fn a_range_of_many_rows_is_deleted_in_parts() {
 }
 
 #[test]
+fn a_range_that_was_deleted_by_half_has_lost_whole_parts() {
+    let fs = MemFs::new();
+    let count = rows_of(5);
+    let (db, rows) = many_large(&fs, count);
+    drop(rows);
+    db.close().unwrap();
+    let faults = FaultFs::new(Arc::new(fs.clone()));
+    let builder = Db::builder("/db").file_system(Arc::new(faults.clone())).background(Background::Manual);
+    let db = builder.open().unwrap();
+    let rows = fixed(&db, 256, 0);
+    // There is a log, and the range has been looked through.
+    rows.put([255; 256], []).unwrap();
+    faults.inject(Fault::once(FaultCall::Write, 3, FaultEffect::Error).on(".log"));
+    assert_eq!(rows.delete_range(..large_key(count)).unwrap_err().kind(), ErrorKind::Io);
+    drop((rows, db));
+    let builder = Db::builder("/db").file_system(Arc::new(fs)).background(Background::Manual);
+    let db = builder.open().unwrap();
+    let left: Vec<_> = fixed(&db, 256, 0).iter().map(|row| row.unwrap().0.to_vec()).collect();
+    let gone = count as usize + 1 - left.len();
+    assert!((2000..count as usize - 2000).contains(&gone), "{gone} of {count}");
+    let first = u32::try_from(gone).unwrap();
+    assert!(
+        left[..left.len() - 1].iter().cloned().eq((first..count).map(|number| large_key(number).to_vec()))
+    );
+}
+
+#[test]
+fn beside_somebody_who_writes_a_range_is_deleted_all_the_same() {
+    let db = Db::builder("/db").file_system(Arc::new(MemFs::new())).open().unwrap();
+    let rows = fixed(&db, 4, 0);
+    let other = db.keyspace("other", KeyspaceOptions::sorted()).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                other.put("written", "again and again").unwrap();
+            }
+        });
+        for round in 0..200_u32 {
+            (0..20).for_each(|number: u32| drop(rows.put(number.to_be_bytes(), []).unwrap()));
+            rows.delete_range(5_u32.to_be_bytes()..15_u32.to_be_bytes()).unwrap();
+            assert_eq!(rows.iter().count(), 10, "{round}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_batch_that_would_become_much_longer_by_a_range_is_refused() {
     let count = rows_of(17);
     let (db, rows) = many_large(&MemFs::new(), count);
     let mut batch = Batch::new();
+    batch.delete_range(&rows, ..large_key(count / 2));
     batch.put(&rows, [0; 256], []);
-    batch.delete_range(&rows, large_key(0)..);
+    batch.delete_range(&rows, large_key(count / 2)..);
+    // What it is itself is not counted.
+    (0..8000).for_each(|number| batch.put(&rows, large_key(number), []));
     let refused = db.commit(batch, Durability::System).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     assert!(refused.to_string().contains("\"rows\"") && refused.to_string().contains("16 MiB"), "{refused}");

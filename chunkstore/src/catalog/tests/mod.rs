@@ -90,7 +90,7 @@ pub(super) fn options(dir: &Path) -> CatalogOptions {
         cipher: Cipher::ChaCha20Poly1305,
         epoch: Epoch::FIRST,
         access: Access::Write,
-        memory_bytes: 24 << 20,
+        memory_bytes: 32 << 20,
     }
 }
 

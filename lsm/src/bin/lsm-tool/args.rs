@@ -103,8 +103,8 @@ pub(crate) struct Repair {
 pub(crate) struct Compact {
     /// The directory of the database, which nobody else may have open for writing
     pub(crate) directory: PathBuf,
-    /// Memory to work with, in MiB, 24 or more
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(24..))]
+    /// Memory to work with, in MiB, 32 or more
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(32..))]
     pub(crate) memory: u32,
     /// JSON
     #[arg(long)]
