@@ -202,7 +202,9 @@ fn beside_somebody_who_writes_a_range_is_deleted_all_the_same() {
             }
         });
         for round in 0..200_u32 {
-            (0..20).for_each(|number: u32| drop(rows.put(number.to_be_bytes(), []).unwrap()));
+            for number in 0..20_u32 {
+                rows.put(number.to_be_bytes(), []).unwrap();
+            }
             rows.delete_range(5_u32.to_be_bytes()..15_u32.to_be_bytes()).unwrap();
             assert_eq!(rows.iter().count(), 10, "{round}");
         }
