@@ -79,7 +79,7 @@ fn of_another_repository_or_a_layout_that_is_not_known_nothing_lives_on() {
     assert!(urls(&Catalog::open(&other).unwrap()).is_empty());
     for layout in [0, LAYOUT + 1] {
         let dir = of_layout_1();
-        let db = open_engine(&dir.path().join("catalog"), 16 << 20, false).unwrap();
+        let db = open_engine(&dir.path().join("catalog"), 32 << 20, false).unwrap();
         open_sorted(&db, META).unwrap().put(meta::LAYOUT, layout.to_le_bytes()).unwrap();
         db.close().unwrap();
         assert_eq!(Catalog::open(&to_read(dir.path())).unwrap_err().kind(), ErrorKind::NotFound);
@@ -91,7 +91,7 @@ fn of_another_repository_or_a_layout_that_is_not_known_nothing_lives_on() {
 #[test]
 fn one_of_another_layout_that_nobody_claimed_is_replaced() {
     let dir = testing::state_dir();
-    let db = open_engine(&dir.path().join("catalog"), 16 << 20, false).unwrap();
+    let db = open_engine(&dir.path().join("catalog"), 32 << 20, false).unwrap();
     for name in ["meta", "chunks"] {
         db.keyspace(name, KeyspaceOptions::sorted()).unwrap();
     }
@@ -106,7 +106,7 @@ fn one_of_another_layout_that_nobody_claimed_is_replaced() {
 #[test]
 fn a_reader_finds_none_where_one_is_being_made() {
     let dir = testing::state_dir();
-    let db = open_engine(&dir.path().join("catalog"), 16 << 20, false).unwrap();
+    let db = open_engine(&dir.path().join("catalog"), 32 << 20, false).unwrap();
     assert_eq!(Catalog::open(&to_read(dir.path())).unwrap_err().kind(), ErrorKind::NotFound);
     open_sorted(&db, META).unwrap();
     assert_eq!(Catalog::open(&to_read(dir.path())).unwrap_err().kind(), ErrorKind::NotFound);
@@ -136,7 +136,7 @@ fn a_crash_while_another_takes_its_place_costs_nothing() {
     // Before: the old one is there, and the new one was begun.
     for anew in [false, true] {
         let dir = of_layout_1();
-        let db = open_engine(&place("catalog.new", &dir), 16 << 20, false).unwrap();
+        let db = open_engine(&place("catalog.new", &dir), 32 << 20, false).unwrap();
         open_sorted(&db, TARGETS).unwrap().put(9u32.to_be_bytes(), "/nine").unwrap();
         db.close().unwrap();
         let opened = match anew {
