@@ -127,6 +127,15 @@ impl Row<'_> {
     }
 }
 
+/// Memory that is made ready at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// From nothing to `count` in steps.
+fn pieces(count: usize, each: usize) -> impl Iterator<Item = Range<usize>> {
+    let each = each.max(1);
+    (0..count).step_by(each).map(move |start| start..start.saturating_add(each).min(count))
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -171,9 +180,19 @@ impl Part {
         self.slot_bytes() + self.ready.load(Ordering::Relaxed) * self.layout.row_bytes()
     }
 
-    /// Has the system give the memory of its slots.
-    pub(super) fn make_slots_ready(&self) {
-        self.slots.make_ready(0..self.slots.as_slice().len());
+    /// Has the system give the memory of its slots and of its first rows, so many, piece by piece, unless it is said that it is over; whether all of it is there.
+    pub(super) fn make_ready_unless(&self, rows: usize, is_over: impl Fn() -> bool) -> bool {
+        let mut slots = pieces(self.slots.as_slice().len(), PIECE_BYTES / size_of::<AtomicU32>());
+        let mut rows = pieces(rows, PIECE_BYTES / self.layout.row_bytes().max(1));
+        let are_slots_there = slots.all(|slots| {
+            self.slots.make_ready(slots);
+            !is_over()
+        });
+        are_slots_there
+            && rows.all(|rows| {
+                self.make_rows_ready(rows);
+                !is_over()
+            })
     }
 
     /// Those of the next rows, so many, whose memory is not there yet.

@@ -120,13 +120,16 @@ impl Pool {
         if rows < ROWS_MIN || !self.has_room_instead(Part::bytes_of_new(layout, rows, rows_ahead)) {
             return;
         }
+        // What is kept does not fit: it goes before there is another.
+        let unfit = self.kept.lock().take_if(|part| !is_good(part));
+        self.let_go(unfit);
         let part = Part::new(layout, rows);
         // Counted before it is there: others give up theirs for it.
         part.rows_are_ready(rows_ahead);
         self.charge.add(part.memory_bytes());
-        part.make_slots_ready();
-        part.make_rows_ready(0..rows_ahead);
-        self.keep(part);
+        // A writer who needs one meanwhile has taken new memory, and this is one too many.
+        let is_over = || !self.has_room(0);
+        if part.make_ready_unless(rows_ahead, is_over) { self.keep(part) } else { self.let_go(Some(part)) }
     }
 
     /// Gives back what there is no room for any more, since others take more.
@@ -225,6 +228,36 @@ mod tests {
         pool.make_ready(layout, 10_000, 0);
         drop(pool);
         assert_eq!(charge.bytes(), 0);
+    }
+
+    #[test]
+    fn there_is_never_more_than_one_however_it_comes_about() {
+        let most = Arc::new(AtomicUsize::new(0));
+        let others = Arc::new(AtomicUsize::new(0));
+        let charge = {
+            let (most, others) = (Arc::clone(&most), Arc::clone(&others));
+            Arc::new(Charge::watched(10, move |charge| {
+                most.fetch_max(charge.bytes(), Ordering::Relaxed);
+                // Somebody takes as much, once.
+                charge.add(others.swap(0, Ordering::Relaxed));
+            }))
+        };
+        let pool = Pool::charged(Arc::clone(&charge), 4 << 20);
+        let layout = layout(24);
+        let most_while = |make: &dyn Fn()| {
+            most.store(0, Ordering::Relaxed);
+            make();
+            most.load(Ordering::Relaxed)
+        };
+        pool.make_ready(layout, 20_000, 20_000);
+        let small = pool.bytes();
+        let large = most_while(&|| pool.make_ready(layout, 40_000, 40_000));
+        assert!(pool.bytes() == large && large > small, "{small}, then {large}");
+        // It is taken for another, and what takes its place is in the way of others.
+        drop(pool.take(layout, 40_000));
+        others.store(3 << 20, Ordering::Relaxed);
+        pool.make_ready(layout, 40_000, 40_000);
+        assert_eq!((pool.bytes(), charge.bytes()), (0, 3 << 20), "it is given up");
     }
 
     #[test]
