@@ -403,8 +403,8 @@ impl Db {
     /// snapshots still see), and sorted keyspaces are compressed whole. Costs reading and writing everything; where all lies in one run already, only what is not compressed and would be
     /// smaller.
     ///
-    /// Nothing else is merged meanwhile: whoever writes so much that level 0 of a keyspace fills is slowed, and in the end waits, at the longest until all
-    /// of this is done.
+    /// What is written meanwhile is not part of it: of that, merges go on beside this one, a step of each in turns, so that whoever writes is slowed as by any merge of that
+    /// size, and does not wait for the end of this one.
     ///
     /// # Errors
     /// ReadOnly; Closed; Failed and those of reading and writing.

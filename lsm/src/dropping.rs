@@ -1,9 +1,9 @@
 //! Dropping a keyspace: one edit, and what must come before and after it.
 //!
-//! 1. All that was committed is made durable first. Else a power cut could take a batch that copied something into another keyspace, and leave
+//! 1. All that was committed before the call is made durable first. Else a power cut could take a batch that copied something into another keyspace, and leave
 //!    the drop of what it was copied from.
-//! 2. Under the commit lock, so that no batch is half done: the edit, then the View. The number of the keyspace is never given out again, so that
-//!    what logs hold of it is told from damage and passed over when they are replayed.
+//! 2. The edit, then the View, while others write on, but no more to this keyspace (`claims.rs`). Its number is never given out again, so that what logs hold of it is told from
+//!    damage and passed over when they are replayed.
 //! 3. Its tables are removed as those are that were merged: readers who hold them go on reading. A flush or a merge of it that is under
 //!    way notices at its next step, or when it would install what it wrote.
 
@@ -50,17 +50,12 @@ impl Engine {
 
     fn drop_keyspace_quietly(&self, id: KeyspaceId, name: &str) -> Result<()> {
         self.view().keyspace(id, name)?;
-        // Most of it before anybody is held up.
+        let Some(_dropping) = self.claim_for_drop(id) else { return Err(Error::dropped(name)) };
         self.sync()?;
-        let mut state = self.commit.lock();
-        self.check_writable()?;
-        let dropped_bytes = self.view().keyspace(id, name)?.active.memory_bytes();
-        self.settle_turn()?;
-        if let Some(journal) = &mut state.journal {
-            journal.sync_through(journal.position()).map_err(|error| self.fail(error))?;
-        }
-        let files: Vec<FileNumber> = {
+        let (files, dropped_bytes): (Vec<FileNumber>, usize) = {
             let mut manifest = self.manifest.lock();
+            self.check_writable()?;
+            let dropped_bytes = self.view().keyspace(id, name)?.active.memory_bytes();
             let record = manifest.levels().keyspaces.get(&id).ok_or_else(|| Error::dropped(name))?;
             let files = record.tree.tables().map(|(_, table)| table.file).collect();
             let edit = Edit { changes: vec![Change::KeyspaceRemoved(id)] };
@@ -69,10 +64,12 @@ impl Engine {
             self.install(|view| {
                 view.keyspaces.remove(&id);
             });
-            files
+            (files, dropped_bytes)
         };
-        state.dropped_bytes = state.dropped_bytes.saturating_add(dropped_bytes);
-        drop(state);
+        {
+            let mut state = self.commit.lock();
+            state.dropped_bytes = state.dropped_bytes.saturating_add(dropped_bytes);
+        }
         self.events.tell(|| Event::KeyspaceDropped { keyspace: name.into() });
         self.avoid_no_more(files.iter().copied());
         self.add_obsolete(files.into_iter().map(FileName::Table));
@@ -89,5 +86,64 @@ impl Engine {
             Some(name) => Error::dropped(name),
             None => Error::dropped(id.number()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fs::MemFs;
+    use crate::{Background, Db, Keyspace, KeyspaceOptions};
+
+    fn open() -> (Db, Keyspace) {
+        let builder = Db::builder("/db").file_system(Arc::new(MemFs::new())).background(Background::Manual);
+        let db = builder.open().unwrap();
+        let keyspace = db.keyspace("goes", KeyspaceOptions::sorted()).unwrap();
+        (db, keyspace)
+    }
+
+    /// While an edit is made durable writers write.
+    #[test]
+    fn neither_a_drop_nor_the_end_of_a_load_holds_up_who_writes() {
+        let (db, keyspace) = open();
+        let engine = db.engine();
+        let beside = |change: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                let manifest = engine.manifest.lock();
+                let changes = scope.spawn(change);
+                for _ in 0..30 {
+                    std::thread::sleep(Duration::from_millis(1));
+                    let is_free = (0..1000).any(|_| engine.commit.try_lock().is_some());
+                    assert!(is_free && !changes.is_finished());
+                }
+                drop(manifest);
+            });
+        };
+        let mut load = keyspace.ingest().unwrap();
+        load.put("key", "value").unwrap();
+        let load = std::sync::Mutex::new(Some(load));
+        beside(&|| {
+            load.lock().unwrap().take().unwrap().finish().unwrap();
+        });
+        assert_eq!(keyspace.get("key").unwrap().unwrap(), b"value"[..]);
+        beside(&|| db.drop_keyspace(&keyspace).unwrap());
+        assert!(db.keyspace_names().is_empty());
+    }
+
+    /// A step of merging had looked at it before.
+    #[test]
+    fn tables_that_are_gone_with_their_keyspace_are_not_dropped_again() {
+        let (db, keyspace) = open();
+        keyspace.put("k", "v").unwrap();
+        db.flush().unwrap();
+        keyspace.delete_prefix("k").unwrap();
+        db.flush().unwrap();
+        let view = db.engine().view();
+        let (id, before) = view.keyspaces.iter().next().unwrap();
+        db.drop_keyspace(&keyspace).unwrap();
+        assert!(!db.engine().drop_deleted(*id, before).unwrap());
+        assert!(db.stats().failure.is_none());
     }
 }

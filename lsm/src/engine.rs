@@ -11,7 +11,7 @@
 //! 6. `view_swap`: who swaps the one pointer that readers load (they take no lock), and who takes a snapshot. Held for moments, never across I/O: so no reader
 //!    ever waits for a sync.
 //! 7. `removing`: who removes files. Held across that, for a few of them.
-//! 8. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `loads`, `bucket`, `backlog`, `progress`, and the locks within `retired` and `budget`:
+//! 8. `snapshots`, `failure`, `obsolete`, `avoided`, `dropped`, `claims`, `bucket`, `backlog`, `progress`, and the locks within `retired` and `budget`:
 //!    moments.
 //!
 //! Each of the first five is also a gate: whoever changes anything asks, *under* it, whether the database was closed. Closing says so first and
@@ -30,6 +30,7 @@ use crate::backlog::Backlog;
 use crate::batch::KeyspaceId;
 use crate::budget::Budget;
 use crate::checksum::Identity;
+use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::compaction::pace::Bucket;
 use crate::compaction::{Avoided, Idle, Job};
@@ -42,7 +43,6 @@ use crate::fs::{FileSystem, Lock, LockMode};
 use crate::journal::{PreparedLog, RecoveryMode};
 use crate::key::SequenceNumber;
 use crate::levels::{KeyspaceView, Rest, Retired, View};
-use crate::load::Loads;
 use crate::manifest::Manifest;
 use crate::memory::GivesBack;
 use crate::memtable::{FixedMemtable, Memtable};
@@ -127,8 +127,8 @@ pub(crate) struct Engine {
     pub(crate) idle: Mutex<Idle>,
     /// The names of keyspaces that this session dropped, for messages.
     pub(crate) dropped: Mutex<DroppedNames>,
-    /// Which keyspaces are loaded, and when others were.
-    pub(crate) loads: Mutex<Loads>,
+    /// Who has which keyspace for himself.
+    pub(crate) claims: Mutex<Claims>,
     view: ArcSwap<View>,
     /// Tables that went with Views.
     pub(crate) retired: Arc<Retired>,
@@ -209,7 +209,7 @@ impl Engine {
             backlog: Backlog::default(),
             avoided: Mutex::default(),
             dropped: Mutex::default(),
-            loads: Mutex::default(),
+            claims: Mutex::default(),
             commit: Mutex::new(parts.commit),
             next_log: Mutex::default(),
             turning: Mutex::default(),

@@ -45,7 +45,8 @@ pub(crate) fn delete_rows(
         if found.rest.is_some() {
             return delete_parts(engine, (id, name), found);
         }
-        let is_as_found = |_: &View| match engine.visible() == found.sequence {
+        let is_as_found = |view: &View| match engine.visible() == found.sequence && view.loads == found.loads
+        {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Conflict, "somebody wrote meanwhile")),
         };
@@ -84,6 +85,7 @@ struct Found {
     deletions: Encoder,
     /// As of when.
     sequence: SequenceNumber,
+    loads: u64,
     /// What is behind them, if there may be more.
     rest: Option<KeyRange>,
 }
@@ -91,16 +93,17 @@ struct Found {
 fn find_rows(engine: &Engine, (id, name): (KeyspaceId, &str), range: &KeyRange) -> Result<Found> {
     let (view, sequence) = engine.read()?;
     let mut there = Forward::new(view.keyspace(id, name)?, range.clone(), sequence);
+    let loads = view.loads;
     let mut deletions = Encoder::default();
     while there.step()? {
         check_inside(range, there.key())?;
         deletions.delete(id, there.key());
         if deletions.payload().len() >= PART_BYTES {
             let rest = Some(KeyRange { lower: successor(there.key()), upper: range.upper.clone() });
-            return Ok(Found { deletions, sequence, rest });
+            return Ok(Found { deletions, sequence, loads, rest });
         }
     }
-    Ok(Found { deletions, sequence, rest: None })
+    Ok(Found { deletions, sequence, loads, rest: None })
 }
 
 /// A damaged table may have keys where they should not be; what was not asked for is not deleted.

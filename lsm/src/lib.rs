@@ -79,6 +79,7 @@ mod charge;
 pub mod check;
 mod checkpoint;
 pub mod checksum;
+mod claims;
 pub mod clock;
 pub mod codec;
 pub mod compaction;

@@ -124,6 +124,7 @@ impl Engine {
     fn fresh_view(&self, levels: &Levels) -> Result<View> {
         let current = self.view();
         let mut view = View::empty(levels.keyspace_last);
+        view.loads = current.loads;
         for (id, record) in &levels.keyspaces {
             let known = current.keyspaces.get(id).map(|keyspace| &keyspace.tables);
             let tables = match known {

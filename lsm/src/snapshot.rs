@@ -49,9 +49,14 @@ impl Snapshot {
         Self { held: Arc::new(Held { view, reader }) }
     }
 
-    /// The last sequence number in it.
+    /// The last sequence number in it. (Of two with the same number the later one may see a load that was finished between them.)
     pub fn sequence(&self) -> SequenceNumber {
         self.held.reader.sequence
+    }
+
+    /// How many loads had been finished by then.
+    pub(crate) fn loads(&self) -> u64 {
+        self.held.view.loads
     }
 
     /// The view of a keyspace; `None` if it was made after the snapshot was taken: it was empty then. One that was dropped after it is still

@@ -110,15 +110,16 @@ impl Engine {
         let (journal, position, last, session) = {
             let mut state = self.commit.lock();
             self.check_writable()?;
+            let claimed = self.claimed(batch.keyspaces());
             let mut view = self.view();
             if self.make_room(&mut state, &view)? {
                 view = self.view();
             }
-            // No keyspace goes while the lock is held; a batch that was built before one went fails as a whole.
+            // A batch that was built before a keyspace went fails as a whole.
             if let Some(gone) = batch.keyspaces().iter().find(|id| !view.keyspaces.contains_key(id)) {
                 return Err(self.dropped(*gone));
             }
-            self.check_not_loaded(batch.keyspaces(), &view)?;
+            claimed.check(&view)?;
             is_allowed(&view)?;
             let expanded;
             let batch = if batch.has_fixed_ranges() {

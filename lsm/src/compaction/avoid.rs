@@ -1,13 +1,14 @@
-//! Tables that a merge could not read, and for how long merges keep away from them.
+//! Tables that merges keep away from: those that one could not read, for a while or for good, and those of a merge of everything, until it is done.
 //!
 //! What failed once may succeed the next time (a disk that was busy, a network that was away): it is tried again after a pause, each time a longer
 //! one. Damage stays: such a table is not tried again by this session. Either way nothing but that table is kept out, and merging goes on
 //! around it ([`super::pick`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filename::FileNumber;
-use crate::ordered::OrderedMap;
+use crate::ordered::{OrderedMap, OrderedSet};
 
 /// The first pause; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -24,6 +25,8 @@ struct Pause {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Avoided {
     tables: OrderedMap<FileNumber, Pause>,
+    /// Of a merge of everything.
+    held: Option<Arc<OrderedSet<FileNumber>>>,
 }
 
 impl Avoided {
@@ -39,13 +42,30 @@ impl Avoided {
         self.tables.remove(&file);
     }
 
+    /// All of a keyspace is being merged, these tables: others keep away from them.
+    pub(super) fn hold(&mut self, files: impl Iterator<Item = FileNumber>) {
+        self.held = Some(Arc::new(files.collect()));
+    }
+
+    /// That is over.
+    pub(super) fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    /// Whether all of a keyspace is being merged.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether a merge has failed to read none of those that are there.
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
 
     /// Whether merges keep away from a table now.
     pub(crate) fn contains(&self, file: FileNumber, now: Duration) -> bool {
-        self.tables.get(&file).is_some_and(|pause| pause.until.is_none_or(|until| now < until))
+        self.held.as_ref().is_some_and(|files| files.contains(&file))
+            || self.tables.get(&file).is_some_and(|pause| pause.until.is_none_or(|until| now < until))
     }
 
     /// How long until the next of those is tried again that are to be tried again.

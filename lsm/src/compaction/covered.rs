@@ -91,7 +91,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of writing the edit: the database has failed then.
-    pub(super) fn drop_deleted(&self, id: KeyspaceId, keyspace: &KeyspaceView) -> Result<bool> {
+    pub(crate) fn drop_deleted(&self, id: KeyspaceId, keyspace: &KeyspaceView) -> Result<bool> {
         if keyspace.tables.tables().all(|open| open.tombstones.is_none()) {
             return Ok(false);
         }
@@ -101,6 +101,10 @@ impl Engine {
         }
         let changes = deleted.iter().map(|(level, table)| removed(id, *level, table)).collect();
         let mut manifest = self.manifest.lock();
+        if !manifest.levels().holds(id, &deleted) {
+            // The keyspace was dropped meanwhile.
+            return Ok(false);
+        }
         let levels = manifest.commit(Edit { changes }).map_err(|error| self.fail(error))?;
         self.install(|view| update(view, &levels, |_| None, &self.budget));
         drop(manifest);

@@ -152,6 +152,15 @@ fn pick_level0(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> boo
     Some(if is_small && own.inputs.len() > 1 { own } else { down })
 }
 
+/// What is in level 0 above all that is `avoided`, in its own place.
+pub fn pick_above(tree: &Tree, tuning: &Tuning, avoided: impl Fn(FileNumber) -> bool) -> Option<Pick> {
+    let newest = tree.level(0).iter().take_while(|table| !avoided(table.file));
+    pick_newest(
+        Pick { inputs: newest.map(|table| (0, Arc::clone(table))).collect(), output_level: 0 },
+        tuning,
+    )
+}
+
 /// Of tables of level 0 that cannot go down, the newest few that are of one size, into one: so that a table is written anew only when it is doubled, and
 /// few are left.
 fn pick_newest(mut own: Pick, tuning: &Tuning) -> Option<Pick> {

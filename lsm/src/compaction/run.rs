@@ -1,4 +1,4 @@
-//! Which merge is done next, and what becomes of it: one step after the other by whoever has the right to, or all at once on request.
+//! Which merge is done next, and what becomes of it, one step after the other by whoever has the right to. (All at once, on request: [`super::whole`].)
 //!
 //! A merge that cannot *read* (a bad sector, a damaged block) is given up and kept as an error in the statistics; its inputs are not touched, and the
 //! database works on: readers of other keys must not suffer. Merges keep away from the table that failed, for a while or for good
@@ -6,7 +6,6 @@
 //! is no room for that, it is given up as well. One whose inputs are no more when it is done, because their keyspace was dropped, is forgotten: each plan is held
 //! against the levels as they are when it is to be acted upon.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use crate::batch::KeyspaceId;
 use crate::compaction::job::{Fault, Job, removed};
 use crate::compaction::late;
-use crate::compaction::pick::{Pick, pick, pick_all, urgency};
+use crate::compaction::pick::{Pick, pick, pick_above, urgency};
 use crate::compaction::tiered;
 use crate::engine::{Engine, Progress};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,11 +21,11 @@ use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::update;
 use crate::levels::{Change, Edit, KeyspaceView, TableReference, View};
-use crate::options::{DEEP_LEVEL, Tuning};
+use crate::options::Tuning;
 use crate::row::KeyspaceKind;
 
 /// How a step of a merge went.
-enum Stepped {
+pub(super) enum Stepped {
     Working,
     Done,
     /// It could not read.
@@ -87,24 +86,32 @@ impl Engine {
             }
             return Ok(Progress::Idle);
         };
-        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(Progress::Idle) };
-        if keyspace.kind == KeyspaceKind::Sorted && pick.is_move(&self.tuning) {
-            self.move_down(id, &pick)?;
-        } else {
-            // One that cannot be read is given up, and that is remembered: there may be others.
-            *job = self.begin_job(id, keyspace, pick).ok();
-        }
+        *job = self.begin_picked(&view, id, pick)?;
         Ok(Progress::Working)
     }
 
+    /// Begins what was picked, unless it is done at once. One that cannot be read is given up, and that is remembered: there may be others.
+    pub(super) fn begin_picked(&self, view: &View, id: KeyspaceId, pick: Pick) -> Result<Option<Job>> {
+        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(None) };
+        if keyspace.kind == KeyspaceKind::Sorted && pick.is_move(&self.tuning) {
+            self.move_down(id, &pick)?;
+            return Ok(None);
+        }
+        Ok(self.begin_job(id, keyspace, pick).ok())
+    }
+
     /// The most urgent merge by these limits.
-    fn wanted(&self, view: &View, tuning: &Tuning, now: Duration) -> Option<(KeyspaceId, Pick)> {
+    pub(super) fn wanted(&self, view: &View, tuning: &Tuning, now: Duration) -> Option<(KeyspaceId, Pick)> {
         // A few tables at most; writers who ask for the debt do not wait for the pick.
         let avoided = self.avoided.lock().clone();
         let picks = view.keyspaces.iter().filter_map(|(id, keyspace)| {
             let tree = &keyspace.tables.tree;
             let is_avoided = |file| avoided.contains(file, now);
             let (pick, urgency) = match keyspace.kind {
+                // What all of it becomes answers for gaps between its tables too: nothing may have gone down there. And what was merged whole stays so.
+                KeyspaceKind::Sorted if avoided.is_holding() => {
+                    (pick_above(tree, tuning, is_avoided)?, urgency(tree, tuning))
+                }
                 KeyspaceKind::Sorted => (pick(tree, tuning, is_avoided)?, urgency(tree, tuning)),
                 KeyspaceKind::Fixed(_) => {
                     let runs = tiered::runs(tree).count() as u64;
@@ -125,82 +132,6 @@ impl Engine {
             let pick = late::pick(&keyspace.tables, &self.tuning, late::WHEN_IDLE, is_avoided)?;
             Some((*id, pick))
         })
-    }
-
-    /// Merges all tables of each keyspace into one run each, those too that merges keep away from, and compresses what was not.
-    ///
-    /// # Errors
-    /// Closed, if that comes between: whoever closes waits for one step, not for all; ReadOnly; Failed; those of writing; the first one of reading, after
-    /// the other keyspaces are done.
-    pub(crate) fn compact_all(&self) -> Result<()> {
-        let mut job = self.compaction_job.lock();
-        self.check_writable()?;
-        while job.is_some() {
-            self.check_writable()?;
-            self.step_job(&mut job)?;
-        }
-        let mut unread = Ok(());
-        let keyspaces: Vec<KeyspaceId> = self.view().keyspaces.keys().copied().collect();
-        for id in keyspaces {
-            let all = |keyspace: &KeyspaceView| {
-                let level_min = match keyspace.kind {
-                    KeyspaceKind::Sorted => DEEP_LEVEL,
-                    KeyspaceKind::Fixed(_) => 1,
-                };
-                pick_all(&keyspace.tables.tree, level_min)
-            };
-            let merged = self.merge_now(&mut job, id, all)?.unwrap_or(Ok(()));
-            if merged.is_err() {
-                unread = unread.and(merged);
-                continue;
-            }
-            // Each once: one that cannot be read stays what it is.
-            let mut tried = HashSet::new();
-            let place =
-                |level: usize, table: &TableReference| (level, table.file, table.bounds.lower.clone());
-            let mut late = |keyspace: &KeyspaceView| {
-                let is_tried = |level, table: &TableReference| tried.contains(&place(level, table));
-                let pick = late::pick(&keyspace.tables, &self.tuning, late::ON_REQUEST, is_tried)?;
-                tried.extend(pick.inputs.iter().map(|(level, table)| place(*level, table)));
-                Some(pick)
-            };
-            while let Some(done) = self.merge_now(&mut job, id, &mut late)? {
-                unread = unread.and(done);
-            }
-        }
-        drop(job);
-        self.notify();
-        self.events.deliver();
-        unread
-    }
-
-    /// Does what is picked of a keyspace, to its end; `None` where nothing is, and the error if it could not be read.
-    fn merge_now(
-        &self,
-        job: &mut Option<Job>,
-        id: KeyspaceId,
-        pick: impl FnOnce(&KeyspaceView) -> Option<Pick>,
-    ) -> Result<Option<Result<()>>> {
-        let view = self.view();
-        let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(None) };
-        let Some(pick) = pick(keyspace) else { return Ok(None) };
-        self.check_writable()?;
-        let mut unread = Ok(());
-        match self.begin_job(id, keyspace, pick) {
-            Ok(begun) => *job = Some(begun),
-            Err(error) => unread = Err(error),
-        }
-        // What is merged is kept in memory no longer than the merge needs it.
-        drop(view);
-        while job.is_some() {
-            self.check_writable()?;
-            if let Stepped::GivenUp(error) = self.step_job(job)? {
-                unread = unread.and(Err(error));
-            }
-        }
-        // There may be fewer tables now, and writers who wait for that.
-        self.notify();
-        Ok(Some(unread))
     }
 
     /// Drops the merge under way, if there is one, and what was written of it: its inputs are untouched.
@@ -246,7 +177,7 @@ impl Engine {
         Ok(())
     }
 
-    fn begin_job(&self, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Job> {
+    pub(super) fn begin_job(&self, id: KeyspaceId, keyspace: &KeyspaceView, pick: Pick) -> Result<Job> {
         let inputs = pick.inputs.clone();
         self.events.tell(|| Event::MergeBegun {
             keyspace: Arc::clone(&keyspace.name),
@@ -260,7 +191,7 @@ impl Engine {
         })
     }
 
-    fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
+    pub(super) fn step_job(&self, job: &mut Option<Job>) -> Result<Stepped> {
         let Some(current) = job else { return Ok(Stepped::Done) };
         match current.step(self) {
             Ok(Progress::Working) => Ok(Stepped::Working),

@@ -329,6 +329,8 @@ pub struct View {
     pub frozen: Vec<Arc<Generation>>,
     /// The largest number that was given to a keyspace by then.
     pub keyspace_last: u32,
+    /// How many loads had been finished by then.
+    pub(crate) loads: u64,
     /// Where to leave the tables that nobody else holds, at the end.
     retired: Option<Arc<Retired>>,
 }
@@ -345,7 +347,7 @@ impl Drop for View {
 impl View {
     /// One without keyspaces, of which so many have had a number.
     pub fn empty(keyspace_last: u32) -> Self {
-        Self { keyspaces: OrderedMap::new(), frozen: Vec::new(), keyspace_last, retired: None }
+        Self { keyspaces: OrderedMap::new(), frozen: Vec::new(), keyspace_last, loads: 0, retired: None }
     }
 
     /// What it alone holds at its end goes there. So does that of its clones.

@@ -81,7 +81,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Shows all of them at once, durably. Returns the sequence number from which on they are seen.
+    /// Shows all of them at once, durably. Returns a sequence number behind which all snapshots see them. What was committed before the call is durable then, too; others write on meanwhile.
     ///
     /// # Errors
     /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of writing.

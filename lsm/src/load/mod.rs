@@ -1,8 +1,9 @@
 //! Loading much at once into one keyspace: written as tables without the journal, and there all at once when it is finished.
 //!
 //! Who loads has the keyspace for himself: nobody else writes to it until he is done, so that what he brings is newer than all that is there. When he begins,
-//! what is in memory is frozen with its log, and he gets a sequence number. When he finishes, all that is older is in tables, and the log is durable (no edit
-//! overtakes the journal); then one edit names his tables. A crash before that leaves files that nobody names, which the next opening removes.
+//! what is in memory is frozen with its log, and he gets a sequence number. When he finishes, all that is older is in tables, and what was committed before is durable (what
+//! survives never builds on what did not); then one edit names his tables, while others write on. A crash before that leaves files that nobody names, which the next opening
+//! removes.
 
 mod bulk;
 mod dealt;
@@ -13,6 +14,7 @@ mod rows;
 use std::sync::Arc;
 
 use crate::batch::KeyspaceId;
+use crate::claims::busy;
 use crate::compaction::drop::Retention;
 use crate::engine::{Engine, sites};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -20,48 +22,15 @@ use crate::event::Event;
 use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
-use crate::levels::{Change, Edit, TableReference, View};
+use crate::levels::{Change, Edit, TableReference};
 use crate::options::DEEP_LEVEL;
-use crate::ordered::{OrderedMap, OrderedSet};
+use crate::ordered::OrderedSet;
 use crate::output::OutputPlan;
 use crate::row::KeyspaceKind;
 use crate::table::TableSummary;
 
 pub use bulk::Bulk;
 pub use ingest::Ingest;
-
-/// Which keyspaces somebody loads, and from which sequence number on what was loaded last is seen.
-#[derive(Debug, Default)]
-pub(crate) struct Loads {
-    running: OrderedSet<KeyspaceId>,
-    shown: OrderedMap<KeyspaceId, SequenceNumber>,
-    /// How many edits have shown something. Changed under `manifest`.
-    count: u64,
-}
-
-impl Engine {
-    /// Succeeds if nobody loads any of these keyspaces.
-    pub(crate) fn check_not_loaded(&self, keyspaces: &[KeyspaceId], view: &View) -> Result<()> {
-        let loads = self.loads.lock();
-        if loads.running.is_empty() {
-            return Ok(());
-        }
-        match keyspaces.iter().find(|id| loads.running.contains(id)) {
-            Some(id) => Err(busy(view.keyspaces.get(id).map_or("", |keyspace| &keyspace.name))),
-            None => Ok(()),
-        }
-    }
-
-    /// How many loads were finished: whoever holds `manifest` sees whether the tables hold one that no flush has followed.
-    pub(crate) fn load_count(&self) -> u64 {
-        self.loads.lock().count
-    }
-
-    /// Whether something that was loaded into a keyspace is seen by readers behind `since` and not by those at it.
-    pub(crate) fn was_loaded_since(&self, id: KeyspaceId, since: SequenceNumber) -> bool {
-        self.loads.lock().shown.get(&id).is_some_and(|shown| *shown > since)
-    }
-}
 
 /// The right to load a keyspace, and what was written for it.
 #[derive(Debug)]
@@ -90,7 +59,7 @@ impl Loading {
         engine.check_writable()?;
         let view = engine.view();
         let keyspace = view.keyspace(id, name)?;
-        if !engine.loads.lock().running.insert(id) {
+        if !engine.claim_for_load(id) {
             return Err(busy(name));
         }
         let mut loading = Self {
@@ -106,6 +75,8 @@ impl Loading {
         };
         engine.rotate(&mut state, beside)?;
         loading.sequence = take_sequence(&mut state.next_sequence)?;
+        // Nothing has that number yet; what gets it is to be seen without another.
+        engine.publish(&state, loading.sequence);
         Ok(loading)
     }
 
@@ -157,7 +128,7 @@ impl Loading {
         self.files.push(file);
     }
 
-    /// Shows what was loaded: tables with disjoint bounds, in their order. Returns the sequence number from which on it is seen.
+    /// Shows what was loaded: tables with disjoint bounds, in their order. Returns a sequence number behind which all snapshots see it.
     ///
     /// # Errors
     /// Dropped; ReadOnly; Closed; Failed, also if it had failed and was opened again meanwhile; those of writing.
@@ -176,14 +147,13 @@ impl Loading {
         for (file, summary) in &tables {
             opened.push((*file, open_table(&engine, *file, self.kind, summary)?));
         }
-        // What is older lies in tables then.
+        // What is older lies in tables then, and what was committed since this began too.
         engine.flush()?;
-        let mut state = engine.commit.lock();
+        engine.expect_load(self.id);
+        let mut manifest = engine.manifest.lock();
+        // In this order: a failure that is over when the first looks has begun another session by the time of the second.
         engine.check_writable()?;
         self.check_session()?;
-        engine.end_log(&mut state)?;
-        let shown = take_sequence(&mut state.next_sequence)?;
-        let mut manifest = engine.manifest.lock();
         if !manifest.levels().keyspaces.contains_key(&self.id) {
             return Err(engine.dropped(self.id));
         }
@@ -197,21 +167,20 @@ impl Loading {
                 table: Arc::new(TableReference::whole(*file, summary, epoch)),
             })
             .collect();
-        changes.push(Change::NextSequence(shown + 1));
+        changes.push(Change::NextSequence(self.sequence + 1));
+        // All that has a smaller number was frozen when this began, and is flushed; this one is in no log.
+        manifest.journal_is_durable(self.sequence);
         let levels = manifest.commit(Edit { changes }).map_err(|error| engine.fail(error))?;
+        // Before it is seen: whoever has seen it is not told that it is new.
+        let loads = engine.load_is_shown(self.id);
         engine.install(|view| {
             let new =
                 |file| opened.iter().find(|(opened, _)| *opened == file).map(|(_, table)| table.clone());
             update(view, &levels, new, &engine.budget);
+            view.loads = loads;
         });
-        {
-            let mut loads = engine.loads.lock();
-            loads.shown.insert(self.id, shown);
-            loads.count += 1;
-        }
+        let shown = engine.visible();
         drop(manifest);
-        engine.publish(&state, shown);
-        drop(state);
         for (file, summary) in &tables {
             engine.events.tell(|| Event::TableMade {
                 keyspace: Arc::clone(&self.name),
@@ -245,7 +214,7 @@ impl Loading {
 
 impl Drop for Loading {
     fn drop(&mut self) {
-        self.engine.loads.lock().running.remove(&self.id);
+        self.engine.load_is_over(self.id);
         self.engine.add_obsolete(self.files.drain(..).map(FileName::Table));
         self.engine.remove_obsolete();
         self.engine.share_memory();
@@ -258,14 +227,4 @@ fn take_sequence(next: &mut SequenceNumber) -> Result<SequenceNumber> {
     }
     *next += 1;
     Ok(*next - 1)
-}
-
-/// The error of a write to a keyspace that somebody loads.
-pub(crate) fn busy(name: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        format!(
-            "keyspace {name:?} is being loaded: until that is finished or given up nobody else writes to it"
-        ),
-    )
 }

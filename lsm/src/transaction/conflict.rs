@@ -56,20 +56,23 @@ impl Footprint {
     }
 }
 
-/// Succeeds if nothing that was touched was written with a sequence number above `since`.
+/// Succeeds if nothing that was touched was written with a sequence number above `since`, nor loaded since there were `loads`.
 ///
 /// # Errors
 /// Conflict; Dropped; those of reading.
 pub(super) fn check(
     view: &View,
     footprint: &Footprint,
-    since: SequenceNumber,
+    (since, loads): (SequenceNumber, u64),
     engine: &Engine,
 ) -> Result<()> {
     for (id, touched) in &footprint.keyspaces {
         let Some(keyspace) = view.keyspaces.get(id) else { return Err(engine.dropped(*id)) };
+        if engine.is_being_dropped(*id) {
+            return Err(Error::dropped(&*keyspace.name));
+        }
         // What is loaded has the number of when that began.
-        let changed = match engine.was_loaded_since(*id, since) {
+        let changed = match engine.was_loaded_since(*id, loads) {
             true => Some("what was loaded".to_owned()),
             false => touched.changed(keyspace, since)?,
         };

@@ -334,7 +334,10 @@ impl Transaction {
         let footprint = Footprint::new(self.reads.into_inner(), &self.writes);
         // Most of the work before the lock: under it only what came in meanwhile is looked at. The number comes before the view: that holds all up to it.
         let seen = self.engine.visible();
-        check(&self.engine.view(), &footprint, self.snapshot.sequence(), &self.engine)?;
+        let current = self.engine.view();
+        check(&current, &footprint, (self.snapshot.sequence(), self.snapshot.loads()), &self.engine)?;
+        let seen = (seen, current.loads);
+        drop(current);
         self.engine.commit_if(&batch, durability, |view| {
             if self.engine.session() != self.session {
                 return Err(Error::new(

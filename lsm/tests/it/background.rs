@@ -1,7 +1,9 @@
 //! What goes on behind the callers: merges that cannot read, wake-ups that must not be missed, and writers who are not to run away from it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lsm::clock::{Clock, ManualClock};
@@ -669,4 +671,75 @@ fn files_that_nobody_needs_any_more_go_in_the_background() {
     db.compact().unwrap();
     assert_eq!(scan.filter(|entry| entry.is_ok()).count(), 499);
     db.close().unwrap();
+}
+
+/// Whatever is merged beside, handed over, or under way when the next one is asked for.
+#[test]
+fn everything_is_merged_again_and_again_beside_writers() {
+    const ROUNDS: u64 = 60;
+    let fs: Arc<dyn FileSystem> = Arc::new(MemFs::new());
+    let mut tuning = support::tiny(4000);
+    (tuning.step_entries, tuning.level0_tables, tuning.level0_tables_slow) = (20, 2, 4);
+    let open = || {
+        Db::builder("/db").file_system(Arc::clone(&fs)).memory_bytes(1 << 20).tuning(tuning.clone()).open()
+    };
+    let db = open().unwrap();
+    let keyspaces = [
+        db.keyspace("sorted", KeyspaceOptions::sorted()).unwrap(),
+        db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap(),
+    ];
+    let key = |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 500).to_be_bytes();
+    let is_over = AtomicBool::new(false);
+    let models: Vec<BTreeMap<[u8; 8], u64>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = keyspaces
+            .iter()
+            .map(|keyspace| {
+                scope.spawn(move || {
+                    let mut model = BTreeMap::new();
+                    for number in 0..ROUNDS * 200 {
+                        if number % 7 == 3 {
+                            keyspace.delete(key(number)).unwrap();
+                            model.remove(&key(number));
+                        } else {
+                            keyspace.put(key(number), number.to_be_bytes()).unwrap();
+                            model.insert(key(number), number);
+                        }
+                    }
+                    model
+                })
+            })
+            .collect();
+        let merger = scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                db.compact().unwrap();
+            }
+        });
+        let models = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        merger.join().unwrap();
+        models
+    });
+    let hold = |keyspaces: &[Keyspace; 2]| {
+        for (keyspace, model) in keyspaces.iter().zip(&models) {
+            let found = keyspace
+                .iter()
+                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap());
+            assert!(
+                found.eq(model.iter().map(|(key, number)| (key.to_vec(), number.to_be_bytes().to_vec())))
+            );
+        }
+    };
+    hold(&keyspaces);
+    db.compact().unwrap();
+    hold(&keyspaces);
+    let report = db.check().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(db.stats().keyspaces.iter().all(|keyspace| keyspace.level_tables[0] == 0));
+    drop(keyspaces);
+    db.close().unwrap();
+    let db = open().unwrap();
+    hold(&[
+        db.keyspace("sorted", KeyspaceOptions::sorted()).unwrap(),
+        db.keyspace("rows", KeyspaceOptions::fixed(8, 8).unwrap()).unwrap(),
+    ]);
 }

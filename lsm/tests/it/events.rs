@@ -361,3 +361,75 @@ fn a_reader_is_told_too() {
     drop(reader);
     assert_eq!(told.names(), ["Closed"]);
 }
+
+#[test]
+fn a_merge_of_everything_that_fails_is_given_up() {
+    for nth in 1..40 {
+        let faulty = FaultFs::new(Arc::new(MemFs::new()));
+        let told = Told::default();
+        let db = builder(faulty.clone(), Background::Manual, &tiny(1 << 20))
+            .on_event(told.listener())
+            .open()
+            .unwrap();
+        let a = keyspace(&db, "a");
+        for round in 0..3 {
+            for number in 0..300 {
+                a.put(format!("{number}"), format!("{round}")).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        told.take();
+        faulty.inject(Fault::once(FaultCall::Write, nth, FaultEffect::Error));
+        let compacted = db.compact();
+        if compacted.is_ok() {
+            assert!(nth > 1, "something is written");
+            return;
+        }
+        let names = told.names();
+        let count = |what: &str| names.iter().filter(|name| *name == what).count();
+        assert_eq!(count("MergeBegun"), count("MergeDone") + count("MergeGivenUp"), "{nth}: {names:?}");
+        db.reopen().unwrap();
+        assert!(db.check().unwrap().is_clean());
+        assert_eq!(a.iter().count(), 300);
+    }
+    panic!("it never succeeds");
+}
+
+#[test]
+fn a_merge_of_everything_that_a_close_ends_is_given_up() {
+    let told = Told::default();
+    let mut tuning = tiny(1 << 20);
+    (tuning.step_entries, tuning.level0_tables, tuning.level0_tables_slow) = (1, 100, 100);
+    tuning.idle_after = None;
+    let begun = Arc::new(AtomicBool::new(false));
+    let (listener, seen) = (told.listener(), Arc::clone(&begun));
+    let db = builder(MemFs::new(), Background::Threads, &tuning)
+        .on_event(move |event| {
+            listener(event);
+            if matches!(event, Event::MergeBegun { .. }) {
+                seen.store(true, Ordering::Release);
+            }
+        })
+        .open()
+        .unwrap();
+    let a = keyspace(&db, "a");
+    for round in 0..2 {
+        for number in 0..20_000 {
+            a.put(format!("{number}"), format!("{round}")).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    std::thread::scope(|scope| {
+        let compacting = scope.spawn(|| db.compact());
+        while !begun.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        db.clone().close().unwrap();
+        if let Err(error) = compacting.join().unwrap() {
+            assert_eq!(error.kind(), ErrorKind::Closed);
+        }
+    });
+    let names = told.names();
+    let count = |what: &str| names.iter().filter(|name| *name == what).count();
+    assert_eq!((count("MergeBegun"), count("MergeDone") + count("MergeGivenUp")), (1, 1), "{names:?}");
+}

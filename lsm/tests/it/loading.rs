@@ -193,6 +193,32 @@ fn a_transaction_that_read_before_the_load_notices_it() {
 }
 
 #[test]
+fn what_was_committed_before_a_load_is_shown_is_durable_with_it() {
+    let mem = MemFs::new();
+    let db = open_on(&mem);
+    let [sorted, rows] = both(&db);
+    let mut ingest = sorted.ingest().unwrap();
+    ingest.put(b"loaded", b"load").unwrap();
+    let mut batch = lsm::Batch::new();
+    batch.put(&rows, b"87654321", b"mine");
+    db.commit(batch, Durability::Process).unwrap();
+    ingest.finish().unwrap();
+    {
+        let db = open_on(&mem.crash(CrashPolicy::SyncedOnly, 1));
+        let [sorted, rows] = both(&db);
+        assert_eq!((shown(&sorted).len(), shown(&rows).len()), (1, 1));
+    }
+    // And what comes behind it goes on from there.
+    let mut batch = lsm::Batch::new();
+    batch.put(&sorted, b"behind", b"it");
+    db.commit(batch, Durability::Synced).unwrap();
+    let db = open_on(&mem.crash(CrashPolicy::SyncedOnly, 1));
+    let [sorted, rows] = both(&db);
+    assert_eq!((shown(&sorted).len(), shown(&rows).len()), (2, 1));
+    check(&db);
+}
+
+#[test]
 fn a_crash_leaves_all_of_it_or_nothing() {
     let mem = MemFs::new();
     let db = open_on(&mem);

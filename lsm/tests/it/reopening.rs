@@ -238,6 +238,24 @@ fn a_transaction_of_before_is_refused() {
 }
 
 #[test]
+fn what_was_loaded_before_a_failure_is_new_to_no_transaction_behind_it() {
+    let setup = Setup::manual();
+    let b = keyspace(&setup.db, "b");
+    let mut ingest = b.ingest().unwrap();
+    ingest.put("k", "v").unwrap();
+    ingest.finish().unwrap();
+    setup.faulty.inject(Fault::once(FaultCall::Sync, 1, FaultEffect::Error));
+    setup.put("2", Durability::Synced).unwrap_err();
+    setup.db.reopen().unwrap();
+    let mut transaction = setup.db.transaction();
+    assert!(transaction.get(&b, "k").unwrap().is_some());
+    transaction.put(&b, "l", "v");
+    transaction.commit(Durability::Process).unwrap();
+    assert_eq!(keys(&b), ["k", "l"]);
+    setup.check();
+}
+
+#[test]
 fn what_was_being_loaded_is_given_up() {
     let setup = Setup::manual();
     setup.put("1", Durability::Synced).unwrap();

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     // The engine's state holds the jobs, and each of these files is a part of what the engine does.
     &[
         "engine",
+        "claims",
         "admit",
         "ahead",
         "backlog",

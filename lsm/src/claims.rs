@@ -1,0 +1,205 @@
+//! Who has a keyspace for himself: loads it, or drops it. Then it changes as a whole, by an edit that has nothing to do with the log, while others write on.
+//!
+//! Whatever is committed has one place in the order of all that happens. Most has it by its sequence number, given under the commit lock; a load or a drop has none of its own (what is
+//! loaded is numbered as of when that began). So before a keyspace changes, that is said here, and then the commit lock is gone through once: who had looked before that was
+//! said is in the View by then, before the change; who looks later finds it said, and what would have to be before the change is refused.
+
+use crate::batch::KeyspaceId;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::levels::View;
+use crate::ordered::{OrderedMap, OrderedSet};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    /// Keyspaces that somebody loads: nobody else writes to them.
+    loading: OrderedSet<KeyspaceId>,
+    /// Those of them of which what was loaded is about to be seen.
+    showing: OrderedSet<KeyspaceId>,
+    /// Keyspaces that are about to go.
+    dropping: OrderedSet<KeyspaceId>,
+    /// Which load of all was the last one into a keyspace.
+    last_loads: OrderedMap<KeyspaceId, u64>,
+    /// How many loads were shown. Changed under `manifest`.
+    loads: u64,
+}
+
+/// What somebody does with a keyspace.
+#[derive(Clone, Copy, Debug)]
+enum Claim {
+    Load,
+    Drop,
+}
+
+/// Keyspaces that a batch writes to, looked at before the View: what is claimed no more is in that as it has become.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Claimed(Option<(KeyspaceId, Claim)>);
+
+impl Claimed {
+    /// Succeeds if nobody has any of them for himself.
+    pub(crate) fn check(&self, view: &View) -> Result<()> {
+        let Some((id, claim)) = &self.0 else { return Ok(()) };
+        let name = view.keyspaces.get(id).map_or("", |keyspace| &keyspace.name);
+        Err(match claim {
+            Claim::Load => busy(name),
+            Claim::Drop => Error::dropped(name),
+        })
+    }
+}
+
+impl Engine {
+    /// Whether somebody has any of these keyspaces for himself. The caller holds `commit`, and loads the View after that.
+    pub(crate) fn claimed(&self, keyspaces: &[KeyspaceId]) -> Claimed {
+        let claims = self.claims.lock();
+        if claims.loading.is_empty() && claims.dropping.is_empty() {
+            return Claimed(None);
+        }
+        let found = keyspaces.iter().find_map(|id| {
+            let drop = claims.dropping.contains(id).then_some(Claim::Drop);
+            drop.or_else(|| claims.loading.contains(id).then_some(Claim::Load)).map(|claim| (*id, claim))
+        });
+        Claimed(found)
+    }
+
+    /// Lets nobody else write to a keyspace from now on; false if somebody else loads it. The caller holds `commit`.
+    pub(crate) fn claim_for_load(&self, id: KeyspaceId) -> bool {
+        self.claims.lock().loading.insert(id)
+    }
+
+    /// What is loaded is about to be seen. Returns when whatever was committed without a thought of that is in the View.
+    pub(crate) fn expect_load(&self, id: KeyspaceId) {
+        self.claims.lock().showing.insert(id);
+        drop(self.commit.lock());
+    }
+
+    /// What was loaded will be seen in the next View, which is one of so many [loads](View::loads). The caller holds `manifest`.
+    pub(crate) fn load_is_shown(&self, id: KeyspaceId) -> u64 {
+        let mut claims = self.claims.lock();
+        claims.loads += 1;
+        let loads = claims.loads;
+        claims.last_loads.insert(id, loads);
+        claims.showing.remove(&id);
+        loads
+    }
+
+    /// A load is over, whatever has become of it.
+    pub(crate) fn load_is_over(&self, id: KeyspaceId) {
+        let mut claims = self.claims.lock();
+        claims.showing.remove(&id);
+        claims.loading.remove(&id);
+    }
+
+    /// How many loads were shown: whoever holds `manifest` sees whether the tables hold one that no flush has followed.
+    pub(crate) fn load_count(&self) -> u64 {
+        self.claims.lock().loads
+    }
+
+    /// Whether a transaction that read from a View of so many [loads](View::loads) must not commit what depends on a keyspace any more: something was loaded since, or is about to be seen.
+    pub(crate) fn was_loaded_since(&self, id: KeyspaceId, loads: u64) -> bool {
+        let claims = self.claims.lock();
+        claims.showing.contains(&id) || claims.last_loads.get(&id).is_some_and(|last| *last > loads)
+    }
+
+    /// A keyspace is about to go. Returns when whatever was committed without a thought of that is in the View; `None` if somebody else drops it.
+    pub(crate) fn claim_for_drop(&self, id: KeyspaceId) -> Option<Dropping<'_>> {
+        if !self.claims.lock().dropping.insert(id) {
+            return None;
+        }
+        let dropping = Dropping { engine: self, id };
+        drop(self.commit.lock());
+        Some(dropping)
+    }
+
+    /// Whether somebody drops a keyspace that may still be there.
+    pub(crate) fn is_being_dropped(&self, id: KeyspaceId) -> bool {
+        self.claims.lock().dropping.contains(&id)
+    }
+}
+
+/// The right to drop a keyspace.
+pub(crate) struct Dropping<'a> {
+    engine: &'a Engine,
+    id: KeyspaceId,
+}
+
+impl Drop for Dropping<'_> {
+    fn drop(&mut self) {
+        self.engine.claims.lock().dropping.remove(&self.id);
+    }
+}
+
+/// The error of a write to a keyspace that somebody loads.
+pub(crate) fn busy(name: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "keyspace {name:?} is being loaded: until that is finished or given up nobody else writes to it"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fs::MemFs;
+    use crate::{Background, Db, Durability, Keyspace, KeyspaceOptions};
+
+    fn open() -> (Db, Keyspace, Keyspace) {
+        let builder = Db::builder("/db").file_system(Arc::new(MemFs::new())).background(Background::Manual);
+        let db = builder.open().unwrap();
+        let keyspace = |name| db.keyspace(name, KeyspaceOptions::sorted()).unwrap();
+        let (read, written) = (keyspace("read"), keyspace("written"));
+        (db, read, written)
+    }
+
+    /// What a transaction that reads one keyspace and writes to the other comes to, if `between` happens before its commit.
+    fn transact(db: &Db, (read, written): (&Keyspace, &Keyspace), between: impl FnOnce()) -> Result<()> {
+        let mut transaction = db.transaction();
+        transaction.get(read, "k").unwrap();
+        transaction.put(written, "k", "v");
+        between();
+        transaction.commit(Durability::Process).map(drop)
+    }
+
+    #[test]
+    fn what_must_be_before_a_load_is_refused_as_soon_as_that_is_about_to_be_seen() {
+        let (db, read, written) = open();
+        let engine = db.engine();
+        let commits =
+            |between: &dyn Fn()| transact(&db, (&read, &written), between).map_err(|error| error.kind());
+        let mut load = read.ingest().unwrap();
+        load.put("k", "v").unwrap();
+        commits(&|| {}).unwrap();
+        assert_eq!(commits(&|| engine.expect_load(read.id())), Err(ErrorKind::Conflict));
+        assert_eq!(commits(&|| {}), Err(ErrorKind::Conflict), "it is not seen yet");
+        load.finish().unwrap();
+        commits(&|| {}).unwrap();
+        let given_up = read.ingest().unwrap();
+        engine.expect_load(read.id());
+        drop(given_up);
+        commits(&|| {}).unwrap();
+    }
+
+    #[test]
+    fn a_keyspace_that_is_about_to_go_is_gone_for_who_writes_and_comes_back_if_it_stays() {
+        let (db, read, written) = open();
+        let engine = db.engine();
+        let commits = || transact(&db, (&read, &written), || {}).map_err(|error| error.kind());
+        read.put("k", "v").unwrap();
+        let dropping = engine.claim_for_drop(read.id()).unwrap();
+        assert!(engine.claim_for_drop(read.id()).is_none());
+        assert_eq!(db.drop_keyspace(&read).unwrap_err().kind(), ErrorKind::Dropped);
+        let error = read.put("k", "w").unwrap_err();
+        assert!(error.kind() == ErrorKind::Dropped && error.to_string().contains("read"), "{error}");
+        assert_eq!(commits(), Err(ErrorKind::Dropped));
+        written.put("k", "v").unwrap();
+        drop(dropping);
+        commits().unwrap();
+        assert_eq!(read.get("k").unwrap().unwrap(), b"v"[..]);
+        db.drop_keyspace(&read).unwrap();
+    }
+}
