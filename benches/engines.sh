@@ -46,6 +46,7 @@ arguments() {
     others) echo "--benchmarks filluniquerandom,updaterandom,readrandomwriterandom,deleterandom,compact,fillseq,deleteseq,fill100K,fillsync --num $(n 5000000)" ;;
     ycsb) echo "--benchmarks ycsb --num $(n 2000000)" ;;
     paths) echo "--benchmarks pathmeta --num $(n 5000000)" ;;
+    paths-bulk) echo "--benchmarks pathmeta --bulk --num $(n 5000000)" ;;
     synced) echo "--benchmarks synced" ;;
     open) echo "--benchmarks open --num $(n 20000000)" ;;
     sustained) echo "--benchmarks fillrandom,overwrite --num $(n 20000000)" ;;
@@ -63,7 +64,7 @@ metrics() {
 }
 
 groups=("$@")
-[ $# -gt 0 ] || groups=(index index-bulk index-large writes scans scans-sorted others ycsb paths synced open sustained)
+[ $# -gt 0 ] || groups=(index index-bulk index-large writes scans scans-sorted others ycsb paths paths-bulk synced open sustained)
 for group in "${groups[@]}"; do
   told=$(arguments "$group") || stop "there is no group $group"
   [ -z "${MEMORY:-}" ] || [[ $told == *--memory* ]] || told+=" --memory $MEMORY"

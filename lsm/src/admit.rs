@@ -68,7 +68,8 @@ impl Engine {
             Background::Threads => self.pay(batch_bytes)?,
             Background::Manual => {
                 if self.debt().is_felt() {
-                    self.compaction_step()?;
+                    // Nothing, if somebody else is at it.
+                    self.try_compaction_step()?;
                 }
                 while self.debt().is_whole() && self.compaction_step()? == Progress::Working {}
             }

@@ -86,9 +86,17 @@ impl Engine {
 
     /// A load is over, whatever has become of it.
     pub(crate) fn load_is_over(&self, id: KeyspaceId) {
-        let mut claims = self.claims.lock();
-        claims.showing.remove(&id);
-        claims.loading.remove(&id);
+        {
+            let mut claims = self.claims.lock();
+            claims.showing.remove(&id);
+            claims.loading.remove(&id);
+        }
+        self.notify();
+    }
+
+    /// Returns when nothing that was loaded is about to be seen, or nothing will be: until then whoever read it is refused.
+    pub(crate) fn wait_for_loads(&self) {
+        self.wait_until(|| self.claims.lock().showing.is_empty() || self.check_writable().is_err(), None);
     }
 
     /// How many loads were shown: whoever holds `manifest` sees whether the tables hold one that no flush has followed.
@@ -102,14 +110,27 @@ impl Engine {
         claims.showing.contains(&id) || claims.last_loads.get(&id).is_some_and(|last| *last > loads)
     }
 
-    /// A keyspace is about to go. Returns when whatever was committed without a thought of that is in the View; `None` if somebody else drops it.
-    pub(crate) fn claim_for_drop(&self, id: KeyspaceId) -> Option<Dropping<'_>> {
-        if !self.claims.lock().dropping.insert(id) {
-            return None;
+    /// A keyspace is about to go. Returns when whatever was committed without a thought of that is in the View. Whoever comes second waits for the first.
+    ///
+    /// # Errors
+    /// Dropped, if it is there no more; ReadOnly; Closed; Failed.
+    pub(crate) fn claim_for_drop(&self, id: KeyspaceId, name: &str) -> Result<Dropping<'_>> {
+        while !self.claims.lock().dropping.insert(id) {
+            self.wait_for_drop(id)?;
+            self.view().keyspace(id, name)?;
         }
         let dropping = Dropping { engine: self, id };
         drop(self.commit.lock());
-        Some(dropping)
+        Ok(dropping)
+    }
+
+    /// Returns when nobody drops a keyspace any more, which is there or not.
+    ///
+    /// # Errors
+    /// ReadOnly; Closed; Failed.
+    pub(crate) fn wait_for_drop(&self, id: KeyspaceId) -> Result<()> {
+        self.wait_until(|| !self.is_being_dropped(id) || self.check_writable().is_err(), None);
+        self.check_writable()
     }
 
     /// Whether somebody drops a keyspace that may still be there.
@@ -127,6 +148,7 @@ pub(crate) struct Dropping<'a> {
 impl Drop for Dropping<'_> {
     fn drop(&mut self) {
         self.engine.claims.lock().dropping.remove(&self.id);
+        self.engine.notify();
     }
 }
 
@@ -143,9 +165,11 @@ pub(crate) fn busy(name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::fs::MemFs;
+    use crate::levels::{Change, Edit};
     use crate::{Background, Db, Durability, Keyspace, KeyspaceOptions};
 
     fn open() -> (Db, Keyspace, Keyspace) {
@@ -190,16 +214,49 @@ mod tests {
         let engine = db.engine();
         let commits = || transact(&db, (&read, &written), || {}).map_err(|error| error.kind());
         read.put("k", "v").unwrap();
-        let dropping = engine.claim_for_drop(read.id()).unwrap();
-        assert!(engine.claim_for_drop(read.id()).is_none());
-        assert_eq!(db.drop_keyspace(&read).unwrap_err().kind(), ErrorKind::Dropped);
+        let dropping = engine.claim_for_drop(read.id(), "read").unwrap();
         let error = read.put("k", "w").unwrap_err();
         assert!(error.kind() == ErrorKind::Dropped && error.to_string().contains("read"), "{error}");
         assert_eq!(commits(), Err(ErrorKind::Dropped));
+        assert_eq!(read.ingest().unwrap_err().kind(), ErrorKind::Dropped);
         written.put("k", "v").unwrap();
         drop(dropping);
         commits().unwrap();
         assert_eq!(read.get("k").unwrap().unwrap(), b"v"[..]);
-        db.drop_keyspace(&read).unwrap();
+        // Whoever comes second waits, and finds it gone.
+        let dropping = engine.claim_for_drop(read.id(), "read").unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| engine.claim_for_drop(read.id(), "read").map(drop));
+            let again = scope.spawn(|| db.keyspace("read", KeyspaceOptions::sorted()).unwrap().id());
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!second.is_finished() && !again.is_finished());
+            {
+                let mut manifest = engine.manifest.lock();
+                manifest.commit(Edit { changes: vec![Change::KeyspaceRemoved(read.id())] }).unwrap();
+                engine.install(|view| drop(view.keyspaces.remove(&read.id())));
+            }
+            drop(dropping);
+            assert_eq!(second.join().unwrap().unwrap_err().kind(), ErrorKind::Dropped);
+            assert_ne!(again.join().unwrap(), read.id(), "another one of this name");
+        });
+    }
+
+    /// Who has looked before something was claimed is in the View by then.
+    #[test]
+    fn whoever_claims_waits_for_the_commit_under_way() {
+        let (db, read, _) = open();
+        let engine = db.engine();
+        let waits = |claim: &(dyn Fn() + Sync)| {
+            std::thread::scope(|scope| {
+                let commit = engine.commit.lock();
+                let claiming = scope.spawn(claim);
+                std::thread::sleep(Duration::from_millis(20));
+                assert!(!claiming.is_finished());
+                drop(commit);
+            });
+        };
+        waits(&|| engine.expect_load(read.id()));
+        engine.load_is_over(read.id());
+        waits(&|| drop(engine.claim_for_drop(read.id(), "read").unwrap()));
     }
 }

@@ -261,7 +261,13 @@ impl Db {
             })
         };
         if let Some(keyspace) = known(&view) {
-            return keyspace;
+            let keyspace = keyspace?;
+            if !engine.is_being_dropped(keyspace.id()) {
+                return Ok(keyspace);
+            }
+            drop(view);
+            engine.wait_for_drop(keyspace.id())?;
+            return self.open_keyspace(name, options);
         }
         if engine.read_only {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
@@ -306,7 +312,7 @@ impl Db {
     /// reads them.
     ///
     /// Snapshots that were taken before, and scans that were begun, go on. All handles to it answer with Dropped from then on, and so does the
-    /// commit of a batch that writes to it, of which then nothing is applied, to no keyspace.
+    /// commit of a batch that writes to it, of which then nothing is applied, to no keyspace; that as soon as this is called.
     ///
     /// # Errors
     /// Dropped, if it was before; InvalidArgument if it is another database's; ReadOnly; Closed; Failed and those of writing: then it is unknown

@@ -50,7 +50,7 @@ impl Engine {
 
     fn drop_keyspace_quietly(&self, id: KeyspaceId, name: &str) -> Result<()> {
         self.view().keyspace(id, name)?;
-        let Some(_dropping) = self.claim_for_drop(id) else { return Err(Error::dropped(name)) };
+        let dropping = self.claim_for_drop(id, name)?;
         self.sync()?;
         let (files, dropped_bytes): (Vec<FileNumber>, usize) = {
             let mut manifest = self.manifest.lock();
@@ -67,9 +67,11 @@ impl Engine {
             (files, dropped_bytes)
         };
         {
+            // Who is at it now may have a View that has the keyspace: until he is done it is claimed.
             let mut state = self.commit.lock();
             state.dropped_bytes = state.dropped_bytes.saturating_add(dropped_bytes);
         }
+        drop(dropping);
         self.events.tell(|| Event::KeyspaceDropped { keyspace: name.into() });
         self.avoid_no_more(files.iter().copied());
         self.add_obsolete(files.into_iter().map(FileName::Table));

@@ -42,13 +42,15 @@
 //! let before = db.snapshot();
 //! people.delete("ada")?;
 //! assert_eq!(people.get("ada")?, None);
-//! assert_eq!(before.get(&people, "ada")?.as_deref(), Some(&b"London"[..]));
+//! assert_eq!(before.get(&people, "ada")?.as_deref(), Some(&b"London"[..])); // a snapshot is a moment of everything
 //!
 //! for item in by_city.prefix("London/").rev() {
 //!     let (key, _) = item?;
 //!     println!("{}", key.escape_ascii());
 //! }
-//! db.close()
+//! by_city.delete_prefix("London/")?; // one operation, however much it deletes
+//! db.close()?;
+//! # Ok(())
 //! # }
 //! ```
 //!

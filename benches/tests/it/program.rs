@@ -173,12 +173,15 @@ fn the_memory_budget_is_exceeded_by_no_more_than_a_tenth() {
 
 #[test]
 fn metadata_of_files_runs() {
-    let rows = rows("pathmeta", &[]);
-    let scan =
-        |name: &str| rows.iter().find(|row| row["row"] == name).unwrap()["operations"].as_u64().unwrap();
-    assert_eq!((scan("scan forward"), scan("scan backward")), (2000, 2000));
-    assert_eq!(scan("prefix deletes"), 4, "of 40 directories");
-    assert_eq!((scan("scan after deletes"), scan("scan backward after deletes")), (1800, 1800));
+    for (options, load) in [(&[][..], "sorted load"), (&["--bulk"], "bulk load, sorted")] {
+        let rows = rows("pathmeta", options);
+        let count =
+            |name: &str| rows.iter().find(|row| row["row"] == name).unwrap()["operations"].as_u64().unwrap();
+        assert_eq!(count(load), 2000);
+        assert_eq!((count("scan forward"), count("scan backward")), (2000, 2000));
+        assert_eq!(count("prefix deletes"), 4, "of 40 directories");
+        assert_eq!((count("scan after deletes"), count("scan backward after deletes")), (1800, 1800));
+    }
 }
 
 #[test]

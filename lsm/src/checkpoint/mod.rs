@@ -54,7 +54,7 @@ const COPY_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckpointInfo {
-    /// Everything up to this sequence number is in it, and nothing behind it.
+    /// Everything up to this sequence number is in it, and nothing behind it. (Of two with the same number the later one may have what was loaded between them.)
     pub sequence: SequenceNumber,
     /// Tables in it.
     pub tables: u64,

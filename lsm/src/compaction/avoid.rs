@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::batch::KeyspaceId;
 use crate::filename::FileNumber;
 use crate::ordered::{OrderedMap, OrderedSet};
 
@@ -25,8 +26,10 @@ struct Pause {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Avoided {
     tables: OrderedMap<FileNumber, Pause>,
-    /// Of a merge of everything.
-    held: Option<Arc<OrderedSet<FileNumber>>>,
+    /// Of a merge of everything: what is merged now, and what was.
+    held: Arc<OrderedSet<FileNumber>>,
+    /// All of this keyspace is merged now.
+    whole: Option<KeyspaceId>,
 }
 
 impl Avoided {
@@ -43,18 +46,29 @@ impl Avoided {
     }
 
     /// All of a keyspace is being merged, these tables: others keep away from them.
-    pub(super) fn hold(&mut self, files: impl Iterator<Item = FileNumber>) {
-        self.held = Some(Arc::new(files.collect()));
+    pub(super) fn hold(&mut self, keyspace: KeyspaceId, files: impl Iterator<Item = FileNumber>) {
+        self.whole = Some(keyspace);
+        self.hold_too(files);
     }
 
-    /// That is over.
+    /// It is merged: others keep away from what came of it.
+    pub(super) fn hold_merged(&mut self, files: impl Iterator<Item = FileNumber>) {
+        self.whole = None;
+        self.hold_too(files);
+    }
+
+    fn hold_too(&mut self, files: impl Iterator<Item = FileNumber>) {
+        self.held = Arc::new(self.held.iter().copied().chain(files).collect());
+    }
+
+    /// All that is over.
     pub(super) fn let_go(&mut self) {
-        self.held = None;
+        (self.whole, self.held) = (None, Arc::default());
     }
 
     /// Whether all of a keyspace is being merged.
-    pub(super) fn is_holding(&self) -> bool {
-        self.held.is_some()
+    pub(super) fn is_whole(&self, keyspace: KeyspaceId) -> bool {
+        self.whole == Some(keyspace)
     }
 
     /// Whether a merge has failed to read none of those that are there.
@@ -64,7 +78,7 @@ impl Avoided {
 
     /// Whether merges keep away from a table now.
     pub(crate) fn contains(&self, file: FileNumber, now: Duration) -> bool {
-        self.held.as_ref().is_some_and(|files| files.contains(&file))
+        self.held.contains(&file)
             || self.tables.get(&file).is_some_and(|pause| pause.until.is_none_or(|until| now < until))
     }
 

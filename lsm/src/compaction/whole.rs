@@ -1,8 +1,8 @@
 //! Everything of a database merged, on request; and what others need merged meanwhile.
 //!
 //! That may take long, and whoever writes fills level 0 meanwhile. So what is merged is *held*: other merges keep away from its tables, as from those that cannot be read, and
-//! writers pay nothing for them. A second merge runs beside it, a step of one and a step of the other: of what came into level 0 of any keyspace since, and stays there, above all
-//! that is held, was merged before or is still to be.
+//! writers pay nothing for them; nor for what was merged already, which stays one run until all is done. A second merge runs beside, a step of one and a step of the other: of whatever
+//! is wanted; of the keyspace that is being merged only what came into level 0 since, which stays there, above all that is held.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -26,15 +26,8 @@ struct Beside {
     looked_at: Weak<View>,
 }
 
-/// Tables that others keep away from, for as long as this is there.
+/// The right to have others keep away from tables: in the end none is held.
 struct Held<'a>(&'a Engine);
-
-impl<'a> Held<'a> {
-    fn new(engine: &'a Engine, pick: &Pick) -> Self {
-        engine.avoided.lock().hold(pick.inputs.iter().map(|(_, table)| table.file));
-        Self(engine)
-    }
-}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -70,7 +63,9 @@ impl Engine {
             self.step_job(&mut job)?;
         }
         let mut beside = Beside::default();
+        let held = Held(self);
         let compacted = self.compact_each(&mut job, &mut beside);
+        drop(held);
         // There is one where something failed, or the database was closed.
         self.drop_merge(&mut job);
         // Whoever merges goes on with what was begun beside.
@@ -125,7 +120,7 @@ impl Engine {
         let Some(keyspace) = view.keyspaces.get(&id) else { return Ok(None) };
         let Some(pick) = pick(keyspace) else { return Ok(None) };
         self.check_writable()?;
-        let _held = Held::new(self, &pick);
+        self.avoided.lock().hold(id, pick.inputs.iter().map(|(_, table)| table.file));
         let mut unread = Ok(());
         match self.begin_job(id, keyspace, pick) {
             Ok(begun) => *job = Some(begun),
@@ -139,6 +134,10 @@ impl Engine {
             if let Stepped::GivenUp(error) = self.step_job(job)? {
                 unread = unread.and(Err(error));
             }
+        }
+        if let Some(keyspace) = self.view().keyspaces.get(&id) {
+            let merged = keyspace.tables.tree.tables().filter(|(level, _)| *level > 0);
+            self.avoided.lock().hold_merged(merged.map(|(_, table)| table.file));
         }
         // There may be fewer tables now, and writers who wait for that.
         self.notify();
@@ -288,8 +287,8 @@ mod tests {
         let keyspace = view.keyspaces.get(&id).unwrap();
         let pick = pick_all(&keyspace.tables.tree, level_min(keyspace.kind)).unwrap();
         let inputs = pick.inputs.clone();
-        let held = Held::new(engine, &pick);
-        (held, Some(engine.begin_job(id, keyspace, pick).unwrap()), inputs)
+        engine.avoided.lock().hold(id, inputs.iter().map(|(_, table)| table.file));
+        (Held(engine), Some(engine.begin_job(id, keyspace, pick).unwrap()), inputs)
     }
 
     /// As a thread that keeps up: whatever is wanted is done.

@@ -122,6 +122,7 @@ struct State {
     calls: HashMap<FaultCall, u64>,
     syncs: HashMap<SyncSite, u64>,
     fired: u64,
+    written_bytes: u64,
 }
 
 /// See the module. A clone is the same file system.
@@ -165,6 +166,11 @@ impl FaultFs {
     /// How many calls were made to fail.
     pub fn fired(&self) -> u64 {
         self.state.lock().fired
+    }
+
+    /// How many bytes were written, to all files.
+    pub fn written_bytes(&self) -> u64 {
+        self.state.lock().written_bytes
     }
 
     /// Counts the call; says whether it is to fail, and how.
@@ -288,15 +294,17 @@ struct FaultFile {
 impl FaultFile {
     fn write(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
         let part = |count: usize| buffer.get(..count).unwrap_or(buffer);
-        match self.fs.effect(FaultCall::Write, &self.path) {
-            None => self.inner.write_at(buffer, offset),
-            Some(FaultEffect::Short(count)) => self.inner.write_at(part(count.max(1)), offset),
+        let written = match self.fs.effect(FaultCall::Write, &self.path) {
+            None => self.inner.write_at(buffer, offset)?,
+            Some(FaultEffect::Short(count)) => self.inner.write_at(part(count.max(1)), offset)?,
             Some(FaultEffect::Torn(count)) => {
                 self.inner.write_all_at(part(count), offset)?;
-                Err(error(FaultEffect::Error))
+                return Err(error(FaultEffect::Error));
             }
-            Some(effect) => Err(error(effect)),
-        }
+            Some(effect) => return Err(error(effect)),
+        };
+        self.fs.state.lock().written_bytes += written as u64;
+        Ok(written)
     }
 }
 

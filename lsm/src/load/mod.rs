@@ -57,8 +57,10 @@ impl Loading {
         let beside = engine.expect_rotation()?;
         let mut state = engine.commit.lock();
         engine.check_writable()?;
+        let claimed = engine.claimed(&[id]);
         let view = engine.view();
         let keyspace = view.keyspace(id, name)?;
+        claimed.check(&view)?;
         if !engine.claim_for_load(id) {
             return Err(busy(name));
         }
@@ -147,9 +149,10 @@ impl Loading {
         for (file, summary) in &tables {
             opened.push((*file, open_table(&engine, *file, self.kind, summary)?));
         }
-        // What is older lies in tables then, and what was committed since this began too.
+        // What is older lies in tables then; and what was committed before it is seen is durable.
         engine.flush()?;
         engine.expect_load(self.id);
+        engine.sync()?;
         let mut manifest = engine.manifest.lock();
         // In this order: a failure that is over when the first looks has begun another session by the time of the second.
         engine.check_writable()?;

@@ -370,6 +370,7 @@ pub(crate) fn transact<R>(
         tries += 1;
         match transaction.commit(durability) {
             Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES_MAX => {
+                engine.wait_for_loads();
                 engine.clock.sleep(WAIT * (1 << tries.min(WAIT_DOUBLINGS_MAX)));
             }
             committed => return committed.map(|_| returned),

@@ -158,3 +158,23 @@ fn every_file_says_what_it_is() {
         assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
     }
 }
+
+/// The example of the README is that of the crate's documentation, which is compiled and run with the tests.
+#[test]
+fn the_readmes_example_is_one_that_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let code = |line: &str| line.split("//").next().unwrap_or_default().trim().to_owned();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = readme.split("```rust").nth(1).unwrap().split("```").next().unwrap();
+    let shown: Vec<String> = shown.lines().map(code).filter(|line| !line.is_empty()).collect();
+    let library = std::fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let run: Vec<String> = library.lines().filter_map(|line| line.strip_prefix("//! ")).map(code).collect();
+    let mut rest = run.iter();
+    for line in shown.iter().filter(|line| !line.contains("Db::open")) {
+        assert!(
+            rest.any(|run| run == line),
+            "{line:?} is not in the crate's example, or not behind the line before it"
+        );
+    }
+    assert!(shown.len() > 10);
+}

@@ -261,3 +261,54 @@ fn cut(runs: &[Arc<[OpenTable]>], count: usize, table_bytes: u64) -> Vec<KeyRang
     ranges.push(KeyRange::until(lower, None));
     ranges
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::MemFs;
+    use crate::{Background, Db, KeyspaceOptions, Tuning};
+
+    const ROWS: u64 = 40_000;
+
+    /// However keys lie, each is in one range, and ranges are about as large as each other where keys are spread.
+    #[test]
+    fn ranges_are_everything_once() {
+        let crowded: fn(u64) -> u64 = |number| number % 3;
+        let spread: fn(u64) -> u64 = |number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for (is_spread, key) in [(true, spread), (false, crowded), (false, |number| u64::MAX - number % 2)] {
+            let mut tuning = Tuning::for_memory(64 << 20);
+            (tuning.tier_runs, tuning.level0_tables, tuning.level0_tables_slow) = (100, 100, 100);
+            // Runs of one table each, and some thousand blocks, of which each five hundredth is told.
+            (tuning.write_buffer_bytes, tuning.table_bytes) = (32 << 20, 32 << 20);
+            let builder =
+                Db::builder("/db").file_system(Arc::new(MemFs::new())).background(Background::Manual);
+            let db = builder.memory_bytes(64 << 20).tuning(tuning).open().unwrap();
+            let keyspace = db.keyspace("rows", KeyspaceOptions::fixed(12, 200).unwrap()).unwrap();
+            for run in 0..3 {
+                for number in 0..ROWS {
+                    let mut row = key(number * 3 + run).to_be_bytes().to_vec();
+                    row.extend_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
+                    keyspace.put(&row, [1; 200]).unwrap();
+                }
+                db.flush().unwrap();
+            }
+            let view = db.engine().view();
+            let tables = &view.keyspaces.get(&keyspace.id()).unwrap().tables;
+            let runs: Vec<Arc<[OpenTable]>> = tables.tables().map(|open| [open.clone()].into()).collect();
+            assert_eq!(cut(&runs, 8, u64::MAX).len(), 1, "none that is smaller than a table");
+            let ranges = cut(&runs, 8, 1);
+            let mut counts = vec![0; ranges.len()];
+            for entry in keyspace.iter() {
+                let (row, _) = entry.unwrap();
+                let found: Vec<usize> =
+                    (0..).zip(&ranges).filter(|(_, range)| range.contains(&row)).map(|(at, _)| at).collect();
+                let [only] = found[..] else { panic!("{:?} is in {found:?} of {ranges:?}", &*row) };
+                counts[only] += 1;
+            }
+            assert_eq!(ranges.first().map(|range| range.lower.len()), Some(0));
+            if is_spread {
+                assert!(ranges.len() > 4 && counts.iter().all(|count| *count < 3 * ROWS / 4), "{counts:?}");
+            }
+        }
+    }
+}
