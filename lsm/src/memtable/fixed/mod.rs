@@ -346,9 +346,15 @@ impl FixedMemtable {
 
 impl Drop for FixedMemtable {
     fn drop(&mut self) {
-        self.charge.subtract(self.charged_bytes());
         // The largest is the last: the next memtable begins with one of that size.
-        if let Some(last) = self.parts.iter_mut().rev().find_map(OnceLock::take) {
+        let last = self.parts.iter_mut().rev().find_map(OnceLock::take);
+        // All of it is counted until it is gone: whoever is told that there is room takes it at once.
+        for part in self.parts.iter_mut().filter_map(OnceLock::take) {
+            let bytes = part.memory_bytes();
+            drop(part);
+            self.charge.subtract(bytes);
+        }
+        if let Some(last) = last {
             self.pool.give(last);
         }
     }

@@ -70,16 +70,18 @@ impl Pool {
         self.has_room(bytes.saturating_sub(self.bytes()))
     }
 
-    /// Keeps a part that its memtable does not need any more, in the place of the one that was kept: if somebody was faster than its memtable went, and took new memory, it is
-    /// one too many.
+    /// Keeps a part, counted, that its memtable does not need any more, in the place of the one that was kept: if somebody was faster than its memtable went, and took new memory,
+    /// it is one too many.
     pub(super) fn give(&self, mut part: Part) {
+        let others = self.charge.bytes().saturating_sub(self.bytes());
         if part.capacity() >= ROWS_MIN
             && self.is_wanted.load(Ordering::Relaxed)
-            && self.has_room_instead(part.memory_bytes())
+            && others <= self.bytes_max.load(Ordering::Relaxed)
         {
             part.clear();
-            self.charge.add(part.memory_bytes());
             self.keep(part);
+        } else {
+            self.let_go(Some(part));
         }
     }
 
@@ -179,6 +181,10 @@ mod tests {
         let charge = Arc::<Charge>::default();
         let pool = Pool::charged(Arc::clone(&charge), 2 << 20);
         let layout = layout(4);
+        let give = |part: Part| {
+            charge.add(part.memory_bytes());
+            pool.give(part);
+        };
         let filled = || {
             let part = pool.take(layout, 10_000);
             for number in 0..10_000u64 {
@@ -186,16 +192,16 @@ mod tests {
             }
             part
         };
-        pool.give(filled());
+        give(filled());
         assert_eq!(charge.bytes(), 0, "none is wanted");
         pool.make_ready(layout, 10_000, 0);
         pool.clear();
-        pool.give(filled());
+        give(filled());
         assert_eq!(charge.bytes(), 0, "none is wanted any more");
         pool.make_ready(layout, 10_000, 0);
         let part = filled();
         assert_eq!(charge.bytes(), 0, "what is in use is the memtable's to count");
-        pool.give(part);
+        give(part);
         assert!(charge.bytes() > 10_000 * 20);
         assert_eq!(pool.take(layout, 100).capacity(), 100, "one that is much too large is left");
         let other = Layout::new(Widths::new(8, 12).unwrap());
@@ -206,17 +212,17 @@ mod tests {
         assert_eq!((again.capacity(), again.count(), charge.bytes()), (10_000, 0, 0));
         assert_eq!(again.memory_bytes(), kept, "its memory is there still");
         assert!((0..10_000u64).all(|number| again.get(&number.to_be_bytes(), number, u64::MAX).is_none()));
-        pool.give(again);
-        pool.give(Part::new(layout, 5_000));
+        give(again);
+        give(Part::new(layout, 5_000));
         let kept = pool.bytes();
         assert_eq!(charge.bytes(), kept);
         // Memtables take so much that there is no room for another part, which goes; the one that is there stays.
         charge.add(2 << 20);
-        pool.give(Part::new(layout, 10_000));
+        give(Part::new(layout, 10_000));
         pool.make_ready(layout, 20_000, 0);
         assert_eq!((pool.bytes(), charge.bytes()), (kept, kept + (2 << 20)));
         pool.limit(4 << 20);
-        pool.give(Part::new(layout, 10_000));
+        give(Part::new(layout, 10_000));
         let kept = pool.bytes();
         assert_eq!(charge.bytes(), kept + (2 << 20));
         pool.trim();
