@@ -71,7 +71,9 @@ impl Engine {
                     // Nothing, if somebody else is at it.
                     self.try_compaction_step()?;
                 }
-                while self.debt().is_whole() && self.compaction_step()? == Progress::Working {}
+                if self.debt().is_whole() {
+                    self.wait_for_merge()?;
+                }
             }
         }
         let must_wait = |engine: &Self| {

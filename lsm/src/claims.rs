@@ -117,9 +117,9 @@ impl Engine {
     pub(crate) fn claim_for_drop(&self, id: KeyspaceId, name: &str) -> Result<Dropping<'_>> {
         while !self.claims.lock().dropping.insert(id) {
             self.wait_for_drop(id)?;
-            self.view().keyspace(id, name)?;
         }
         let dropping = Dropping { engine: self, id };
+        self.view().keyspace(id, name)?;
         drop(self.commit.lock());
         Ok(dropping)
     }

@@ -262,12 +262,12 @@ impl Db {
         };
         if let Some(keyspace) = known(&view) {
             let keyspace = keyspace?;
-            if !engine.is_being_dropped(keyspace.id()) {
-                return Ok(keyspace);
-            }
             drop(view);
-            engine.wait_for_drop(keyspace.id())?;
-            return self.open_keyspace(name, options);
+            if engine.is_being_dropped(keyspace.id()) {
+                engine.wait_for_drop(keyspace.id())?;
+            }
+            // Whoever dropped it is done, and the View says what became of it.
+            return known(&engine.view()).unwrap_or_else(|| self.open_keyspace(name, options));
         }
         if engine.read_only {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}"))
@@ -276,8 +276,9 @@ impl Db {
         let mut manifest = engine.manifest.lock();
         engine.check_writable()?;
         // Another thread may have been quicker.
-        if let Some(keyspace) = known(&engine.view()) {
-            return keyspace;
+        if known(&engine.view()).is_some() {
+            drop(manifest);
+            return self.open_keyspace(name, options);
         }
         let last = manifest.levels().keyspace_last;
         let id = last

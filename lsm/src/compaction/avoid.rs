@@ -26,10 +26,8 @@ struct Pause {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Avoided {
     tables: OrderedMap<FileNumber, Pause>,
-    /// Of a merge of everything: what is merged now, and what was.
-    held: Arc<OrderedSet<FileNumber>>,
-    /// All of this keyspace is merged now.
-    whole: Option<KeyspaceId>,
+    /// Of a merge of everything: of each keyspace what is merged now, or came of it.
+    held: OrderedMap<KeyspaceId, Arc<OrderedSet<FileNumber>>>,
 }
 
 impl Avoided {
@@ -45,30 +43,24 @@ impl Avoided {
         self.tables.remove(&file);
     }
 
-    /// All of a keyspace is being merged, these tables: others keep away from them.
+    /// All of a keyspace is being merged, these tables, or was, and these came of it: others keep away from them.
     pub(super) fn hold(&mut self, keyspace: KeyspaceId, files: impl Iterator<Item = FileNumber>) {
-        self.whole = Some(keyspace);
-        self.hold_too(files);
+        self.held.insert(keyspace, Arc::new(files.collect()));
     }
 
-    /// It is merged: others keep away from what came of it.
-    pub(super) fn hold_merged(&mut self, files: impl Iterator<Item = FileNumber>) {
-        self.whole = None;
-        self.hold_too(files);
-    }
-
-    fn hold_too(&mut self, files: impl Iterator<Item = FileNumber>) {
-        self.held = Arc::new(self.held.iter().copied().chain(files).collect());
+    /// It cannot be merged.
+    pub(super) fn let_go_of(&mut self, keyspace: KeyspaceId) {
+        self.held.remove(&keyspace);
     }
 
     /// All that is over.
     pub(super) fn let_go(&mut self) {
-        (self.whole, self.held) = (None, Arc::default());
+        self.held = OrderedMap::new();
     }
 
-    /// Whether all of a keyspace is being merged.
-    pub(super) fn is_whole(&self, keyspace: KeyspaceId) -> bool {
-        self.whole == Some(keyspace)
+    /// Whether all of a keyspace is being merged, or was.
+    pub(super) fn is_held(&self, keyspace: KeyspaceId) -> bool {
+        self.held.contains_key(&keyspace)
     }
 
     /// Whether a merge has failed to read none of those that are there.
@@ -78,7 +70,7 @@ impl Avoided {
 
     /// Whether merges keep away from a table now.
     pub(crate) fn contains(&self, file: FileNumber, now: Duration) -> bool {
-        self.held.contains(&file)
+        self.held.values().any(|files| files.contains(&file))
             || self.tables.get(&file).is_some_and(|pause| pause.until.is_none_or(|until| now < until))
     }
 

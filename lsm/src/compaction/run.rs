@@ -108,8 +108,8 @@ impl Engine {
             let tree = &keyspace.tables.tree;
             let is_avoided = |file| avoided.contains(file, now);
             let (pick, urgency) = match keyspace.kind {
-                // What all of it becomes answers for gaps between its tables too: nothing may have gone down there.
-                KeyspaceKind::Sorted if avoided.is_whole(*id) => {
+                // What all of it becomes answers for gaps between its tables too: nothing may have gone down there. And what would go down later cannot get past what is held.
+                KeyspaceKind::Sorted if avoided.is_held(*id) => {
                     (pick_above(tree, tuning, is_avoided)?, urgency(tree, tuning))
                 }
                 KeyspaceKind::Sorted => (pick(tree, tuning, is_avoided)?, urgency(tree, tuning)),

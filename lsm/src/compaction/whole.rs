@@ -2,7 +2,7 @@
 //!
 //! That may take long, and whoever writes fills level 0 meanwhile. So what is merged is *held*: other merges keep away from its tables, as from those that cannot be read, and
 //! writers pay nothing for them; nor for what was merged already, which stays one run until all is done. A second merge runs beside, a step of one and a step of the other: of whatever
-//! is wanted; of the keyspace that is being merged only what came into level 0 since, which stays there, above all that is held.
+//! is wanted; of a keyspace that is being merged or was, only what came into level 0 since, which stays there, above all that is held.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -121,6 +121,8 @@ impl Engine {
         let Some(pick) = pick(keyspace) else { return Ok(None) };
         self.check_writable()?;
         self.avoided.lock().hold(id, pick.inputs.iter().map(|(_, table)| table.file));
+        // Nobody pays for those any more.
+        self.notify();
         let mut unread = Ok(());
         match self.begin_job(id, keyspace, pick) {
             Ok(begun) => *job = Some(begun),
@@ -135,13 +137,21 @@ impl Engine {
                 unread = unread.and(Err(error));
             }
         }
-        if let Some(keyspace) = self.view().keyspaces.get(&id) {
-            let merged = keyspace.tables.tree.tables().filter(|(level, _)| *level > 0);
-            self.avoided.lock().hold_merged(merged.map(|(_, table)| table.file));
+        match unread {
+            Ok(()) => self.hold_merged(id),
+            Err(_) => self.avoided.lock().let_go_of(id),
         }
         // There may be fewer tables now, and writers who wait for that.
         self.notify();
         Ok(Some(unread))
+    }
+
+    /// A keyspace is merged: others keep away from what came of it.
+    fn hold_merged(&self, id: KeyspaceId) {
+        let view = self.view();
+        let tables = view.keyspaces.get(&id).into_iter().flat_map(|keyspace| keyspace.tables.tree.tables());
+        let merged = tables.filter(|(level, _)| *level > 0).map(|(_, table)| table.file);
+        self.avoided.lock().hold(id, merged);
     }
 
     /// Runs a step of the merge beside that of what is held, starting one where one is wanted.
@@ -260,6 +270,28 @@ mod tests {
         }
         assert_eq!(written, 6 * LEVEL0, "it takes as many steps");
         assert!(most < 4 * LEVEL0, "{most} runs in level 0");
+        // What it became stays as it is until all is merged.
+        engine.hold_merged(keyspaces[0].id());
+        let below = || {
+            engine
+                .view()
+                .keyspaces
+                .get(&keyspaces[0].id())
+                .unwrap()
+                .tables
+                .tree
+                .tables()
+                .filter(|(level, _)| *level > 0)
+                .map(|(level, table)| (level, table.file))
+                .collect::<Vec<_>>()
+        };
+        let merged = below();
+        for _ in 0..6 * LEVEL0 {
+            write_and_flush(&mut models);
+            run_beside(engine, &mut beside);
+            assert!(!engine.debt().is_felt() && level0(&db, &keyspaces[0]) < 4 * LEVEL0);
+        }
+        assert_eq!(below(), merged);
         engine.drop_merge(&mut beside.job);
         drop(held);
         for (keyspace, model) in keyspaces.iter().zip(&models) {

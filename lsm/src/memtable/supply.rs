@@ -7,7 +7,7 @@ use super::sorted::Segments;
 use crate::charge::Charge;
 
 /// See the module; a clone is a handle to the same one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Supply {
     /// What all memtables take, those too that only a snapshot or a scan keeps, and what waits for the next ones.
     pub(crate) charge: Arc<Charge>,
@@ -15,6 +15,12 @@ pub(crate) struct Supply {
     pub(crate) rows: Arc<Pool>,
     /// Memory for trees.
     pub(crate) segments: Arc<Segments>,
+}
+
+impl Default for Supply {
+    fn default() -> Self {
+        Self::charged(Arc::default(), usize::MAX)
+    }
 }
 
 impl Supply {

@@ -99,7 +99,8 @@ pub struct FixedMemtable {
 impl FixedMemtable {
     /// An empty one for entries of these widths, alone.
     pub fn new(widths: Widths) -> Self {
-        Self::charged(widths, 0, Arc::default(), Arc::default())
+        let charge = Arc::<Charge>::default();
+        Self::charged(widths, 0, Arc::clone(&charge), Arc::new(Pool::charged(charge, usize::MAX)))
     }
 
     /// An empty one that expects so many rows; its bytes are charged for as long as somebody keeps it. It takes none before the first row.
