@@ -63,9 +63,9 @@ impl Engine {
         Claimed(found)
     }
 
-    /// Lets nobody else write to a keyspace from now on; false if somebody else loads it. The caller holds `commit`.
-    pub(crate) fn claim_for_load(&self, id: KeyspaceId) -> bool {
-        self.claims.lock().loading.insert(id)
+    /// Lets nobody else write to a keyspace from now on. The caller holds `commit`, and has asked that it is nobody else's.
+    pub(crate) fn claim_for_load(&self, id: KeyspaceId) {
+        self.claims.lock().loading.insert(id);
     }
 
     /// What is loaded is about to be seen. Returns when whatever was committed without a thought of that is in the View.
@@ -153,7 +153,7 @@ impl Drop for Dropping<'_> {
 }
 
 /// The error of a write to a keyspace that somebody loads.
-pub(crate) fn busy(name: &str) -> Error {
+fn busy(name: &str) -> Error {
     Error::new(
         ErrorKind::InvalidArgument,
         format!(
@@ -238,6 +238,28 @@ mod tests {
             drop(dropping);
             assert_eq!(second.join().unwrap().unwrap_err().kind(), ErrorKind::Dropped);
             assert_ne!(again.join().unwrap(), read.id(), "another one of this name");
+        });
+    }
+
+    /// However often it would be refused meanwhile.
+    #[test]
+    fn a_transaction_that_is_run_again_waits_for_what_is_about_to_be_seen() {
+        let (db, read, written) = open();
+        let engine = db.engine();
+        engine.expect_load(read.id());
+        std::thread::scope(|scope| {
+            let transacting = scope.spawn(|| {
+                db.transact(Durability::Process, |transaction| {
+                    transaction.get(&read, "k")?;
+                    transaction.put(&written, "k", "v");
+                    Ok(())
+                })
+            });
+            // As long as all tries would take.
+            std::thread::sleep(Duration::from_millis(700));
+            assert!(!transacting.is_finished());
+            engine.load_is_over(read.id());
+            transacting.join().unwrap().unwrap();
         });
     }
 

@@ -168,7 +168,7 @@ impl FaultFs {
         self.state.lock().fired
     }
 
-    /// How many bytes were written, to all files.
+    /// How many bytes were written, to all files, by writes that succeeded.
     pub fn written_bytes(&self) -> u64 {
         self.state.lock().written_bytes
     }
