@@ -23,11 +23,12 @@ use crate::row::KeyspaceKind;
 /// What a byte takes where the debt is such that both terms of its price are one: a megabyte a second, which any merge keeps up with.
 const SECONDS_PER_BYTE: f64 = 1e-6;
 
-/// So much may be owed before a writer waits: the shortest sleep takes longer than many a small batch should.
-const CREDIT: Duration = Duration::from_millis(1);
+/// So much may be owed before a writer waits. Waits are few and of some milliseconds each, not many and short: a sleep costs more than it says, and one write in a
+/// thousand should not notice.
+const CREDIT: Duration = Duration::from_millis(4);
 
-/// So long a writer waits before it asks for the debt again: it may be gone.
-const SLICE: Duration = Duration::from_millis(6);
+/// So much a writer pays for at most before it asks for the debt again: it may be gone. With what was owed before, it waits less than twice that.
+const SLICE: Duration = CREDIT;
 
 /// How far merging lags; 0: not at all, 1: so far that nobody writes until something is merged.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
