@@ -10,7 +10,7 @@ use crate::row::{FIXED_VALUE_BYTES_MAX, Widths, prefix};
 use crate::table::fixed::Search;
 
 /// Keys that go through the sources together: a few times as many waits as a processor has going at once; and each has a bit in a number.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 128;
 
 /// One key of several.
 #[derive(Clone, Copy, Default)]
@@ -115,7 +115,7 @@ impl<'a> Together<'a> {
                     open.table.narrow(&open.resident, search, asked.prefix);
                 }
             }
-            let mut answered = 0u64;
+            let mut answered = 0u128;
             for (asked, open, search) in self.searches.drain(..) {
                 let Some(search) = search else { continue };
                 let mut answer = |_, kind, value: &[u8]| {

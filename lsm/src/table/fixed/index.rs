@@ -1,11 +1,15 @@
 //! Which block a key is in: a *fence* for each block, the first prefix in it, and a directory into the fences.
 //!
-//! The directory divides the distance between the first and the last fence into equal buckets, about as many as there are blocks, and says where
-//! in the fences each begins. Keys that are spread evenly leave about one fence in a bucket: two reads from memory and no search. However they are spread, the
-//! answer is the same; a crowded bucket is searched by halves.
+//! The directory divides the distance between the first and the last fence into equal buckets, one for every eight blocks or so, and says where
+//! in the fences each begins. It is small enough to stay in a processor's cache, and keys that are spread evenly leave a line or two of fences in a bucket: so a
+//! block is found with one wait for memory, which can be begun early ([`Index::prefetch`]). However they are spread, the answer is the same; a crowded bucket is
+//! searched by halves.
 
-/// Fences in a bucket that are looked at one by one.
-const STEPS_MAX: usize = 8;
+/// Fences in a bucket, of keys that are spread evenly.
+const FENCES_PER_BUCKET: usize = 8;
+
+/// Fences in a bucket that are all looked at.
+const COUNTED_MAX: usize = 4 * FENCES_PER_BUCKET;
 
 /// See the module.
 #[derive(Debug)]
@@ -53,11 +57,16 @@ pub(super) fn span(fences: &[u64], prefix: u64, last: usize) -> Span {
     Span { first, last, guess: guess(prefix, fence, next) }
 }
 
+/// How many the directory of so many blocks has.
+fn buckets(blocks: usize) -> usize {
+    blocks.div_ceil(FENCES_PER_BUCKET).next_power_of_two()
+}
+
 impl Index {
     /// The index of blocks with these first prefixes, which ascend.
     pub(super) fn new(fences: Vec<u64>) -> Self {
         let (min, max) = (fences.first().copied().unwrap_or(0), fences.last().copied().unwrap_or(0));
-        let buckets = fences.len().next_power_of_two();
+        let buckets = buckets(fences.len());
         let shift = (64 - max.saturating_sub(min).leading_zeros()).saturating_sub(buckets.trailing_zeros());
         let mut index = Self { fences, starts: Vec::new(), shift };
         let mut starts = vec![0u32; buckets + 1];
@@ -78,7 +87,7 @@ impl Index {
     /// Bytes of memory that the index of so many blocks takes.
     pub(super) fn memory_bytes(blocks: u64) -> usize {
         let blocks = usize::try_from(blocks).unwrap_or(usize::MAX / 32);
-        blocks * 8 + (blocks.next_power_of_two() + 1) * 4
+        blocks * 8 + (buckets(blocks) + 1) * 4
     }
 
     #[inline]
@@ -87,33 +96,34 @@ impl Index {
         usize::try_from(prefix.saturating_sub(min) >> self.shift.min(63)).unwrap_or(usize::MAX)
     }
 
-    /// Has what [`Self::find`] reads first fetched.
+    /// Where the fences of the bucket of a prefix begin and end.
+    #[inline]
+    fn fences_near(&self, prefix: u64) -> (usize, usize) {
+        let bucket = self.bucket(prefix).min(self.starts.len().saturating_sub(2));
+        let place = |at: usize| self.starts.get(at).map_or(0, |start| *start as usize);
+        (place(bucket), place(bucket + 1))
+    }
+
+    /// Has the fences fetched that [`Self::find`] looks at.
     #[inline]
     pub(super) fn prefetch(&self, prefix: u64) {
-        crate::memory::prefetch_at(&self.starts, self.bucket(prefix));
-        // Where the fences of evenly spread keys are.
-        let buckets = self.starts.len().max(2) - 1;
-        crate::memory::prefetch_at(
-            &self.fences,
-            self.bucket(prefix).min(buckets) * self.fences.len() / buckets,
-        );
+        let (from, to) = self.fences_near(prefix);
+        // The last one before the bucket may be the answer, and the first one behind it is looked at too.
+        crate::memory::prefetch_at(&self.fences, from.saturating_sub(1));
+        crate::memory::prefetch_at(&self.fences, to.min(from + FENCES_PER_BUCKET));
     }
 
     /// The blocks in which a prefix may be.
     #[inline]
     pub(super) fn find(&self, prefix: u64) -> Span {
-        let bucket = self.bucket(prefix).min(self.starts.len().saturating_sub(2));
-        let place = |at: usize| self.starts.get(at).map_or(0, |start| *start as usize);
-        let (mut at, end) = (place(bucket), place(bucket + 1));
-        if end - at > STEPS_MAX {
-            let crowd = self.fences.get(at..end).unwrap_or_default();
-            at += crowd.partition_point(|fence| *fence <= prefix);
-        } else {
-            while at < end && self.fences.get(at).is_some_and(|fence| *fence <= prefix) {
-                at += 1;
-            }
-        }
-        span(&self.fences, prefix, at.saturating_sub(1))
+        let (from, to) = self.fences_near(prefix);
+        let near = self.fences.get(from..to).unwrap_or_default();
+        let before = match near.len() <= COUNTED_MAX {
+            // No branch that depends on the key: each that is guessed wrongly takes longer than all of these.
+            true => near.iter().map(|fence| usize::from(*fence <= prefix)).sum(),
+            false => near.partition_point(|fence| *fence <= prefix),
+        };
+        span(&self.fences, prefix, (from + before).saturating_sub(1))
     }
 }
 
