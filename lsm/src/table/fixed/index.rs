@@ -57,9 +57,9 @@ pub(super) fn span(fences: &[u64], prefix: u64, last: usize) -> Span {
     Span { first, last, guess: guess(prefix, fence, next) }
 }
 
-/// How many the directory of so many blocks has.
+/// How many the directory of so many blocks has; two at least, since no number can be shifted by all of its bits.
 fn buckets(blocks: usize) -> usize {
-    blocks.div_ceil(FENCES_PER_BUCKET).next_power_of_two()
+    blocks.div_ceil(FENCES_PER_BUCKET).next_power_of_two().max(2)
 }
 
 impl Index {
