@@ -27,7 +27,7 @@ const SECONDS_PER_BYTE: f64 = 1e-6;
 /// thousand should not notice.
 const CREDIT: Duration = Duration::from_millis(4);
 
-/// So much a writer pays for at most before it asks for the debt again: it may be gone. With what was owed before, it waits less than twice that.
+/// So much a writer pays for at most before it asks for the debt again: it may be gone. With what was owed before, one that writes alone waits less than twice that.
 const SLICE: Duration = CREDIT;
 
 /// How far merging lags; 0: not at all, 1: so far that nobody writes until something is merged.

@@ -11,6 +11,7 @@ use crate::table::fixed::Search;
 
 /// Keys that go through the sources together: a few times as many waits as a processor has going at once; and each has a bit in a number.
 const TOGETHER: usize = 128;
+const _: () = assert!(TOGETHER <= u128::BITS as usize);
 
 /// One key of several.
 #[derive(Clone, Copy, Default)]
@@ -31,16 +32,17 @@ pub(crate) fn multi_get_with<K: AsRef<[u8]>>(
     read_sequence: SequenceNumber,
     use_value: &mut impl FnMut(usize, Option<&[u8]>),
 ) -> Result<()> {
+    let together = keys.len().min(TOGETHER);
     let mut batch = Together {
         view,
         widths,
         read_sequence,
         memtables: fixed_memtables(view).collect(),
-        asked: Vec::with_capacity(TOGETHER),
+        asked: Vec::with_capacity(together),
         shared: Default::default(),
         asks_shared: true,
-        maybe: Vec::with_capacity(TOGETHER),
-        searches: Vec::with_capacity(TOGETHER),
+        maybe: Vec::with_capacity(together),
+        searches: Vec::with_capacity(together),
     };
     for (number, keys) in keys.chunks(TOGETHER).enumerate() {
         batch.run(keys, &mut |index, value| use_value(number * TOGETHER + index, value))?;

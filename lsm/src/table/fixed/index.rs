@@ -8,6 +8,9 @@
 /// Fences in a bucket, of keys that are spread evenly.
 const FENCES_PER_BUCKET: usize = 8;
 
+/// Fences in a line of a processor's cache.
+const FENCES_PER_LINE: usize = 8;
+
 /// Fences in a bucket that are all looked at.
 const COUNTED_MAX: usize = 4 * FENCES_PER_BUCKET;
 
@@ -104,13 +107,15 @@ impl Index {
         (place(bucket), place(bucket + 1))
     }
 
-    /// Has the fences fetched that [`Self::find`] looks at.
+    /// Has the fences fetched that [`Self::find`] looks at, where they are as many as those of evenly spread keys.
     #[inline]
     pub(super) fn prefetch(&self, prefix: u64) {
         let (from, to) = self.fences_near(prefix);
         // The last one before the bucket may be the answer, and the first one behind it is looked at too.
-        crate::memory::prefetch_at(&self.fences, from.saturating_sub(1));
-        crate::memory::prefetch_at(&self.fences, to.min(from + FENCES_PER_BUCKET));
+        for line in 0..3 {
+            let at = from.saturating_sub(1) + line * FENCES_PER_LINE;
+            crate::memory::prefetch_at(&self.fences, at.min(to));
+        }
     }
 
     /// The blocks in which a prefix may be.
