@@ -215,6 +215,22 @@ mod tests {
         assert!(paid == 100.0 && wait < 2 * SLICE, "{paid} {wait:?}");
     }
 
+    #[test]
+    fn one_that_writes_little_at_a_time_waits_seldom_and_not_for_little() {
+        let mut bucket = Bucket::default();
+        let mut now = Duration::ZERO;
+        let waits: Vec<Duration> = (0..100_000)
+            .map(|_| {
+                let (_, wait) = bucket.pay(100.0, debt(15), now);
+                now += wait;
+                wait
+            })
+            .filter(|wait| !wait.is_zero())
+            .collect();
+        assert!(waits.iter().all(|wait| (CREDIT..CREDIT + SLICE).contains(wait)));
+        assert!((100..2000).contains(&waits.len()), "one in some hundred: {}", waits.len());
+    }
+
     /// Seconds that writers take who each write a batch, again and again, `total` bytes together.
     fn time_of(writers: usize, batch: f64, total: f64, debt: Debt) -> f64 {
         let mut bucket = Bucket::default();
