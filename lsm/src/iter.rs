@@ -4,6 +4,7 @@
 //! what it reads (a table, a block), so that it can be sent and kept.
 
 use crate::error::Result;
+use crate::key::TRAILER_BYTES;
 use crate::value::Value;
 
 /// A cursor over sorted entries, moving both ways.
@@ -54,6 +55,13 @@ pub trait InternalIterator: Send {
 
     /// The internal key of the entry; empty where there is none.
     fn key(&self) -> &[u8];
+
+    /// The user's part of it.
+    #[inline]
+    fn user_key(&self) -> &[u8] {
+        let key = self.key();
+        key.get(..key.len().saturating_sub(TRAILER_BYTES)).unwrap_or_default()
+    }
 
     /// The value of the entry; empty where there is none.
     fn value(&self) -> &[u8];

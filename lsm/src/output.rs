@@ -24,6 +24,7 @@ pub(crate) struct OutputPlan {
     /// Whose the table is, and the epoch that it will have: what it says of itself.
     place: Option<(KeyspaceId, u64)>,
     is_temporary: bool,
+    is_beside: bool,
 }
 
 impl OutputPlan {
@@ -38,7 +39,7 @@ impl OutputPlan {
         // Rows say their numbers only if a reader stands between: to all others they look the same.
         let has_readers = retention.stripe(sequences.0) != retention.stripe(sequences.1);
         let columns = Columns { sequences: has_readers, kinds: has_deletions };
-        Self { kind, level, sequences, columns, place: None, is_temporary: false }
+        Self { kind, level, sequences, columns, place: None, is_temporary: false, is_beside: false }
     }
 
     /// Has the table say for which keyspace it was written, and its epoch: for repair.
@@ -49,6 +50,11 @@ impl OutputPlan {
     /// To be read once and removed: nobody looks up its rows, and nothing rests on its being durable.
     pub(crate) fn temporary(self) -> Self {
         Self { is_temporary: true, ..self }
+    }
+
+    /// Has each table of entries of any length written by a thread beside the one that makes it.
+    pub(crate) fn beside(self) -> Self {
+        Self { is_beside: true, ..self }
     }
 
     /// About what writing a table of rows takes in memory until it is finished, besides its rows.
@@ -80,13 +86,11 @@ impl OutputPlan {
         let writer = match self.kind {
             KeyspaceKind::Sorted => {
                 let options = TableOptions { origin, ..tuning.table_options(self.level) };
-                AnyTableWriter::Sorted(TableWriter::create(
-                    &engine.fs,
-                    &path,
-                    identity,
-                    engine.database,
-                    options,
-                )?)
+                let mut writer = TableWriter::create(&engine.fs, &path, identity, engine.database, options)?;
+                if self.is_beside {
+                    writer.write_beside();
+                }
+                AnyTableWriter::Sorted(writer)
             }
             KeyspaceKind::Fixed(widths) => {
                 let filter_bits = if self.is_temporary { 0 } else { tuning.fixed_filter_bits(self.level) };

@@ -1,5 +1,5 @@
-//! The only place that starts threads: one that flushes, one that compacts, or two that take turns at it, and one that lets go of what nobody needs any more. They stop in
-//! order when the database closes.
+//! The threads that an engine keeps: one that flushes, one that compacts, or two that take turns at it, and one that lets go of what nobody needs any more. They stop in
+//! order when the database closes. (A load starts others, which end with it.)
 //!
 //! Merging is work that can wait, so its thread lets others go first. A thread that is like any other does in its place what cannot wait: the last step of a merge, whose
 //! locks others need, and, should it come to wait for so long that writers must be slowed, all of it until that is over.

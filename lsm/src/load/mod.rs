@@ -22,7 +22,7 @@ use crate::filename::{FileName, FileNumber};
 use crate::flush::{open_table, update};
 use crate::key::{KEY_BYTES_MAX, Kind, SEQUENCE_MAX, SequenceNumber, VALUE_BYTES_MAX};
 use crate::levels::{Change, Edit, TableReference};
-use crate::options::DEEP_LEVEL;
+use crate::options::{Background, DEEP_LEVEL};
 use crate::ordered::OrderedSet;
 use crate::output::OutputPlan;
 use crate::row::KeyspaceKind;
@@ -103,7 +103,11 @@ impl Loading {
     /// How its tables are written.
     pub(crate) fn plan(&self) -> OutputPlan {
         let retention = Retention::new(Vec::new());
-        OutputPlan::new(self.kind, self.level(), (self.sequence, self.sequence), false, &retention)
+        let plan =
+            OutputPlan::new(self.kind, self.level(), (self.sequence, self.sequence), false, &retention);
+        let has_threads =
+            self.engine.background == Background::Threads && self.engine.tuning.merge_threads > 1;
+        if has_threads { plan.beside() } else { plan }
     }
 
     /// Whether a table of so many bytes is to be followed by another. What goes on top of other entries of a sorted keyspace is one table: those of level 0 are told

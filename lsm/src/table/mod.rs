@@ -24,7 +24,6 @@ use crate::range::KeyRange;
 use crate::value::Lent;
 
 mod any;
-mod behind;
 mod check;
 mod dictionary;
 mod dump;
@@ -43,12 +42,13 @@ mod layout;
 mod many;
 mod opening;
 mod origin;
+mod pen;
 mod pinned;
-mod place;
 mod properties;
 mod reader;
 mod salvage;
 mod sample;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod writer;

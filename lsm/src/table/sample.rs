@@ -5,7 +5,7 @@
 
 use crate::block::{Compression, Compressor, train};
 use crate::error::Result;
-use crate::table::place::Packed;
+use crate::table::sealed::Packed;
 
 /// So many times the bytes of the dictionary are sampled. The makers of zstd advise a hundred; from thirty on there was little to be gained.
 const SAMPLE_TIMES: usize = 40;

@@ -28,12 +28,6 @@ const LAST_TRAILER: [u8; TRAILER_BYTES] = [0xff; TRAILER_BYTES];
 /// takes a share in, where the source has one to give.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
-/// The user key on which a source stands.
-fn user_of(source: &Source) -> &[u8] {
-    let key = source.key();
-    key.get(..key.len().saturating_sub(TRAILER_BYTES)).unwrap_or_default()
-}
-
 /// Walks upward over what a reader sees.
 #[derive(Debug)]
 pub struct Forward {
@@ -92,7 +86,7 @@ impl Forward {
         self.started = true;
         // Memtables know no bounds, and tables may have nothing in these. Mostly one source is left, and nothing to merge.
         let range = &self.range;
-        self.merge.retain(|source| source.valid() && range.is_before_end(user_of(source)));
+        self.merge.retain(|source| source.valid() && range.is_before_end(source.user_key()));
         self.ends_with_range = self.merge.all_are(Source::ends_with_range);
         Ok(())
     }
@@ -223,7 +217,7 @@ impl Backward {
             Bound::Excluded(upper) => self.merge.seek_for_prev(&seek_key(upper, key::SEQUENCE_MAX)),
         }?;
         let lower = &self.range.lower;
-        self.merge.retain(|source| source.valid() && key::order(user_of(source), lower).is_ge());
+        self.merge.retain(|source| source.valid() && key::order(source.user_key(), lower).is_ge());
         Ok(())
     }
 

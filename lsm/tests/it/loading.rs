@@ -355,6 +355,68 @@ fn a_load_in_which_anything_fails_shows_nothing_and_the_next_one_all() {
     assert!(fired.len() >= 5 && fired.values().all(|count| *count < 199), "{fired:?}");
 }
 
+/// Where the engine has threads, one of them writes what another makes.
+#[test]
+fn a_piece_that_another_thread_cannot_write_fails_the_load() {
+    const ENTRIES: u32 = 4000;
+    for is_sorted in [true, false] {
+        let mut faults = 0;
+        for nth in 1..100 {
+            let mem = MemFs::new();
+            let faulty = FaultFs::new(Arc::new(mem.clone()));
+            let mut tuning = Tuning::for_memory(1 << 20);
+            (tuning.table_bytes, tuning.merge_threads) = (1 << 20, 2);
+            let builder = Db::builder("/db").file_system(Arc::new(faulty.clone())).memory_bytes(1 << 20);
+            let db = builder.tuning(tuning).open().unwrap();
+            let [sorted, _] = both(&db);
+            let load = || -> lsm::Result<()> {
+                let entry = |number: u32| {
+                    let mut value = Vec::new();
+                    (0..75u32).for_each(|word| {
+                        value.extend((number * 75 + word).wrapping_mul(0x9e37_79b9).to_le_bytes())
+                    });
+                    (number.to_be_bytes(), value)
+                };
+                if is_sorted {
+                    let mut ingest = sorted.ingest()?;
+                    (0..ENTRIES).map(entry).try_for_each(|(key, value)| ingest.put(key, value))?;
+                    ingest.finish()?;
+                } else {
+                    let mut bulk = sorted.bulk()?;
+                    (0..ENTRIES).rev().map(entry).try_for_each(|(key, value)| bulk.put(key, value))?;
+                    bulk.finish()?;
+                }
+                Ok(())
+            };
+            faulty.inject(Fault::once(FaultCall::Write, nth, FaultEffect::Error).on(".table"));
+            let loaded = load();
+            let has_fired = faulty.fired() > 0;
+            faulty.clear();
+            match loaded {
+                Ok(()) => assert!(!has_fired, "write {nth} failed, and nobody was told"),
+                Err(error) => {
+                    faults += 1;
+                    assert!(error.kind() == ErrorKind::Io && error.to_string().contains(".table"), "{error}");
+                    assert_eq!(sorted.iter().count(), 0);
+                    load().unwrap();
+                }
+            }
+            assert!(
+                sorted
+                    .iter()
+                    .map(|item| item.unwrap().0.to_vec())
+                    .eq((0..ENTRIES).map(|key| key.to_be_bytes().to_vec()))
+            );
+            check(&db);
+            db.close().unwrap();
+            if !has_fired {
+                break;
+            }
+        }
+        assert!((5..99).contains(&faults), "{faults} pieces were written");
+    }
+}
+
 #[test]
 fn what_is_loaded_in_any_order_is_written_once_or_twice() {
     const ROWS: usize = 20_000;

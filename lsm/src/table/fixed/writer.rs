@@ -1,24 +1,23 @@
 //! Writing a table of rows: blocks are filled as rows come, and go out behind each other; filter and fences follow.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::layout::{Columns, FENCES_PER_BLOCK, LINES_PER_BLOCK, Plan, RowLayout, RowsBuilder};
 use super::shared::{SharedFilter, Sharing};
-use crate::block::{BlockKind, Codec, seal};
+use crate::block::BlockKind;
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filter;
-use crate::fs::{File, FileSystem};
+use crate::fs::FileSystem;
 use crate::key::{Kind, SequenceNumber};
 use crate::memory::Bytes;
 use crate::range::KeyRange;
 use crate::row::{self, Widths};
-use crate::table::behind::WriteBehind;
 use crate::table::footer::{Directory, Footer};
 use crate::table::header::{Header, TableKind};
 use crate::table::index::Handle;
-use crate::table::writer::{SYNC_CONTENTS, WRITE_BYTES};
+use crate::table::sealed::{Sealed, WRITE_BYTES};
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableOrigin, TableSummary, properties};
 
 /// Bytes of the first part of the hashes, and of the largest: each is twice as large as the one before.
@@ -79,16 +78,10 @@ impl Hashes {
 /// Writes a table of rows, row by row, in the order of internal keys.
 #[derive(Debug)]
 pub struct FixedWriter {
-    path: PathBuf,
-    file: Arc<dyn File>,
     identity: Identity,
     layout: RowLayout,
     filter_bits_per_key: u32,
-    /// Sealed bytes not yet given to the file, and where they will stand.
-    out: Vec<u8>,
-    out_offset: u64,
-    /// `None`: it need not be written out.
-    behind: Option<WriteBehind>,
+    out: Sealed,
     rows: RowsBuilder,
     /// The first prefix of each block.
     fences: Vec<u64>,
@@ -121,21 +114,15 @@ impl FixedWriter {
     ) -> Result<Self> {
         let file = fs.create_new(path).context("create a table", path)?;
         let layout = RowLayout::new(widths, columns);
-        let mut out = Vec::with_capacity(WRITE_BYTES + 2 * layout.block_bytes);
-        out.extend_from_slice(
-            &Header { kind: TableKind::Fixed, required: 0, optional: layout.hint(), identity, database }
-                .encode(),
-        );
-        out.resize(layout.block_bytes, 0);
+        let mut out = Sealed::new(path.to_owned(), file, identity, layout.block_bytes);
+        let header =
+            Header { kind: TableKind::Fixed, required: 0, optional: layout.hint(), identity, database };
+        out.begin(&header.encode(), layout.block_bytes);
         Ok(Self {
-            path: path.to_owned(),
-            file,
             identity,
             layout,
             filter_bits_per_key,
             out,
-            out_offset: 0,
-            behind: Some(WriteBehind::default()),
             rows: RowsBuilder::new(layout),
             fences: Vec::new(),
             hashes: Hashes::default(),
@@ -170,7 +157,7 @@ impl FixedWriter {
 
     /// Says that it will be read and removed: see [`Self::finish_temporary`].
     pub(crate) fn set_temporary(&mut self) {
-        self.behind = None;
+        self.out.pen().set_temporary();
     }
 
     /// How many rows were added.
@@ -186,7 +173,7 @@ impl FixedWriter {
     /// About how long the file would be if it ended here.
     pub fn estimated_bytes(&self) -> u64 {
         let filter = self.hashes.len() as u64 * u64::from(self.filter_bits_per_key) / 8;
-        self.offset() + self.layout.block_bytes as u64 + filter + self.fences.len() as u64 * 8
+        self.out.offset() + self.layout.block_bytes as u64 + filter + self.fences.len() as u64 * 8
     }
 
     /// Adds a row. The value of a deletion is not looked at.
@@ -239,41 +226,18 @@ impl FixedWriter {
         Ok(())
     }
 
-    fn offset(&self) -> u64 {
-        self.out_offset + self.out.len() as u64
-    }
-
     fn finish_rows(&mut self) -> Result<()> {
         let handle = self.layout.handle(self.fences.len() as u64 - 1);
-        assert!(handle.offset == self.offset(), "blocks stand where their number says");
-        let offset = self.offset();
-        let payload = self.rows.finish();
-        seal(&mut self.out, self.identity, offset, BlockKind::Rows, Codec::None, payload, payload.len());
+        assert!(handle.offset == self.out.offset(), "blocks stand where their number says");
+        self.out.put_plain(BlockKind::Rows, self.rows.finish());
         self.rows.clear();
-        if self.out.len() >= WRITE_BYTES {
-            self.write_out()?;
-        }
-        Ok(())
-    }
-
-    fn write_out(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
-        self.out_offset += self.out.len() as u64;
-        if let Some(behind) = &mut self.behind {
-            behind.wrote(self.file.as_ref(), self.out_offset);
-        }
-        self.out.clear();
-        Ok(())
+        self.out.give_enough()
     }
 
     fn put(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
-        let offset = self.offset();
-        seal(&mut self.out, self.identity, offset, kind, Codec::None, payload, payload.len());
-        let bytes = u32::try_from(self.offset() - offset).expect("these blocks are small");
-        if self.out.len() >= WRITE_BYTES {
-            self.write_out()?;
-        }
-        Ok(Handle { offset, bytes })
+        let handle = self.out.put_plain(kind, payload);
+        self.out.give_enough()?;
+        Ok(handle)
     }
 
     /// Writes what is left and makes the file's contents durable; its name is the caller's to sync.
@@ -285,7 +249,7 @@ impl FixedWriter {
     /// Io; InvalidArgument if nothing was added.
     pub fn finish(mut self) -> Result<TableSummary> {
         let summary = self.write_rest()?;
-        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        self.out.pen().sync()?;
         Ok(summary)
     }
 
@@ -299,9 +263,9 @@ impl FixedWriter {
 
     fn write_rest(&mut self) -> Result<TableSummary> {
         if self.entries == 0 {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
-            );
+            return Err(self
+                .out
+                .locate(Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry")));
         }
         self.finish_rows()?;
         self.sharing.iter_mut().for_each(Sharing::put);
@@ -323,7 +287,7 @@ impl FixedWriter {
             let payload: Vec<u8> = fences.iter().flat_map(|fence| fence.to_le_bytes()).collect();
             self.put(BlockKind::Fences, &payload)?;
         }
-        assert!(self.offset() == plan.end(), "all blocks stand where the plan says");
+        assert!(self.out.offset() == plan.end(), "all blocks stand where the plan says");
         let mut summary = TableSummary {
             identity: self.identity,
             file_bytes: 0,
@@ -344,11 +308,10 @@ impl FixedWriter {
             Some(self.put(BlockKind::Properties, &properties::encode(&summary, self.origin.as_ref()))?);
         let directory = Directory { rows, properties, ..Directory::default() };
         let directory = self.put(BlockKind::Directory, &directory.encode())?;
-        summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
+        summary.file_bytes = self.out.offset() + FOOTER_BYTES as u64;
         let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
-        self.out.extend_from_slice(&footer.encode());
-        self.write_out()?;
-        assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
+        let written = self.out.end(&footer.encode())?;
+        assert!(written == summary.file_bytes, "the footer knows the length of the file");
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
         Ok(summary)
     }

@@ -1,14 +1,13 @@
 //! What stands behind data blocks and leads to them: the index and the filter of each partition, then the sections, directory and footer of the table.
 
-use super::{Pending, SYNC_CONTENTS, TableWriter};
+use super::{Pending, TableWriter};
 use crate::block::{BlockKind, PAYLOAD_BYTES_MAX, STAMP_LAST};
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::filter;
 use crate::range::KeyRange;
 use crate::range_tombstone::RangeTombstones;
 use crate::table::footer::{Directory, Footer};
 use crate::table::index::{Partition, separator};
-use crate::table::place::Place;
 use crate::table::{FOOTER_BYTES, HEADER_BYTES, TableSummary, properties};
 
 impl TableWriter {
@@ -27,15 +26,14 @@ impl TableWriter {
 
     /// Ends the partition: writes the index block and the filter of its keys, and enters them in the top index.
     pub(super) fn finish_partition(&mut self) -> Result<()> {
-        let place = Place { identity: self.identity, out_offset: self.out_offset };
         let (last_user, last_stamp) = self.index.last();
         let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
-        let index = place.put(&mut self.out, &mut self.compressor, BlockKind::Index, self.index.finish())?;
+        let index = self.out.put(&mut self.compressor, BlockKind::Index, self.index.finish())?;
         self.index.clear();
         let mut filter_bytes = 0;
         if !self.hashes.is_empty() {
             let payload = filter::build(&self.hashes, self.options.filter_bits_per_key);
-            let filter = place.put_plain(&mut self.out, BlockKind::Filter, &payload);
+            let filter = self.out.put_plain(BlockKind::Filter, &payload);
             assert!(filter.offset == index.end(), "the filter follows the index block");
             filter_bytes = filter.bytes;
             self.hashes.clear();
@@ -56,9 +54,9 @@ impl TableWriter {
     /// Io; InvalidArgument if nothing was added.
     pub fn finish(mut self) -> Result<TableSummary> {
         let Some((sequence_min, sequence_max)) = self.sequences else {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry").at(&self.path)
-            );
+            return Err(self
+                .out
+                .locate(Error::new(ErrorKind::InvalidArgument, "a table holds at least one entry")));
         };
         if !self.data.is_empty() {
             self.finish_data_block()?;
@@ -73,25 +71,22 @@ impl TableWriter {
         assert!(self.blocks_entries == self.entries, "every entry is in one block");
         assert!(self.partitions == self.top.entries(), "every partition is in the top index");
 
-        let place = Place { identity: self.identity, out_offset: self.out_offset };
         let tombstones = RangeTombstones::new(std::mem::take(&mut self.tombstones));
         let mut directory = Directory::default();
         if !tombstones.is_empty() {
             let mut payload = Vec::with_capacity(self.tombstone_bytes);
             tombstones.encode(&mut payload);
             if payload.len() > PAYLOAD_BYTES_MAX {
-                return Err(Error::new(
+                return Err(self.out.locate(Error::new(
                     ErrorKind::InvalidArgument,
                     format!("{} range tombstones are too many for one table", tombstones.len()),
-                )
-                .at(&self.path));
+                )));
             }
             directory.tombstones =
-                Some(place.put(&mut self.out, &mut self.compressor, BlockKind::Tombstones, &payload)?);
+                Some(self.out.put(&mut self.compressor, BlockKind::Tombstones, &payload)?);
         }
         if !self.top.is_empty() {
-            directory.top_index =
-                Some(place.put_plain(&mut self.out, BlockKind::TopIndex, self.top.finish()));
+            directory.top_index = Some(self.out.put_plain(BlockKind::TopIndex, self.top.finish()));
         }
         let points = self.first_user.take().map(|first| KeyRange::inclusive(first, self.last.0.clone()));
         let bounds = match (points, tombstones.bounds()) {
@@ -115,22 +110,21 @@ impl TableWriter {
             partitions: self.partitions,
             hurried_blocks: self.hurry.blocks(),
         };
-        directory.properties = Some(place.put_plain(
-            &mut self.out,
-            BlockKind::Properties,
-            &properties::encode(&summary, self.options.origin.as_ref()),
-        ));
+        directory.properties =
+            Some(self.out.put_plain(
+                BlockKind::Properties,
+                &properties::encode(&summary, self.options.origin.as_ref()),
+            ));
         if let Some((_, dictionary)) = self.with_dictionary.take() {
-            directory.dictionary = Some(place.put_packed(&mut self.out, BlockKind::Dictionary, &dictionary));
+            directory.dictionary = Some(self.out.put_packed(BlockKind::Dictionary, &dictionary));
         }
-        let directory = place.put_plain(&mut self.out, BlockKind::Directory, &directory.encode());
-        summary.file_bytes = self.offset() + FOOTER_BYTES as u64;
+        let directory = self.out.put_plain(BlockKind::Directory, &directory.encode());
+        summary.file_bytes = self.out.offset() + FOOTER_BYTES as u64;
         let footer = Footer { directory, file_bytes: summary.file_bytes, identity: self.identity };
-        self.out.extend_from_slice(&footer.encode());
-        self.write_out()?;
-        assert!(self.out_offset == summary.file_bytes, "the footer knows the length of the file");
+        let written = self.out.end(&footer.encode())?;
+        assert!(written == summary.file_bytes, "the footer knows the length of the file");
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
-        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)?;
+        self.out.pen().sync()?;
         Ok(summary)
     }
 }

@@ -3,30 +3,23 @@
 mod ending;
 mod hurry;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::block::{BlockBuilder, BlockKind, Compression, Compressor, DICTIONARY_BYTES_MAX, stamp_of_rank};
 use crate::checksum::Identity;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::filter;
-use crate::fs::{File, FileSystem, SyncSite};
+use crate::fs::FileSystem;
 use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range_tombstone::RangeTombstone;
-use crate::table::behind::WriteBehind;
 use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_LZ4, REQUIRED_ZSTD, TableKind};
 use crate::table::index::Handle;
-use crate::table::place::{Packed, Place};
 use crate::table::sample::{HeldBlock, Sample};
+use crate::table::sealed::{Packed, Sealed};
 use crate::table::{HEADER_BYTES, TableOptions};
 
 use hurry::Hurry;
-
-/// Written at once: large enough that the calls cost nothing beside the copying.
-pub(super) const WRITE_BYTES: usize = 256 << 10;
-
-/// The sync that makes a table's contents durable before the manifest names it.
-pub(super) const SYNC_CONTENTS: SyncSite = SyncSite::new("table-contents");
 
 /// Entries between restarts in an index: a lookup decodes half as many.
 const INDEX_RESTART_INTERVAL: usize = 4;
@@ -42,14 +35,9 @@ struct Pending {
 /// Writes a table, entry by entry, in order.
 #[derive(Debug)]
 pub struct TableWriter {
-    path: PathBuf,
-    file: Arc<dyn File>,
     options: TableOptions,
     identity: Identity,
-    /// Sealed bytes not yet given to the file, and where they will stand.
-    out: Vec<u8>,
-    out_offset: u64,
-    behind: WriteBehind,
+    out: Sealed,
     header: Header,
     compressor: Compressor,
     /// Of data blocks, where there is a dictionary, and the dictionary as it is stored.
@@ -114,15 +102,11 @@ impl TableWriter {
             Compression::Zstd(_) => REQUIRED_ZSTD,
         };
         let header = Header { kind: TableKind::Sorted, required, optional: 0, identity, database };
-        let mut out = Vec::with_capacity(WRITE_BYTES + options.block_bytes * 2);
-        out.extend_from_slice(&header.encode());
+        let mut out = Sealed::new(path.to_owned(), file, identity, options.block_bytes);
+        out.begin(&header.encode(), HEADER_BYTES);
         Ok(Self {
-            path: path.to_owned(),
-            file,
             identity,
             out,
-            out_offset: 0,
-            behind: WriteBehind::default(),
             header,
             compressor,
             with_dictionary: None,
@@ -225,6 +209,11 @@ impl TableWriter {
         self.sequences = Some((min.min(sequence), max.max(sequence)));
     }
 
+    /// Has a thread of its own write what is sealed into the file.
+    pub(crate) fn write_beside(&mut self) {
+        self.out.pen().write_beside();
+    }
+
     /// From here on, until it is said otherwise, data blocks are stored as they are: somebody waits for the table.
     pub(crate) fn hurry(&mut self, is_hurried: bool) {
         self.hurry.set(is_hurried);
@@ -237,7 +226,7 @@ impl TableWriter {
         // What waits for a dictionary counts in full: it is a small part of a table.
         let held = self.sample.as_ref().map_or(0, Sample::bytes);
         let open = held + self.data.payload_bytes() + self.index.payload_bytes() + self.top.payload_bytes();
-        self.offset() + (open + filter + self.tombstone_bytes) as u64
+        self.out.offset() + (open + filter + self.tombstone_bytes) as u64
     }
 
     /// How many entries were added, range tombstones not counted.
@@ -248,19 +237,6 @@ impl TableWriter {
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.entries == 0 && self.tombstones.is_empty()
-    }
-
-    /// Where the next sealed byte will stand.
-    fn offset(&self) -> u64 {
-        self.out_offset + self.out.len() as u64
-    }
-
-    fn write_out(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.out, self.out_offset).context("write a table", &self.path)?;
-        self.out_offset += self.out.len() as u64;
-        self.behind.wrote(self.file.as_ref(), self.out_offset);
-        self.out.clear();
-        Ok(())
     }
 
     /// Closes the data block; it is written, or held back for the sample.
@@ -297,12 +273,10 @@ impl TableWriter {
     fn end_sample(&mut self) -> Result<()> {
         let Some(sample) = self.sample.take() else { return Ok(()) };
         if let Some((compressor, dictionary)) = sample.decide(&mut self.compressor)? {
-            assert!(self.out.len() == HEADER_BYTES && self.out_offset == 0, "only the header was written");
+            assert!(self.out.offset() == HEADER_BYTES as u64, "only the header was put");
             self.header.required |= REQUIRED_DICTIONARY;
-            self.out.clear();
-            self.out.extend_from_slice(&self.header.encode());
-            let place = Place { identity: self.identity, out_offset: self.out_offset };
-            place.put_packed(&mut self.out, BlockKind::Dictionary, &dictionary);
+            self.out.begin(&self.header.encode(), HEADER_BYTES);
+            self.out.put_packed(BlockKind::Dictionary, &dictionary);
             self.with_dictionary = Some((compressor, dictionary));
         }
         for block in sample.blocks {
@@ -330,20 +304,16 @@ impl TableWriter {
         // Where the block goes on with the user key of the one before it, the partition has its hash already.
         let is_known = !self.hashes.is_empty() && self.hashes.last() == hashes.first();
         self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
-        let place = Place { identity: self.identity, out_offset: self.out_offset };
         let handle = if self.hurry.is_on() {
             self.hurry.pass(&mut self.compressor, payload)?;
-            place.put_plain(&mut self.out, BlockKind::Data, payload)
+            self.out.put_plain(BlockKind::Data, payload)
         } else {
             let compressor =
                 self.with_dictionary.as_mut().map_or(&mut self.compressor, |(compressor, _)| compressor);
-            place.put(&mut self.out, compressor, BlockKind::Data, payload)?
+            self.out.put(compressor, BlockKind::Data, payload)?
         };
         self.data_blocks += 1;
         self.pending = Some(Pending { handle, last_user, last_stamp });
-        if self.out.len() >= WRITE_BYTES {
-            self.write_out()?;
-        }
-        Ok(())
+        self.out.give_enough()
     }
 }
