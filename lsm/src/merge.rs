@@ -98,7 +98,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
     }
 
-    /// Whether source `a` comes before source `b`.
+    /// Whether source `a` comes before source `b`: by their numbers, mostly.
     #[inline]
     fn before(&mut self, a: usize, b: usize) -> bool {
         let order = match (self.numbers.get(a), self.numbers.get(b)) {
@@ -106,19 +106,19 @@ impl<I: InternalIterator> MergingIterator<I> {
             _ => Ordering::Equal,
         };
         match (order, self.direction) {
-            (Ordering::Equal, _) => self.is_before(a, b),
+            (Ordering::Equal, _) => self.before_by_key(a, b),
             (order, Direction::Forward) => order == Ordering::Less,
             (order, Direction::Backward) => order == Ordering::Greater,
         }
     }
 
-    /// Likewise, where the numbers leave it open. A source without an entry comes after all others.
-    fn is_before(&mut self, a: usize, b: usize) -> bool {
+    /// Likewise, by their keys, where the numbers leave it open. A source without an entry comes after all others.
+    fn before_by_key(&mut self, a: usize, b: usize) -> bool {
         let (Some(source_a), Some(source_b)) = (self.sources.get(a), self.sources.get(b)) else {
             return a < b;
         };
         match (source_a.valid(), source_b.valid()) {
-            (true, true) => self.open += 1,
+            (true, true) => self.open = self.open.saturating_add(1),
             (false, false) => return a < b,
             (valid, _) => return valid,
         }
@@ -133,7 +133,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[cold]
     fn rebase(&mut self) {
         self.open = 0;
-        let Some(current) = self.sources.get(self.winner()).filter(|source| source.valid()) else { return };
+        let Some(current) = self.current() else { return };
         let mut shared: Vec<usize> = self
             .sources
             .iter()
@@ -156,10 +156,19 @@ impl<I: InternalIterator> MergingIterator<I> {
             self.refresh(source);
         }
         let winner = if count == 0 { 0 } else { self.play(1) };
+        self.set_winner(winner);
+    }
+
+    /// The tournament is over.
+    #[inline]
+    fn set_winner(&mut self, winner: usize) {
         if let Some(root) = self.tree.first_mut() {
             *root = winner;
         }
         self.valid = self.sources.get(winner).is_some_and(InternalIterator::valid);
+        if self.open >= OPEN_MAX {
+            self.rebase();
+        }
     }
 
     /// The winner below `node`; losers are left behind.
@@ -185,9 +194,6 @@ impl<I: InternalIterator> MergingIterator<I> {
             return;
         }
         self.refresh(winner);
-        if self.open >= OPEN_MAX {
-            self.rebase();
-        }
         let mut node = (self.sources.len() + winner) / 2;
         while node > 0 {
             if let Some(&rival) = self.tree.get(node)
@@ -198,10 +204,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
             node /= 2;
         }
-        if let Some(root) = self.tree.first_mut() {
-            *root = winner;
-        }
-        self.valid = self.sources.get(winner).is_some_and(InternalIterator::valid);
+        self.set_winner(winner);
     }
 
     fn fail(&mut self, error: Error) -> Error {

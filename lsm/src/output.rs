@@ -24,6 +24,7 @@ pub(crate) struct OutputPlan {
     /// Whose the table is, and the epoch that it will have: what it says of itself.
     place: Option<(KeyspaceId, u64)>,
     is_temporary: bool,
+    /// Whether a thread beside the one that makes it writes a table of entries of any length.
     is_beside: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The threads that an engine keeps: one that flushes, one that compacts, or two that take turns at it, and one that lets go of what nobody needs any more. They stop in
-//! order when the database closes. (A load starts others, which end with it.)
+//! order when the database closes. (Loads, and merges of rows, start others for as long as they take.)
 //!
 //! Merging is work that can wait, so its thread lets others go first. A thread that is like any other does in its place what cannot wait: the last step of a merge, whose
 //! locks others need, and, should it come to wait for so long that writers must be slowed, all of it until that is over.

@@ -137,6 +137,7 @@ impl BlockBuilder {
 mod tests {
     use super::*;
     use crate::block::{Block, BlockIter, BlockKind};
+    use crate::iter::InternalIterator;
 
     fn restarts(key: impl Fn(usize) -> Vec<u8>, value_bytes: usize) -> usize {
         let mut builder = BlockBuilder::new(16);

@@ -78,12 +78,6 @@ impl BlockIter {
         &self.key
     }
 
-    /// The user's part of it.
-    #[inline]
-    pub(crate) fn user_key(&self) -> &[u8] {
-        self.key.get(..self.key.len().saturating_sub(key::TRAILER_BYTES)).unwrap_or_default()
-    }
-
     /// The value of the entry.
     #[inline]
     pub(crate) fn value(&self) -> &[u8] {

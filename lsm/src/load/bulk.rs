@@ -42,6 +42,7 @@ impl Bulk {
     /// InvalidArgument for widths or lengths that cannot be: the entry is left out, and one can go on. Io: this load is over.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
+        self.loading.check_whole()?;
         self.loading.check(key, value)?;
         match &mut self.buffer {
             Buffer::Entries(entries) => entries.put(&mut self.loading, key, value),
@@ -52,8 +53,9 @@ impl Bulk {
     /// Shows all of them at once, durably. Returns a sequence number behind which all snapshots see them. What was committed before the call is durable then, too; others write on meanwhile.
     ///
     /// # Errors
-    /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of reading and writing.
+    /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of reading and writing, also of a [`Self::put`] before: nothing is shown then.
     pub fn finish(self) -> Result<SequenceNumber> {
+        self.loading.check_whole()?;
         match self.buffer {
             Buffer::Entries(entries) => entries.finish(self.loading),
             Buffer::Rows(rows) => rows.finish(self.loading),

@@ -124,6 +124,11 @@ impl Entries {
 
     /// Writes the buffer to a table that is merged later.
     fn spill(&mut self, loading: &mut Loading) -> Result<()> {
+        let spilled = self.write(loading);
+        loading.settle(spilled)
+    }
+
+    fn write(&mut self, loading: &mut Loading) -> Result<()> {
         let (file, mut writer) = loading.plan().create(loading.engine())?;
         loading.began(file);
         let trailer = trailer(loading.sequence(), Kind::Put);

@@ -14,12 +14,13 @@ use crate::table::{AnyTableWriter, TableSummary};
 /// ever there. Until then nobody else writes to the keyspace.
 #[derive(Debug)]
 pub struct Ingest {
-    loading: Loading,
     output: Option<(FileNumber, AnyTableWriter)>,
     done: Vec<(FileNumber, TableSummary)>,
     /// The last key, and the internal key that is being made.
     last: Option<Vec<u8>>,
     internal: Vec<u8>,
+    // Behind the output: before the files of a load that is given up are removed, nobody writes to them any more.
+    loading: Loading,
 }
 
 impl Ingest {
@@ -38,6 +39,7 @@ impl Ingest {
     /// InvalidArgument for a key that is not, and for widths or lengths that cannot be: the entry is left out, and one can go on. Io: this load is over.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
+        self.loading.check_whole()?;
         self.loading.check(key, value)?;
         if self.last.as_deref().is_some_and(|last| last >= key) {
             return Err(Error::new(
@@ -48,6 +50,12 @@ impl Ingest {
                 ),
             ));
         }
+        let added = self.add(key, value);
+        self.loading.settle(added)
+    }
+
+    /// Adds an entry that was looked at.
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         if self.output.as_ref().is_some_and(|(_, writer)| self.loading.is_full(writer.estimated_bytes())) {
             self.end_table()?;
         }
@@ -84,8 +92,9 @@ impl Ingest {
     /// Shows all of them at once, durably. Returns a sequence number behind which all snapshots see them. What was committed before the call is durable then, too; others write on meanwhile.
     ///
     /// # Errors
-    /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of writing.
+    /// Dropped, if the keyspace was meanwhile; Closed; Failed and those of writing, also of a [`Self::put`] before: nothing is shown then.
     pub fn finish(mut self) -> Result<SequenceNumber> {
+        self.loading.check_whole()?;
         self.end_table()?;
         self.loading.finish(self.done)
     }

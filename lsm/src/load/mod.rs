@@ -46,6 +46,8 @@ pub(crate) struct Loading {
     was_empty: bool,
     /// Files that were begun and that no edit names.
     files: Vec<FileNumber>,
+    /// What could not be written, and is lost: what is left may not be shown.
+    failed: Option<Error>,
 }
 
 impl Loading {
@@ -71,6 +73,7 @@ impl Loading {
             was_empty: keyspace.memtables().all(|memtable| memtable.is_empty())
                 && keyspace.tables.tables().next().is_none(),
             files: Vec::new(),
+            failed: None,
         };
         engine.rotate(&mut state, beside)?;
         loading.sequence = take_sequence(&mut state.next_sequence)?;
@@ -85,6 +88,19 @@ impl Loading {
 
     pub(crate) fn sequence(&self) -> SequenceNumber {
         self.sequence
+    }
+
+    /// That nothing is lost yet.
+    ///
+    /// # Errors
+    /// What was.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Passes on what came of writing; from a failure on, this load is over.
+    pub(crate) fn settle<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     /// Whether an entry can be in the keyspace.
@@ -134,8 +150,9 @@ impl Loading {
     /// Shows what was loaded: tables with disjoint bounds, in their order. Returns a sequence number behind which all snapshots see it.
     ///
     /// # Errors
-    /// Dropped; ReadOnly; Closed; Failed, also if it had failed and was opened again meanwhile; those of writing.
+    /// Dropped; ReadOnly; Closed; Failed, also if it had failed and was opened again meanwhile; those of writing, also before.
     pub(crate) fn finish(mut self, tables: Vec<(FileNumber, TableSummary)>) -> Result<SequenceNumber> {
+        self.check_whole()?;
         let engine = Arc::clone(&self.engine);
         if tables.is_empty() {
             return Ok(engine.visible());

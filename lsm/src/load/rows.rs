@@ -32,8 +32,6 @@ pub(super) struct Rows {
     buffer: Dealt,
     /// The oldest first.
     spilled: Vec<Run>,
-    /// A spill that failed lost rows: what is left may not be shown.
-    failed: Option<Error>,
     engine: Arc<Engine>,
 }
 
@@ -54,7 +52,6 @@ impl Rows {
         Self {
             buffer: Dealt::new(widths, bytes_max, Arc::clone(engine.budget.loads())),
             spilled: Vec::new(),
-            failed: None,
             engine: Arc::clone(engine),
         }
     }
@@ -64,9 +61,6 @@ impl Rows {
     /// # Errors
     /// Those of writing: the load is over then.
     pub(super) fn put(&mut self, loading: &mut Loading, key: &[u8], value: &[u8]) -> Result<()> {
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
         if self.buffer.is_full() {
             self.spill(loading)?;
         }
@@ -78,7 +72,8 @@ impl Rows {
 
     /// Writes the buffer to tables that are merged later.
     fn spill(&mut self, loading: &mut Loading) -> Result<()> {
-        let run = self.write(loading, Use::Merged).inspect_err(|error| self.failed = Some(error.clone()))?;
+        let run = self.write(loading, Use::Merged);
+        let run = loading.settle(run)?;
         self.spilled.push(run);
         self.buffer.clear();
         Ok(())
@@ -137,9 +132,6 @@ impl Rows {
 
     /// As [`super::Bulk::finish`].
     pub(super) fn finish(mut self, mut loading: Loading) -> Result<SequenceNumber> {
-        if let Some(failed) = self.failed {
-            return Err(failed);
-        }
         if self.spilled.is_empty() {
             let run = self.write(&mut loading, Use::Kept)?;
             self.let_go();

@@ -42,16 +42,26 @@ impl Tail {
     }
 }
 
+/// Who writes.
+#[derive(Debug)]
+enum Hand {
+    /// Whoever makes the table.
+    Own,
+    /// The same, but a thread beside him from the first whole piece on, if the system has one to give.
+    OwnYet,
+    Beside(Beside),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pen {
     tail: Tail,
-    beside: Option<Beside>,
+    hand: Hand,
 }
 
 impl Pen {
     pub(super) fn new(path: PathBuf, file: Arc<dyn File>) -> Self {
-        Self { tail: Tail { path, file, told: Some(0) }, beside: None }
+        Self { tail: Tail { path, file, told: Some(0) }, hand: Hand::Own }
     }
 
     /// Says that the file will soon be gone: it need not be written out.
@@ -59,32 +69,44 @@ impl Pen {
         self.tail.told = None;
     }
 
-    /// Has a thread of its own write from here on, if the system has one to give.
+    /// Has a thread of its own write what more than one piece is written of.
     pub(super) fn write_beside(&mut self) {
-        self.beside = Beside::start(self.tail.clone());
+        self.hand = Hand::OwnYet;
     }
 
-    /// Writes `bytes`, which are empty then, to where all before them end. Once it has failed it always does: there would be a hole in the table.
+    /// Writes a piece, which is empty then, to where all before it end. A thread of its own that has failed has failed for good: there would be a hole in the file.
     ///
     /// # Errors
     /// Io, also of a piece that was given before.
     pub(super) fn write(&mut self, bytes: &mut Vec<u8>, offset: u64) -> Result<()> {
-        match &mut self.beside {
-            Some(beside) => beside.write(bytes, offset),
-            None => {
+        if matches!(self.hand, Hand::OwnYet) {
+            let spare = Vec::with_capacity(bytes.capacity());
+            self.hand = Beside::start(self.tail.clone(), spare).map_or(Hand::Own, Hand::Beside);
+        }
+        self.give(bytes, offset)
+    }
+
+    /// As [`Self::write`], for the last piece: all is written then.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn write_last(&mut self, bytes: &mut Vec<u8>, offset: u64) -> Result<()> {
+        self.give(bytes, offset)?;
+        match &mut self.hand {
+            Hand::Own | Hand::OwnYet => Ok(()),
+            Hand::Beside(beside) => beside.wait(),
+        }
+    }
+
+    fn give(&mut self, bytes: &mut Vec<u8>, offset: u64) -> Result<()> {
+        match &mut self.hand {
+            Hand::Own | Hand::OwnYet => {
                 self.tail.write(bytes, offset)?;
                 bytes.clear();
                 Ok(())
             }
+            Hand::Beside(beside) => beside.write(bytes, offset),
         }
-    }
-
-    /// Waits until all that was given is written.
-    ///
-    /// # Errors
-    /// Io.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        self.beside.as_mut().map_or(Ok(()), Beside::wait)
     }
 
     /// Makes what is written durable.
@@ -115,7 +137,7 @@ struct Beside {
 }
 
 impl Beside {
-    fn start(mut tail: Tail) -> Option<Self> {
+    fn start(mut tail: Tail, spare: Vec<u8>) -> Option<Self> {
         let (given, pieces) = sync_channel::<(Vec<u8>, u64)>(1);
         let (back, written) = sync_channel(1);
         let thread = std::thread::Builder::new().name("lsm-load".to_owned());
@@ -129,13 +151,7 @@ impl Beside {
             }
         };
         let thread = thread.spawn(write_all).ok()?;
-        Some(Self {
-            given: Some(given),
-            written,
-            spare: Some(Vec::new()),
-            failed: None,
-            thread: Some(thread),
-        })
+        Some(Self { given: Some(given), written, spare: Some(spare), failed: None, thread: Some(thread) })
     }
 
     fn write(&mut self, bytes: &mut Vec<u8>, offset: u64) -> Result<()> {
@@ -193,7 +209,6 @@ mod tests {
         let mut pen = Pen::new(PathBuf::from(PATH), fs.create_new(Path::new(PATH)).unwrap());
         if is_beside {
             pen.write_beside();
-            assert!(pen.beside.is_some());
         }
         pen
     }
@@ -212,7 +227,9 @@ mod tests {
                 pen.write(&mut bytes, offset).unwrap();
                 assert!(bytes.is_empty());
             }
-            pen.finish().unwrap();
+            assert_eq!(matches!(pen.hand, Hand::Beside(_)), is_beside);
+            pen.write_last(&mut b"the end".to_vec(), whole.len() as u64).unwrap();
+            whole.extend_from_slice(b"the end");
             pen.sync().unwrap();
             drop(pen);
             let mut found = vec![0; whole.len()];
@@ -231,14 +248,13 @@ mod tests {
             offset += 1000;
             pen.write(&mut bytes, offset - 1000)
         };
+        fs.inject(Fault::once(FaultCall::Write, 2, FaultEffect::Error));
         put(&mut pen).unwrap();
-        pen.finish().unwrap();
-        fs.inject(Fault::once(FaultCall::Write, 1, FaultEffect::Error));
         put(&mut pen).unwrap();
         for _ in 0..3 {
             let error = put(&mut pen).unwrap_err();
             assert!(error.kind() == ErrorKind::Io && error.to_string().contains(PATH), "{error}");
         }
-        assert_eq!(pen.finish().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(pen.write_last(&mut vec![2], 0).unwrap_err().kind(), ErrorKind::Io);
     }
 }

@@ -55,12 +55,12 @@ impl Sealed {
         self.given + self.bytes.len() as u64
     }
 
-    /// Begins the file with `header`, and zeros up to `bytes`; also anew, as long as nothing else was put.
+    /// Begins the file with `header`, and zeros up to `bytes`; also anew: what was put is forgotten.
     ///
     /// # Panics
     /// If something was given to the file.
     pub(super) fn begin(&mut self, header: &[u8], bytes: usize) {
-        assert!(self.given == 0, "only the header was put");
+        assert!(self.given == 0, "what was written stays");
         self.bytes.clear();
         self.bytes.extend_from_slice(header);
         self.bytes.resize(bytes, 0);
@@ -103,13 +103,11 @@ impl Sealed {
     /// # Errors
     /// Io.
     pub(super) fn give_enough(&mut self) -> Result<()> {
-        if self.bytes.len() >= WRITE_BYTES { self.give() } else { Ok(()) }
-    }
-
-    fn give(&mut self) -> Result<()> {
-        let bytes = self.bytes.len() as u64;
-        self.pen.write(&mut self.bytes, self.given)?;
-        self.given += bytes;
+        let bytes = self.bytes.len();
+        if bytes >= WRITE_BYTES {
+            self.pen.write(&mut self.bytes, self.given)?;
+            self.given += bytes as u64;
+        }
         Ok(())
     }
 
@@ -119,8 +117,9 @@ impl Sealed {
     /// Io.
     pub(super) fn end(&mut self, footer: &[u8]) -> Result<u64> {
         self.bytes.extend_from_slice(footer);
-        self.give()?;
-        self.pen.finish()?;
+        let bytes = self.bytes.len() as u64;
+        self.pen.write_last(&mut self.bytes, self.given)?;
+        self.given += bytes;
         Ok(self.given)
     }
 

@@ -355,58 +355,91 @@ fn a_load_in_which_anything_fails_shows_nothing_and_the_next_one_all() {
     assert!(fired.len() >= 5 && fired.values().all(|count| *count < 199), "{fired:?}");
 }
 
-/// Where the engine has threads, one of them writes what another makes.
+/// A key, and a value of 300 bytes that does not compress.
+fn wide_entry(number: u32) -> ([u8; 4], Vec<u8>) {
+    let word = |word: u32| (number * 75 + word).wrapping_mul(0x9e37_79b9).to_le_bytes();
+    (number.to_be_bytes(), (0..75).flat_map(word).collect())
+}
+
+/// A database whose loads write tables of a megabyte, by a thread of its own or not.
+fn writing_with(fs: Arc<dyn FileSystem>, background: Background, threads: usize) -> Db {
+    let mut tuning = Tuning::for_memory(1 << 20);
+    (tuning.table_bytes, tuning.merge_threads) = (1 << 20, threads);
+    let builder = Db::builder("/db").file_system(fs).background(background).memory_bytes(1 << 20);
+    builder.tuning(tuning).open().unwrap()
+}
+
 #[test]
-fn a_piece_that_another_thread_cannot_write_fails_the_load() {
+fn a_load_in_order_is_written_by_a_thread_beside_it_where_there_are_threads() {
+    for (background, threads, entries, is_beside) in [
+        (Background::Threads, 2, 2000, true),
+        (Background::Threads, 2, 20, false),
+        (Background::Threads, 1, 2000, false),
+        (Background::Manual, 2, 2000, false),
+    ] {
+        let db = writing_with(Arc::new(MemFs::new()), background, threads);
+        let [sorted, _] = both(&db);
+        let mut ingest = sorted.ingest().unwrap();
+        for (key, value) in (0..entries).map(wide_entry) {
+            ingest.put(key, value).unwrap();
+        }
+        assert_eq!(
+            format!("{ingest:?}").contains("Beside("),
+            is_beside,
+            "{background:?} {threads} {entries}"
+        );
+        ingest.finish().unwrap();
+        assert!(
+            shown(&sorted)
+                == (0..entries).map(wide_entry).map(|(key, value)| (key.to_vec(), value)).collect()
+        );
+        check(&db);
+    }
+}
+
+#[test]
+fn what_a_load_could_not_write_fails_it_however_it_goes_on() {
     const ENTRIES: u32 = 4000;
-    for is_sorted in [true, false] {
+    let kinds = [(true, Background::Threads), (false, Background::Threads), (true, Background::Manual)];
+    for (is_sorted, background) in kinds {
         let mut faults = 0;
         for nth in 1..100 {
-            let mem = MemFs::new();
-            let faulty = FaultFs::new(Arc::new(mem.clone()));
-            let mut tuning = Tuning::for_memory(1 << 20);
-            (tuning.table_bytes, tuning.merge_threads) = (1 << 20, 2);
-            let builder = Db::builder("/db").file_system(Arc::new(faulty.clone())).memory_bytes(1 << 20);
-            let db = builder.tuning(tuning).open().unwrap();
+            let faulty = FaultFs::new(Arc::new(MemFs::new()));
+            let db = writing_with(Arc::new(faulty.clone()), background, 2);
             let [sorted, _] = both(&db);
-            let load = || -> lsm::Result<()> {
-                let entry = |number: u32| {
-                    let mut value = Vec::new();
-                    (0..75u32).for_each(|word| {
-                        value.extend((number * 75 + word).wrapping_mul(0x9e37_79b9).to_le_bytes())
-                    });
-                    (number.to_be_bytes(), value)
-                };
+            // Whatever fails, it goes on; what came of each entry, and of all.
+            let load = || {
+                let mut results = Vec::new();
                 if is_sorted {
-                    let mut ingest = sorted.ingest()?;
-                    (0..ENTRIES).map(entry).try_for_each(|(key, value)| ingest.put(key, value))?;
-                    ingest.finish()?;
+                    let mut ingest = sorted.ingest().unwrap();
+                    results.extend((0..ENTRIES).map(wide_entry).map(|(key, value)| ingest.put(key, value)));
+                    results.push(ingest.finish().map(|_| ()));
                 } else {
-                    let mut bulk = sorted.bulk()?;
-                    (0..ENTRIES).rev().map(entry).try_for_each(|(key, value)| bulk.put(key, value))?;
-                    bulk.finish()?;
+                    let mut bulk = sorted.bulk().unwrap();
+                    let entries = (0..ENTRIES).rev().map(wide_entry);
+                    results.extend(entries.map(|(key, value)| bulk.put(key, value)));
+                    results.push(bulk.finish().map(|_| ()));
                 }
-                Ok(())
+                results
             };
             faulty.inject(Fault::once(FaultCall::Write, nth, FaultEffect::Error).on(".table"));
-            let loaded = load();
+            let results = load();
             let has_fired = faulty.fired() > 0;
             faulty.clear();
-            match loaded {
-                Ok(()) => assert!(!has_fired, "write {nth} failed, and nobody was told"),
-                Err(error) => {
-                    faults += 1;
+            if has_fired {
+                faults += 1;
+                let first = results.iter().position(Result::is_err).expect("somebody was told");
+                for result in &results[first..] {
+                    let error = result.as_ref().expect_err("it is over");
                     assert!(error.kind() == ErrorKind::Io && error.to_string().contains(".table"), "{error}");
-                    assert_eq!(sorted.iter().count(), 0);
-                    load().unwrap();
                 }
+                assert_eq!(sorted.iter().count(), 0);
+                assert!(load().iter().all(Result::is_ok));
+            } else {
+                assert!(results.iter().all(Result::is_ok));
             }
-            assert!(
-                sorted
-                    .iter()
-                    .map(|item| item.unwrap().0.to_vec())
-                    .eq((0..ENTRIES).map(|key| key.to_be_bytes().to_vec()))
-            );
+            let keys = sorted.iter().map(|item| item.unwrap().0.to_vec());
+            assert!(keys.eq((0..ENTRIES).map(|key| key.to_be_bytes().to_vec())));
             check(&db);
             db.close().unwrap();
             if !has_fired {
