@@ -2,22 +2,15 @@
 //!
 //! A *loser tree* (Knuth, volume 3, 5.4.1): a tournament between the sources whose inner nodes keep the losers, so that after the winner has moved
 //! on, one path from its leaf to the root is played again: log₂ k comparisons for each entry, where a heap makes nearly twice as many. Each
-//! comparison reads two numbers that lie beside the tree: eight bytes of key, of those behind what the keys begin with alike hereabouts. The sources themselves are
-//! asked only where those are equal.
+//! comparison reads two numbers that lie beside the tree, eight bytes of key each, and asks the sources only where those are equal.
 
 use std::cmp::Ordering;
 
-use crate::block::{common_prefix, prefix_number};
+use crate::block::prefix_number;
 use crate::error::{Error, Result};
 use crate::iter::InternalIterator;
 use crate::key;
 use crate::value::Value;
-
-/// So many comparisons that the numbers leave open are a reason to look for better ones.
-const OPEN_MAX: u32 = if cfg!(test) { 3 } else { 64 };
-
-/// How much less of the keys is left out than they share where that is looked at: what they share changes as they go on.
-const SPARED_BYTES: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -30,10 +23,6 @@ pub struct MergingIterator<I = Box<dyn InternalIterator>> {
     sources: Vec<I>,
     /// Of each source a number that sorts as its current key does, as far as it goes ([`Self::number`]). A source that was alone from the beginning has neither this nor the tree.
     numbers: Vec<u64>,
-    /// What the numbers leave out: what keys begin with where the sources stood some time ago.
-    base: Vec<u8>,
-    /// Comparisons since then that the numbers left open.
-    open: u32,
     /// Inner node `n` has the children `2 n` and `2 n + 1`; the leaf of source `i` is number `k + i`. Node 0 keeps the winner.
     tree: Vec<usize>,
     direction: Direction,
@@ -48,8 +37,6 @@ impl<I: InternalIterator> MergingIterator<I> {
         let rivals = if sources.len() > 1 { sources.len() } else { 0 };
         Self {
             numbers: vec![0; rivals],
-            base: Vec::new(),
-            open: 0,
             tree: vec![0; rivals],
             sources,
             direction: Direction::Forward,
@@ -71,21 +58,13 @@ impl<I: InternalIterator> MergingIterator<I> {
         if self.valid { self.sources.get(self.winner()) } else { None }
     }
 
-    /// Where a source stands now: the first eight bytes of its key behind the base. A key that begins with something else is above or below all that do, and one
-    /// that there is not comes last.
+    /// Where a source stands now: the first eight bytes of its key. A key that there is not comes last.
     #[inline]
     fn number(&self, source: &I) -> u64 {
-        if !source.valid() {
-            return match self.direction {
-                Direction::Forward => u64::MAX,
-                Direction::Backward => 0,
-            };
-        }
-        let (user, base) = (source.user_key(), self.base.as_slice());
-        match user.split_at_checked(base.len()) {
-            Some((start, rest)) if key::is_same(start, base) => prefix_number(rest),
-            _ if key::order(user, base).is_lt() => 0,
-            _ => u64::MAX,
+        match self.direction {
+            _ if source.valid() => prefix_number(source.user_key()),
+            Direction::Forward => u64::MAX,
+            Direction::Backward => 0,
         }
     }
 
@@ -100,7 +79,7 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     /// Whether source `a` comes before source `b`: by their numbers, mostly.
     #[inline]
-    fn before(&mut self, a: usize, b: usize) -> bool {
+    fn before(&self, a: usize, b: usize) -> bool {
         let order = match (self.numbers.get(a), self.numbers.get(b)) {
             (Some(a), Some(b)) => a.cmp(b),
             _ => Ordering::Equal,
@@ -113,12 +92,12 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// Likewise, by their keys, where the numbers leave it open. A source without an entry comes after all others.
-    fn before_by_key(&mut self, a: usize, b: usize) -> bool {
+    fn before_by_key(&self, a: usize, b: usize) -> bool {
         let (Some(source_a), Some(source_b)) = (self.sources.get(a), self.sources.get(b)) else {
             return a < b;
         };
         match (source_a.valid(), source_b.valid()) {
-            (true, true) => self.open = self.open.saturating_add(1),
+            (true, true) => {}
             (false, false) => return a < b,
             (valid, _) => return valid,
         }
@@ -126,26 +105,6 @@ impl<I: InternalIterator> MergingIterator<I> {
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,
-        }
-    }
-
-    /// Makes the base what most of the sources' keys share with the current one, or a little less. The order of the sources stays as it is, and so does the tree.
-    #[cold]
-    fn rebase(&mut self) {
-        self.open = 0;
-        let Some(current) = self.current() else { return };
-        let mut shared: Vec<usize> = self
-            .sources
-            .iter()
-            .filter(|source| source.valid())
-            .map(|source| common_prefix(current.user_key(), source.user_key()))
-            .collect();
-        let middle = (shared.len() - 1) / 2;
-        let (_, shared, _) = shared.select_nth_unstable(middle);
-        let base = current.user_key().get(..shared.saturating_sub(SPARED_BYTES));
-        self.base = base.unwrap_or_default().to_vec();
-        for source in 0..self.sources.len() {
-            self.refresh(source);
         }
     }
 
@@ -166,9 +125,6 @@ impl<I: InternalIterator> MergingIterator<I> {
             *root = winner;
         }
         self.valid = self.sources.get(winner).is_some_and(InternalIterator::valid);
-        if self.open >= OPEN_MAX {
-            self.rebase();
-        }
     }
 
     /// The winner below `node`; losers are left behind.
@@ -448,52 +404,6 @@ mod tests {
                 prop_assert_eq!(found.as_ref(), place.map(|place| &list[place]));
             }
         }
-    }
-
-    #[test]
-    fn keys_that_begin_alike_are_told_apart_by_what_follows() {
-        // Some begin with what others end in, some are the beginnings of others, and what is shared changes on the way.
-        let mut keys = Vec::new();
-        for (package, file) in (0..12).flat_map(|package| (0..12).map(move |file| (package, file))) {
-            keys.push(format!("usr/share/doc/package-{:03}", package * 31));
-            keys.push(format!("usr/share/doc/package-{:03}/copyright-{:04}", package * 31, file * 250));
-            keys.push(format!("var/{package}/{file}"));
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        let entries: Vec<_> = keys
-            .iter()
-            .map(|key| (crate::model::internal(key.as_bytes(), 1, key::Kind::Put), key.as_bytes().to_vec()))
-            .collect();
-        let parts: Vec<Vec<_>> = (0..5)
-            .map(|part| {
-                entries
-                    .iter()
-                    .enumerate()
-                    .filter(|(number, _)| number % 7 % 5 == part)
-                    .map(|(_, entry)| entry.clone())
-                    .collect()
-            })
-            .collect();
-        let mut merged = MergingIterator::new(parts.iter().map(|part| source(part)).collect());
-        let mut longest = 0;
-        for start in [0, 50, 200] {
-            merged.seek(&entries[start].0).unwrap();
-            for entry in &entries[start..] {
-                assert_eq!((merged.key(), merged.value()), (&entry.0[..], &entry.1[..]));
-                merged.next().unwrap();
-                longest = longest.max(merged.base.len());
-            }
-            assert!(!merged.valid());
-            merged.seek_to_last().unwrap();
-            for entry in entries.iter().rev() {
-                assert_eq!(merged.key(), &entry.0[..]);
-                merged.prev().unwrap();
-                longest = longest.max(merged.base.len());
-            }
-            assert!(!merged.valid());
-        }
-        assert!(longest > "usr/share/doc/".len(), "{longest}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) struct OutputPlan {
     /// Whose the table is, and the epoch that it will have: what it says of itself.
     place: Option<(KeyspaceId, u64)>,
     is_temporary: bool,
-    /// Whether a thread beside the one that makes it writes a table of entries of any length.
+    /// Whether a thread beside the one that makes it compresses what a table of entries of any length holds.
     is_beside: bool,
 }
 
@@ -53,7 +53,7 @@ impl OutputPlan {
         Self { is_temporary: true, ..self }
     }
 
-    /// Has each table of entries of any length written by a thread beside the one that makes it.
+    /// Has what tables of entries of any length hold compressed by a thread beside the one that makes them, too.
     pub(crate) fn beside(self) -> Self {
         Self { is_beside: true, ..self }
     }
@@ -89,7 +89,7 @@ impl OutputPlan {
                 let options = TableOptions { origin, ..tuning.table_options(self.level) };
                 let mut writer = TableWriter::create(&engine.fs, &path, identity, engine.database, options)?;
                 if self.is_beside {
-                    writer.write_beside();
+                    writer.compress_beside()?;
                 }
                 AnyTableWriter::Sorted(writer)
             }

@@ -42,7 +42,6 @@ mod layout;
 mod many;
 mod opening;
 mod origin;
-mod pen;
 mod pinned;
 mod properties;
 mod reader;

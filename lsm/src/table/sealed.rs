@@ -1,17 +1,25 @@
-//! Sealed blocks on their way into a table's file: put behind each other, and given to the file ([`super::pen`]) where there are enough of them.
+//! Sealed blocks on their way into a table's file: put behind each other, and written where there are enough of them.
+//!
+//! The file is written out while it is being made, so that the sync at its end finds little left to do, and what others sync meanwhile (the journal) does not
+//! stand behind a whole table.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::block::{BlockKind, Codec, Compressor, PAYLOAD_BYTES_MAX, seal};
 use crate::checksum::Identity;
-use crate::error::{Error, Result};
-use crate::fs::File;
+use crate::error::{Error, IoContext, Result};
+use crate::fs::{Advice, File, SyncSite};
 use crate::table::index::Handle;
-use crate::table::pen::Pen;
 
 /// Written at once: large enough that the calls cost nothing beside the copying.
 pub(super) const WRITE_BYTES: usize = 256 << 10;
+
+/// The system is told to write the file out after so many bytes.
+const BEHIND_BYTES: u64 = 1 << 20;
+
+/// The sync that makes a table's contents durable before the manifest names it.
+const SYNC_CONTENTS: SyncSite = SyncSite::new("table-contents");
 
 /// A payload as it will be stored, for what stands in a file more than once.
 #[derive(Debug)]
@@ -31,36 +39,44 @@ impl Packed {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sealed {
+    path: PathBuf,
+    file: Arc<dyn File>,
     identity: Identity,
-    /// What is not yet given to the file, and where it will stand.
+    /// What is not yet written, and where it will stand.
     bytes: Vec<u8>,
-    given: u64,
-    pen: Pen,
+    written: u64,
+    /// Up to where the system was told to write the file out; `None`: it need not be.
+    told: Option<u64>,
 }
 
 impl Sealed {
     /// Nothing yet, of a file that is empty. `block_bytes` is about the length of a block.
     pub(super) fn new(path: PathBuf, file: Arc<dyn File>, identity: Identity, block_bytes: usize) -> Self {
         let bytes = Vec::with_capacity(WRITE_BYTES + 2 * block_bytes);
-        Self { identity, bytes, given: 0, pen: Pen::new(path, file) }
+        Self { path, file, identity, bytes, written: 0, told: Some(0) }
     }
 
-    /// How it is written.
-    pub(super) fn pen(&mut self) -> &mut Pen {
-        &mut self.pen
+    /// Says that the file will soon be gone: it need not be written out.
+    pub(super) fn set_temporary(&mut self) {
+        self.told = None;
+    }
+
+    /// The error, of this file.
+    pub(super) fn locate(&self, error: Error) -> Error {
+        error.at(&self.path)
     }
 
     /// Where the next byte will stand.
     pub(super) fn offset(&self) -> u64 {
-        self.given + self.bytes.len() as u64
+        self.written + self.bytes.len() as u64
     }
 
     /// Begins the file with `header`, and zeros up to `bytes`; also anew: what was put is forgotten.
     ///
     /// # Panics
-    /// If something was given to the file.
+    /// If something was written.
     pub(super) fn begin(&mut self, header: &[u8], bytes: usize) {
-        assert!(self.given == 0, "what was written stays");
+        assert!(self.written == 0, "what was written stays");
         self.bytes.clear();
         self.bytes.extend_from_slice(header);
         self.bytes.resize(bytes, 0);
@@ -77,20 +93,30 @@ impl Sealed {
         payload: &[u8],
     ) -> Result<Handle> {
         let (codec, stored) = compressor.pack(payload)?;
-        Ok(self.seal(kind, codec, stored, payload.len()))
+        Ok(self.put_stored(kind, codec, stored, payload.len()))
     }
 
     /// Puts a block as it is: filters don't compress, and what opening a table needs should not need a codec.
     pub(super) fn put_plain(&mut self, kind: BlockKind, payload: &[u8]) -> Handle {
-        self.seal(kind, Codec::None, payload, payload.len())
+        self.put_stored(kind, Codec::None, payload, payload.len())
     }
 
     /// Puts what was packed before.
     pub(super) fn put_packed(&mut self, kind: BlockKind, packed: &Packed) -> Handle {
-        self.seal(kind, packed.codec, &packed.stored, packed.payload_bytes)
+        self.put_stored(kind, packed.codec, &packed.stored, packed.payload_bytes)
     }
 
-    fn seal(&mut self, kind: BlockKind, codec: Codec, stored: &[u8], payload_bytes: usize) -> Handle {
+    /// Puts a payload that is `stored` under `codec`.
+    ///
+    /// # Panics
+    /// If it has more bytes than a reader takes.
+    pub(super) fn put_stored(
+        &mut self,
+        kind: BlockKind,
+        codec: Codec,
+        stored: &[u8],
+        payload_bytes: usize,
+    ) -> Handle {
         assert!(payload_bytes <= PAYLOAD_BYTES_MAX, "a reader would refuse it");
         let offset = self.offset();
         seal(&mut self.bytes, self.identity, offset, kind, codec, stored, payload_bytes);
@@ -98,15 +124,23 @@ impl Sealed {
         Handle { offset, bytes }
     }
 
-    /// Gives what there is to the file, if it is enough.
+    /// Writes what there is, if it is enough.
     ///
     /// # Errors
     /// Io.
-    pub(super) fn give_enough(&mut self) -> Result<()> {
-        let bytes = self.bytes.len();
-        if bytes >= WRITE_BYTES {
-            self.pen.write(&mut self.bytes, self.given)?;
-            self.given += bytes as u64;
+    pub(super) fn write_enough(&mut self) -> Result<()> {
+        if self.bytes.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.bytes, self.written).context("write a table", &self.path)?;
+        self.written = self.offset();
+        self.bytes.clear();
+        if let Some(told) = &mut self.told
+            && self.written - *told >= BEHIND_BYTES
+        {
+            self.file.advise(Advice::WriteBack, *told, self.written - *told);
+            *told = self.written;
         }
         Ok(())
     }
@@ -117,14 +151,15 @@ impl Sealed {
     /// Io.
     pub(super) fn end(&mut self, footer: &[u8]) -> Result<u64> {
         self.bytes.extend_from_slice(footer);
-        let bytes = self.bytes.len() as u64;
-        self.pen.write_last(&mut self.bytes, self.given)?;
-        self.given += bytes;
-        Ok(self.given)
+        self.write()?;
+        Ok(self.written)
     }
 
-    /// The error, of this file.
-    pub(super) fn locate(&self, error: Error) -> Error {
-        self.pen.locate(error)
+    /// Makes what is written durable.
+    ///
+    /// # Errors
+    /// Io.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_data(SYNC_CONTENTS).context("make a table durable", &self.path)
     }
 }

@@ -455,3 +455,34 @@ fn an_iterator_repeats_its_error_and_a_seek_tries_anew() {
 fn the_smallest_file_has_a_header_a_footer_and_something_between() {
     assert_eq!((HEADER_BYTES, FOOTER_BYTES), (64, 64));
 }
+
+#[test]
+fn what_is_compressed_beside_stands_in_its_order_as_if_it_were_not() {
+    // Blocks that shrink and blocks that don't, and now and then one that is larger than what is left to the thread.
+    let entries = (0..3000u32).map(|number| {
+        let word =
+            |word: u32| ((number * 4096 + word) * (number / 16 % 2)).wrapping_mul(0x9e37_79b9).to_le_bytes();
+        let words = if number % 700 == 699 { 30_000 } else { 64 };
+        (internal(&number.to_be_bytes(), 1, Kind::Put), (0..words).flat_map(word).collect())
+    });
+    let model = Model::new(entries.collect());
+    for compression in compressions() {
+        let files = [false, true].map(|is_beside| {
+            let fs = new_fs();
+            let options = TableOptions { compression, ..TableOptions::default() };
+            let mut writer = TableWriter::create(&fs, &path(), IDENTITY, DATABASE, options).unwrap();
+            if is_beside {
+                writer.compress_beside().unwrap();
+            }
+            for (key, value) in model.entries() {
+                writer.add(key, value).unwrap();
+            }
+            let summary = writer.finish().unwrap();
+            let mut bytes = vec![0; usize::try_from(summary.file_bytes).unwrap()];
+            fs.open_read(&path()).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        });
+        assert!(files[0] == files[1], "{compression:?}");
+        assert!(files[0].len() > 700_000);
+    }
+}

@@ -157,7 +157,7 @@ impl FixedWriter {
 
     /// Says that it will be read and removed: see [`Self::finish_temporary`].
     pub(crate) fn set_temporary(&mut self) {
-        self.out.pen().set_temporary();
+        self.out.set_temporary();
     }
 
     /// How many rows were added.
@@ -231,12 +231,12 @@ impl FixedWriter {
         assert!(handle.offset == self.out.offset(), "blocks stand where their number says");
         self.out.put_plain(BlockKind::Rows, self.rows.finish());
         self.rows.clear();
-        self.out.give_enough()
+        self.out.write_enough()
     }
 
     fn put(&mut self, kind: BlockKind, payload: &[u8]) -> Result<Handle> {
         let handle = self.out.put_plain(kind, payload);
-        self.out.give_enough()?;
+        self.out.write_enough()?;
         Ok(handle)
     }
 
@@ -249,7 +249,7 @@ impl FixedWriter {
     /// Io; InvalidArgument if nothing was added.
     pub fn finish(mut self) -> Result<TableSummary> {
         let summary = self.write_rest()?;
-        self.out.pen().sync()?;
+        self.out.sync()?;
         Ok(summary)
     }
 

@@ -62,6 +62,7 @@ impl TableWriter {
             self.finish_data_block()?;
         }
         self.end_sample()?;
+        self.end_beside()?;
         if let Some(pending) = self.pending.take() {
             self.index_block(&pending, None);
         }
@@ -124,7 +125,7 @@ impl TableWriter {
         let written = self.out.end(&footer.encode())?;
         assert!(written == summary.file_bytes, "the footer knows the length of the file");
         assert!(summary.file_bytes > (HEADER_BYTES + FOOTER_BYTES) as u64);
-        self.out.pen().sync()?;
+        self.out.sync()?;
         Ok(summary)
     }
 }

@@ -1,5 +1,6 @@
 //! Writing a table: data blocks are laid out as entries come, and verified before they leave; what leads to them follows ([`ending`]).
 
+mod beside;
 mod ending;
 mod hurry;
 
@@ -15,10 +16,11 @@ use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range_tombstone::RangeTombstone;
 use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_LZ4, REQUIRED_ZSTD, TableKind};
 use crate::table::index::Handle;
-use crate::table::sample::{HeldBlock, Sample};
+use crate::table::sample::{BlockKeys, HeldBlock, Sample};
 use crate::table::sealed::{Packed, Sealed};
 use crate::table::{HEADER_BYTES, TableOptions};
 
+use beside::{BATCH_BYTES, Beside};
 use hurry::Hurry;
 
 /// Entries between restarts in an index: a lookup decodes half as many.
@@ -45,6 +47,8 @@ pub struct TableWriter {
     /// Data blocks that wait for the decision whether there is one.
     sample: Option<Sample>,
     hurry: Hurry,
+    /// Data blocks that wait until they are compressed, by a thread beside this one.
+    beside: Option<Beside>,
     data: BlockBuilder,
     /// The first user key of this data block.
     data_first: Vec<u8>,
@@ -112,6 +116,7 @@ impl TableWriter {
             with_dictionary: None,
             sample: Sample::new(options.compression, options.dictionary_bytes),
             hurry: Hurry::default(),
+            beside: None,
             data: BlockBuilder::new(options.restart_interval),
             data_first: Vec::new(),
             data_hashes: Vec::new(),
@@ -209,9 +214,16 @@ impl TableWriter {
         self.sequences = Some((min.min(sequence), max.max(sequence)));
     }
 
-    /// Has a thread of its own write what is sealed into the file.
-    pub(crate) fn write_beside(&mut self) {
-        self.out.pen().write_beside();
+    /// Has a thread beside this one compress some of the data blocks: before the first entry. Where nothing is compressed, or the system has no thread to give, it changes nothing;
+    /// nor where there may be a dictionary, which is decided on the way.
+    ///
+    /// # Errors
+    /// InvalidArgument if this build has no such codec.
+    pub(crate) fn compress_beside(&mut self) -> Result<()> {
+        if self.options.compression != Compression::None && self.sample.is_none() {
+            self.beside = Beside::start(self.options.compression)?;
+        }
+        Ok(())
     }
 
     /// From here on, until it is said otherwise, data blocks are stored as they are: somebody waits for the table.
@@ -223,8 +235,9 @@ impl TableWriter {
     pub fn estimated_bytes(&self) -> u64 {
         let hashes = self.hashes.len() + self.data_hashes.len();
         let filter = hashes * self.options.filter_bits_per_key as usize / 8;
-        // What waits for a dictionary counts in full: it is a small part of a table.
-        let held = self.sample.as_ref().map_or(0, Sample::bytes);
+        // What is held back counts in full: it is a small part of a table.
+        let held = self.sample.as_ref().map_or(0, Sample::bytes)
+            + self.beside.as_ref().map_or(0, Beside::held_bytes);
         let open = held + self.data.payload_bytes() + self.index.payload_bytes() + self.top.payload_bytes();
         self.out.offset() + (open + filter + self.tombstone_bytes) as u64
     }
@@ -239,33 +252,35 @@ impl TableWriter {
         self.entries == 0 && self.tombstones.is_empty()
     }
 
-    /// Closes the data block; it is written, or held back for the sample.
+    /// Closes the data block; it is written, or held back.
     fn finish_data_block(&mut self) -> Result<()> {
         let mut data = std::mem::replace(&mut self.data, BlockBuilder::new(1));
-        let mut hashes = std::mem::take(&mut self.data_hashes);
-        let first_user = std::mem::take(&mut self.data_first);
         let (last_user, last_stamp) = data.last();
-        let (last_user, last_stamp) = (last_user.to_vec(), last_stamp);
-        self.blocks_entries += data.entries();
+        let keys = BlockKeys {
+            first_user: std::mem::take(&mut self.data_first),
+            last_user: last_user.to_vec(),
+            last_stamp,
+            entries: data.entries(),
+            hashes: std::mem::take(&mut self.data_hashes),
+        };
         if let Some(sample) = &mut self.sample {
-            let payload = data.finish().to_vec();
-            sample.push(HeldBlock {
-                payload,
-                first_user,
-                last_user,
-                last_stamp,
-                hashes: std::mem::take(&mut hashes),
-            });
+            sample.push(HeldBlock { payload: data.finish().to_vec(), keys });
             if sample.is_full() {
                 self.end_sample()?;
             }
+        } else if let Some(beside) = &mut self.beside
+            && data.payload_bytes() <= BATCH_BYTES
+        {
+            beside.push(HeldBlock { payload: data.finish().to_vec(), keys }, &mut self.compressor)?;
+            self.write_packed(false)?;
         } else {
-            self.write_data_block(data.finish(), &first_user, last_user, last_stamp, &hashes)?;
-            self.data_first = first_user;
+            self.end_beside()?;
+            self.write_data_block(data.finish(), &keys)?;
+            (self.data_first, self.data_hashes) = (keys.first_user, keys.hashes);
+            self.data_hashes.clear();
         }
         data.clear();
-        hashes.clear();
-        (self.data, self.data_hashes) = (data, hashes);
+        self.data = data;
         Ok(())
     }
 
@@ -279,31 +294,34 @@ impl TableWriter {
             self.out.put_packed(BlockKind::Dictionary, &dictionary);
             self.with_dictionary = Some((compressor, dictionary));
         }
-        for block in sample.blocks {
-            let HeldBlock { payload, first_user, last_user, last_stamp, hashes } = block;
-            self.write_data_block(&payload, &first_user, last_user, last_stamp, &hashes)?;
+        sample.blocks.iter().try_for_each(|block| self.write_data_block(&block.payload, &block.keys))
+    }
+
+    /// Writes what is compressed of the blocks that were left to the thread beside; with `wait` all that it was given.
+    fn write_packed(&mut self, wait: bool) -> Result<()> {
+        while let Some(beside) = &mut self.beside
+            && let Some(batch) = beside.next(wait)?
+        {
+            for (block, codec, stored) in batch.packed() {
+                self.begin_data_block(&block.keys)?;
+                let handle = self.out.put_stored(BlockKind::Data, codec, stored, block.payload.len());
+                self.end_data_block(handle, &block.keys)?;
+            }
         }
         Ok(())
     }
 
-    /// Writes a data block; the one before it is entered in the index.
-    fn write_data_block(
-        &mut self,
-        payload: &[u8],
-        first_user: &[u8],
-        last_user: Vec<u8>,
-        last_stamp: u64,
-        hashes: &[u64],
-    ) -> Result<()> {
-        if let Some(pending) = self.pending.take() {
-            self.index_block(&pending, Some(first_user));
-            if self.index.payload_bytes() >= self.options.index_block_bytes {
-                self.finish_partition()?;
-            }
+    /// Writes all that was left to the thread beside.
+    fn end_beside(&mut self) -> Result<()> {
+        if let Some(beside) = &mut self.beside {
+            beside.hand_over(&mut self.compressor)?;
         }
-        // Where the block goes on with the user key of the one before it, the partition has its hash already.
-        let is_known = !self.hashes.is_empty() && self.hashes.last() == hashes.first();
-        self.hashes.extend_from_slice(hashes.get(usize::from(is_known)..).unwrap_or_default());
+        self.write_packed(true)
+    }
+
+    /// Writes a data block.
+    fn write_data_block(&mut self, payload: &[u8], keys: &BlockKeys) -> Result<()> {
+        self.begin_data_block(keys)?;
         let handle = if self.hurry.is_on() {
             self.hurry.pass(&mut self.compressor, payload)?;
             self.out.put_plain(BlockKind::Data, payload)
@@ -312,8 +330,29 @@ impl TableWriter {
                 self.with_dictionary.as_mut().map_or(&mut self.compressor, |(compressor, _)| compressor);
             self.out.put(compressor, BlockKind::Data, payload)?
         };
+        self.end_data_block(handle, keys)
+    }
+
+    /// What comes before a data block: the one before it is entered in the index.
+    fn begin_data_block(&mut self, keys: &BlockKeys) -> Result<()> {
+        if let Some(pending) = self.pending.take() {
+            self.index_block(&pending, Some(&keys.first_user));
+            if self.index.payload_bytes() >= self.options.index_block_bytes {
+                self.finish_partition()?;
+            }
+        }
+        // Where the block goes on with the user key of the one before it, the partition has its hash already.
+        let is_known = !self.hashes.is_empty() && self.hashes.last() == keys.hashes.first();
+        self.hashes.extend_from_slice(keys.hashes.get(usize::from(is_known)..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// What comes behind a data block that was put.
+    fn end_data_block(&mut self, handle: Handle, keys: &BlockKeys) -> Result<()> {
         self.data_blocks += 1;
-        self.pending = Some(Pending { handle, last_user, last_stamp });
-        self.out.give_enough()
+        self.blocks_entries += keys.entries;
+        self.pending =
+            Some(Pending { handle, last_user: keys.last_user.clone(), last_stamp: keys.last_stamp });
+        self.out.write_enough()
     }
 }
