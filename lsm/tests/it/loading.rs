@@ -384,7 +384,7 @@ fn what_is_loaded_is_compressed_by_a_thread_beside_where_there_are_threads() {
             ingest.put(key, value).unwrap();
         }
         assert_eq!(
-            format!("{ingest:?}").contains("Beside("),
+            format!("{ingest:?}").contains("beside: Some"),
             is_beside,
             "{background:?} {threads} {entries}"
         );
@@ -399,7 +399,7 @@ fn what_is_loaded_is_compressed_by_a_thread_beside_where_there_are_threads() {
 
 #[test]
 fn what_a_load_could_not_write_fails_it_however_it_goes_on() {
-    const ENTRIES: u32 = 4000;
+    const ENTRIES: u32 = 8000;
     let kinds = [(true, Background::Threads), (false, Background::Threads), (true, Background::Manual)];
     for (is_sorted, background) in kinds {
         let mut faults = 0;
@@ -446,7 +446,7 @@ fn what_a_load_could_not_write_fails_it_however_it_goes_on() {
                 break;
             }
         }
-        assert!((5..99).contains(&faults), "{faults} pieces were written");
+        assert!((4..99).contains(&faults), "{faults} pieces were written");
     }
 }
 
