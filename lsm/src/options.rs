@@ -124,8 +124,8 @@ pub struct Tuning {
     /// room. More: larger loads are written once instead of twice, and fewer runs are merged; less: more is left to others. Default: five eighths of the
     /// budget. Leave it.
     pub bulk_buffer_bytes: usize,
-    /// In keyspaces of fixed widths: how many threads take part in a merge while nobody writes, and in a load in any order; in others, with 2 or more, what is loaded is compressed
-    /// by a thread beside the one that loads, too ([`Background::Threads`] alone). More: it is done sooner; less: more is left to others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
+    /// In keyspaces of fixed widths: how many threads take part in a merge while nobody writes, and in a load in any order; in others, with 2 or more, a thread beside the one
+    /// that loads compresses some of it ([`Background::Threads`] alone, and only what has no dictionary). More: it is done sooner; less: more is left to others. Default: the processors, at most 4; with [`Background::Manual`] as many. 1 where the program needs all its processors.
     pub merge_threads: usize,
     /// How readily the thread that merges leaves the processors to others, as of `nice(2)`, up to 19. More: where they are scarce readers and writers are faster, and
     /// merges lag further behind, until writers are slowed: then they are as quick as all else. Less: the reverse; 0: merges are like any other thread. Default: 10.

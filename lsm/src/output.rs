@@ -89,7 +89,7 @@ impl OutputPlan {
                 let options = TableOptions { origin, ..tuning.table_options(self.level) };
                 let mut writer = TableWriter::create(&engine.fs, &path, identity, engine.database, options)?;
                 if self.is_beside {
-                    writer.compress_beside()?;
+                    writer.compress_beside();
                 }
                 AnyTableWriter::Sorted(writer)
             }

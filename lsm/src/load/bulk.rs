@@ -39,7 +39,7 @@ impl Bulk {
     /// Adds an entry.
     ///
     /// # Errors
-    /// InvalidArgument for widths or lengths that cannot be: the entry is left out, and one can go on. Io: this load is over.
+    /// InvalidArgument for widths or lengths that cannot be: the entry is left out, and one can go on. Any other, of writing mostly: this load is over, and says so from then on.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         self.loading.check_whole()?;

@@ -19,7 +19,7 @@ pub struct Ingest {
     /// The last key, and the internal key that is being made.
     last: Option<Vec<u8>>,
     internal: Vec<u8>,
-    // Behind the output: before the files of a load that is given up are removed, nobody writes to them any more.
+    // Behind the output: before the files of a load that is given up are removed, they are closed.
     loading: Loading,
 }
 
@@ -36,7 +36,7 @@ impl Ingest {
     /// Adds an entry, whose key is above the one before it.
     ///
     /// # Errors
-    /// InvalidArgument for a key that is not, and for widths or lengths that cannot be: the entry is left out, and one can go on. Io: this load is over.
+    /// InvalidArgument for a key that is not, and for widths or lengths that cannot be: the entry is left out, and one can go on. Any other, of writing mostly: this load is over, and says so from then on.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         self.loading.check_whole()?;
@@ -51,6 +51,9 @@ impl Ingest {
             ));
         }
         let added = self.add(key, value);
+        if added.is_err() {
+            self.output = None;
+        }
         self.loading.settle(added)
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct Loading {
     was_empty: bool,
     /// Files that were begun and that no edit names.
     files: Vec<FileNumber>,
-    /// What could not be written, and is lost: what is left may not be shown.
+    /// Why some of it may be lost: what is left may not be shown.
     failed: Option<Error>,
 }
 
@@ -90,10 +90,10 @@ impl Loading {
         self.sequence
     }
 
-    /// That nothing is lost yet.
+    /// That nothing is lost.
     ///
     /// # Errors
-    /// What was.
+    /// Why something may be.
     pub(crate) fn check_whole(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -249,3 +249,9 @@ fn take_sequence(next: &mut SequenceNumber) -> Result<SequenceNumber> {
     *next += 1;
     Ok(*next - 1)
 }
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync + 'static>() {}
+    is_shareable::<Ingest>();
+    is_shareable::<Bulk>();
+};

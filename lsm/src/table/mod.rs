@@ -35,6 +35,7 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 pub(crate) mod golden;
 mod header;
+mod held;
 mod index;
 mod iter;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::block::{Compression, Compressor, train};
 use crate::error::Result;
+use crate::table::held::HeldBlock;
 use crate::table::sealed::Packed;
 
 /// So many times the bytes of the dictionary are sampled. The makers of zstd advise a hundred; from thirty on there was little to be gained.
@@ -21,24 +22,6 @@ const LOOKED_AT_BYTES_MAX: usize = 16 << 10;
 
 /// A dictionary pays if its two copies are worth it in a table of so many raw bytes: a table of a few megabytes.
 const WORTH_WITHIN_BYTES: usize = 16 << 20;
-
-/// What a data block holds, for those that lead to it.
-#[derive(Debug)]
-pub(super) struct BlockKeys {
-    pub(super) first_user: Vec<u8>,
-    pub(super) last_user: Vec<u8>,
-    pub(super) last_stamp: u64,
-    pub(super) entries: u64,
-    /// Of its user keys, each once.
-    pub(super) hashes: Vec<u64>,
-}
-
-/// A data block that is laid out and not yet written.
-#[derive(Debug)]
-pub(super) struct HeldBlock {
-    pub(super) payload: Vec<u8>,
-    pub(super) keys: BlockKeys,
-}
 
 /// See the module.
 #[derive(Debug)]

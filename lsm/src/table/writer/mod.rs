@@ -15,12 +15,13 @@ use crate::fs::FileSystem;
 use crate::key::{self, KEY_BYTES_MAX, Kind, SequenceNumber, VALUE_BYTES_MAX};
 use crate::range_tombstone::RangeTombstone;
 use crate::table::header::{Header, REQUIRED_DICTIONARY, REQUIRED_LZ4, REQUIRED_ZSTD, TableKind};
+use crate::table::held::{BlockKeys, HeldBlock};
 use crate::table::index::Handle;
-use crate::table::sample::{BlockKeys, HeldBlock, Sample};
+use crate::table::sample::Sample;
 use crate::table::sealed::{Packed, Sealed};
 use crate::table::{HEADER_BYTES, TableOptions};
 
-use beside::{BATCH_BYTES, Beside};
+use beside::Beside;
 use hurry::Hurry;
 
 /// Entries between restarts in an index: a lookup decodes half as many.
@@ -214,16 +215,13 @@ impl TableWriter {
         self.sequences = Some((min.min(sequence), max.max(sequence)));
     }
 
-    /// Has a thread beside this one compress some of the data blocks: before the first entry. Where nothing is compressed, or the system has no thread to give, it changes nothing;
-    /// nor where there may be a dictionary, which is decided on the way.
-    ///
-    /// # Errors
-    /// InvalidArgument if this build has no such codec.
-    pub(crate) fn compress_beside(&mut self) -> Result<()> {
+    /// Has a thread beside this one compress some of the data blocks, in which nothing is hurried then; before the first entry. Where nothing is compressed, or the system has no
+    /// thread to give, it changes nothing; nor where there may be a dictionary, which is decided on the way.
+    pub(crate) fn compress_beside(&mut self) {
+        debug_assert!(self.is_empty() && !self.hurry.is_on());
         if self.options.compression != Compression::None && self.sample.is_none() {
-            self.beside = Beside::start(self.options.compression)?;
+            self.beside = Beside::start(self.options.compression);
         }
-        Ok(())
     }
 
     /// From here on, until it is said otherwise, data blocks are stored as they are: somebody waits for the table.
@@ -269,15 +267,13 @@ impl TableWriter {
                 self.end_sample()?;
             }
         } else if let Some(beside) = &mut self.beside
-            && data.payload_bytes() <= BATCH_BYTES
+            && Beside::takes(data.payload_bytes())
         {
             beside.push(HeldBlock { payload: data.finish().to_vec(), keys }, &mut self.compressor)?;
             self.write_packed(false)?;
         } else {
             self.end_beside()?;
-            self.write_data_block(data.finish(), &keys)?;
-            (self.data_first, self.data_hashes) = (keys.first_user, keys.hashes);
-            self.data_hashes.clear();
+            self.write_data_block(data.finish(), keys)?;
         }
         data.clear();
         self.data = data;
@@ -294,7 +290,7 @@ impl TableWriter {
             self.out.put_packed(BlockKind::Dictionary, &dictionary);
             self.with_dictionary = Some((compressor, dictionary));
         }
-        sample.blocks.iter().try_for_each(|block| self.write_data_block(&block.payload, &block.keys))
+        sample.blocks.into_iter().try_for_each(|block| self.write_data_block(&block.payload, block.keys))
     }
 
     /// Writes what is compressed of the blocks that were left to the thread beside; with `wait` all that it was given.
@@ -302,11 +298,11 @@ impl TableWriter {
         while let Some(beside) = &mut self.beside
             && let Some(batch) = beside.next(wait)?
         {
-            for (block, codec, stored) in batch.packed() {
+            batch.give(|block, codec, stored| {
                 self.begin_data_block(&block.keys)?;
                 let handle = self.out.put_stored(BlockKind::Data, codec, stored, block.payload.len());
-                self.end_data_block(handle, &block.keys)?;
-            }
+                self.end_data_block(handle, block.keys)
+            })?;
         }
         Ok(())
     }
@@ -320,8 +316,8 @@ impl TableWriter {
     }
 
     /// Writes a data block.
-    fn write_data_block(&mut self, payload: &[u8], keys: &BlockKeys) -> Result<()> {
-        self.begin_data_block(keys)?;
+    fn write_data_block(&mut self, payload: &[u8], keys: BlockKeys) -> Result<()> {
+        self.begin_data_block(&keys)?;
         let handle = if self.hurry.is_on() {
             self.hurry.pass(&mut self.compressor, payload)?;
             self.out.put_plain(BlockKind::Data, payload)
@@ -347,12 +343,13 @@ impl TableWriter {
         Ok(())
     }
 
-    /// What comes behind a data block that was put.
-    fn end_data_block(&mut self, handle: Handle, keys: &BlockKeys) -> Result<()> {
+    /// What comes behind a data block that was put. What its keys were kept in serves for the next.
+    fn end_data_block(&mut self, handle: Handle, keys: BlockKeys) -> Result<()> {
         self.data_blocks += 1;
         self.blocks_entries += keys.entries;
-        self.pending =
-            Some(Pending { handle, last_user: keys.last_user.clone(), last_stamp: keys.last_stamp });
+        self.pending = Some(Pending { handle, last_user: keys.last_user, last_stamp: keys.last_stamp });
+        (self.data_first, self.data_hashes) = (keys.first_user, keys.hashes);
+        self.data_hashes.clear();
         self.out.write_enough()
     }
 }
