@@ -14,14 +14,15 @@
 //! - *Writes.* Pipelined, which the wiki advises for many writers; the journal is written at each commit and synced if asked.
 //! - *Batched lookups.* `batched_multi_get_cf` with pinned values, unsorted: it sorts its input itself.
 //! - *Prefix deletes.* `DeleteRange`.
-//! - *Bulk loading.* As `prepare_for_bulk_load` does it: a vector memtable, no journal, no compaction; then one compaction.
+//! - *Bulk loading.* As `prepare_for_bulk_load` does it: a vector memtable, no journal, no compaction; then one compaction. What is sorted is written to table files, which are moved in
+//!   ("Creating and Ingesting SST files"), each as large as those of its compactions.
 
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType, MemtableFactory, Options, ReadOptions,
-    WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType, IngestExternalFileOptions, MemtableFactory, Options,
+    ReadOptions, SstFileWriter, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::convert::to_usize;
@@ -33,6 +34,8 @@ use crate::store::{
 const BLOCK_BYTES: usize = 4 << 10;
 const MEMTABLE_FILTER_PART: f64 = 0.02;
 const CORES: i32 = 2;
+/// Bytes of a table file, as `target_file_size_base` has it.
+const TABLE_BYTES: u64 = 64 << 20;
 
 pub(crate) struct Rocks {
     /// `None` only while it is opened again with other options.
@@ -164,6 +167,30 @@ impl Store for Rocks {
         let options = self.options.clone();
         self.open_again(&options)?;
         self.compact()
+    }
+
+    fn load_sorted(&mut self, entries: &mut Entries<'_>) -> Result<()> {
+        let db = self.db()?;
+        let mut paths = Vec::new();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut has_more = entries(&mut key, &mut value);
+        while has_more {
+            let path = self.path.join(format!("load-{}.sst", paths.len()));
+            let mut file = SstFileWriter::create(&self.options);
+            file.open(&path)?;
+            while has_more && file.file_size() < TABLE_BYTES {
+                file.put(&key, &value)?;
+                has_more = entries(&mut key, &mut value);
+            }
+            file.finish()?;
+            paths.push(path);
+        }
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        Ok(db.ingest_external_file_opts(&options, paths)?)
     }
 
     fn reader(&self) -> Result<Box<dyn Reader + '_>> {
